@@ -1,0 +1,20 @@
+"""Prompts for open_clip models, so that CLIP understands video with a few trained vectors (ViLT-CLIP, AAAI 2024)."""
+
+from vilt_prompt.config import PromptConfig
+from vilt_prompt.loading import from_pretrained
+from vilt_prompt.losses import ScenarioGuidedLoss, scenario_features, scenario_loss
+from vilt_prompt.prompts import LayerPrompts
+from vilt_prompt.wrapping import unwrap, wrap
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "LayerPrompts",
+    "PromptConfig",
+    "ScenarioGuidedLoss",
+    "from_pretrained",
+    "scenario_features",
+    "scenario_loss",
+    "unwrap",
+    "wrap",
+]

@@ -1,0 +1,224 @@
+"""What an adapter is: its settings, the published methods by name, and how they resolve against a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig
+from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
+
+PEFT_TYPE = "VILT_PROMPT"
+
+TOWERS = ("both", "text", "vision")
+LEADS = ("split", "text", "own")
+MAPPERS = ("shared", "per_layer", "none")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A published method as a setting of the one mechanism. `depth`: a number of layers, or None for all."""
+
+    towers: str
+    lead: str
+    depth: int | None
+    mapper: str
+
+
+METHODS = {
+    "vilt": Method("both", "split", None, "shared"),  # ViLT-CLIP, AAAI 2024
+    "maple": Method("both", "text", 9, "per_layer"),  # MaPLe, CVPR 2023
+    "independent": Method("both", "own", None, "none"),  # IVLP, ViFi-CLIP's "VL prompting", CVPR 2023
+    "coop": Method("text", "own", 1, "none"),  # CoOp, IJCV 2022; KgCoOp, CVPR 2023, with the scenario term
+    "vpt_shallow": Method("vision", "own", 1, "none"),  # VPT, ECCV 2022
+    "vpt_deep": Method("vision", "own", None, "none"),
+}
+
+
+@dataclass
+class PromptConfig(PeftConfig):
+    """Settings of one adapter: which layers of which tower get prompts, and which tower leads.
+
+    Layers count from 1. `None` means "what the method says"; a value that is given wins. Against a model the
+    settings are resolved (see `resolve`), and the resolved ones are saved.
+
+    Args:
+        n_ctx: Number of prompt vectors for each layer, n in the equations.
+        n_ctx_vision: The same for the vision tower; differs from `n_ctx` only where nothing maps between the towers.
+        K: Last layer in which text leads, under `lead="split"` only (1..depth). None: half of the depth.
+        depth: Layers 1..depth get a fresh prompt, J in the equations.
+        method: One of `METHODS`: what the four settings that are left at None become.
+        towers: "both", "text" or "vision": which towers get prompts.
+        lead: "split" (text leads in layers 1..K, vision in K+1..depth), "text" (in all), or "own" (each tower learns
+            its own, nothing is mapped).
+        mapper: "shared" (one linear map for each direction), "per_layer", or "none".
+        ctx_init: A text, or token ids, whose token embeddings fill the first rows of the first text prompt.
+        base_model: open_clip's name of the base model, or a "hf-hub:" or "local-dir:" name. A note for readers.
+        base_pretrained: open_clip's tag of the base model's weights.
+
+    Raises:
+        ValueError: If a setting is out of range, unknown, or contradicts another one.
+        TypeError: If a setting is of the wrong type.
+    """
+
+    n_ctx: int = field(default=10, metadata={"help": "Number of prompt vectors for each layer."})
+    n_ctx_vision: int | None = field(default=None, metadata={"help": "The same for the vision tower."})
+    K: int | None = field(default=6, metadata={"help": "Last layer in which text leads, under lead='split'."})
+    depth: int | None = field(default=None, metadata={"help": "Layers 1..depth get a fresh prompt."})
+    method: str = field(default="vilt", metadata={"help": "Published method that sets what is left at None."})
+    towers: str | None = field(default=None, metadata={"help": "Which towers get prompts: both, text, vision."})
+    lead: str | None = field(default=None, metadata={"help": "Which tower leads: split, text, own."})
+    mapper: str | None = field(default=None, metadata={"help": "Maps between the towers: shared, per_layer, none."})
+    ctx_init: str | list[int] | None = field(default=None, metadata={"help": "Text or token ids to start from."})
+    base_model: str | None = field(default=None, metadata={"help": "open_clip's name of the base model."})
+    base_pretrained: str | None = field(default=None, metadata={"help": "open_clip's tag of its weights."})
+    # PEFT looks up the modules to adapt in this field; the prompts of both towers live in one module.
+    target_modules: list[str] | None = field(default=None, metadata={"help": "Set by the library."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = PEFT_TYPE
+        self.target_modules = ["prompts"]
+        for name in ("n_ctx", "n_ctx_vision", "K", "depth"):
+            _check_count(name, getattr(self, name), optional=name != "n_ctx")
+        _check_choice("method", self.method, METHODS)
+        for name, choices in (("towers", TOWERS), ("lead", LEADS), ("mapper", MAPPERS)):
+            if getattr(self, name) is not None:
+                _check_choice(name, getattr(self, name), choices)
+        for name in ("base_model", "base_pretrained"):
+            if not isinstance(getattr(self, name), str | None):
+                raise TypeError(f"{name} must be a string or None, got {getattr(self, name)!r}")
+        self._check_ctx_init()
+        self._check_combination(*self.structure())
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> PromptConfig:
+        """The settings of a published method.
+
+        >>> PromptConfig.preset("maple", n_ctx=2).method
+        'maple'
+
+        Raises:
+            ValueError: If there is no such method.
+        """
+        return cls(method=name, **overrides)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any) -> Any:
+        """PEFT's loader of `adapter_config.json`, which also refuses a folder whose weights are only a pickle.
+
+        Raises:
+            ValueError: If there is no config, it does not fit, or the folder holds `adapter_model.bin` alone: PEFT
+                would load that pickle without a word.
+        """
+        folder = Path(pretrained_model_name_or_path, subfolder or "")
+        if (folder / WEIGHTS_NAME).is_file() and not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+            raise ValueError(
+                f"{folder} holds {WEIGHTS_NAME} but no {SAFETENSORS_WEIGHTS_NAME}: pickles are never loaded. "
+                "Save the adapter again with save_pretrained(...)."
+            )
+        return super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+
+    def resolve(self, text_layers: int, vision_layers: int) -> PromptConfig:
+        """The same settings with nothing left open, for towers of these depths.
+
+        `depth` stays None only where each tower learns its own prompts in all of its layers and the towers differ
+        in depth.
+
+        Raises:
+            ValueError: If `depth` or `K` is beyond the towers.
+        """
+        towers, lead, mapper = self.structure()
+        layers = {"both": (text_layers, vision_layers), "text": (text_layers,), "vision": (vision_layers,)}[towers]
+        method_depth = METHODS[self.method].depth
+        depth: int | None
+        if self.depth is not None:
+            depth = self.depth
+            if depth > min(layers):
+                raise ValueError(f"depth={depth} is out of range: the prompted towers allow depth in 1..{min(layers)}")
+        elif method_depth is not None:
+            depth = min(*layers, method_depth)
+        else:
+            depth = min(layers) if lead != "own" or len(set(layers)) == 1 else None
+        K = None
+        if lead == "split":
+            assert depth is not None
+            K = max(1, depth // 2) if self.K is None else self.K
+            if K not in range(1, depth + 1):
+                raise ValueError(f"K={K} is out of range: choose K in 1..{depth} (the depth), or K=None for half of it")
+        return dataclasses.replace(
+            self,
+            n_ctx_vision=self.n_ctx if self.n_ctx_vision is None else self.n_ctx_vision,
+            K=K,
+            depth=depth,
+            towers=towers,
+            lead=lead,
+            mapper=mapper,
+        )
+
+    def structure(self) -> tuple[str, str, str]:
+        """`towers`, `lead`, `mapper`: given values first; the rest from the method, as far as they can hold."""
+        method = METHODS[self.method]
+        towers = self.towers or method.towers
+        lead = self.lead
+        if lead is None:
+            lead = "own" if towers != "both" or self.mapper == "none" else method.lead
+        mapper = self.mapper
+        if mapper is None:
+            mapper = "none" if lead == "own" else "shared" if method.mapper == "none" else method.mapper
+        return towers, lead, mapper
+
+    def _check_combination(self, towers: str, lead: str, mapper: str) -> None:
+        if towers != "both" and lead != "own":
+            raise ValueError(f'lead="{lead}" maps between the towers, but towers="{towers}": leave lead at "own"')
+        if (lead == "own") != (mapper == "none"):
+            raise ValueError(
+                f'lead="{lead}" with mapper="{mapper}": lead="own" goes with mapper="none", '
+                'the leads "split" and "text" with mapper="shared" or "per_layer"'
+            )
+        if mapper != "none" and self.n_ctx_vision not in (None, self.n_ctx):
+            raise ValueError(
+                f"n_ctx_vision={self.n_ctx_vision} differs from n_ctx={self.n_ctx}, but prompts are mapped between "
+                'the towers: leave n_ctx_vision at None, or choose lead="own" (method="independent")'
+            )
+        if self.ctx_init is not None and towers == "vision":
+            raise ValueError('ctx_init fills the first text prompt, but towers="vision" has no text prompts')
+
+    def _check_ctx_init(self) -> None:
+        if self.ctx_init is None or isinstance(self.ctx_init, str):
+            return
+        if not isinstance(self.ctx_init, list) or not all(_is_count(token, least=0) for token in self.ctx_init):
+            raise TypeError(f"ctx_init must be a text or a list of token ids, got {self.ctx_init!r}")
+        if not 1 <= len(self.ctx_init) <= self.n_ctx:
+            raise ValueError(
+                f"ctx_init has {len(self.ctx_init)} tokens, but there are n_ctx={self.n_ctx} prompt vectors for "
+                f"each layer: give 1..{self.n_ctx} tokens"
+            )
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The end of an error message about an unknown name: the nearest known one, and all of them."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(known)}"
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _check_count(name: str, value: Any, optional: bool) -> None:
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}={value} is out of range: it must be at least 1")
+
+
+def _check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}: {nearest(value, choices)}")

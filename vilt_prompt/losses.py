@@ -1,0 +1,163 @@
+"""The training loss: cross-entropy over cosines (Eq. 13) and the scenario-guided term (Eq. 12).
+
+Shapes: B videos, C classes, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vilt_prompt.model import PromptedModel
+from vilt_prompt.text import is_readable
+
+TEMPLATE = "a video of a person doing {}."
+
+
+@torch.no_grad()
+def scenario_features(
+    wrapped: PeftModel,
+    tokenizer: Callable[[list[str]], Tensor],
+    class_names: Sequence[str],
+    template: str = TEMPLATE,
+) -> Tensor:
+    """What the frozen model, without prompts, makes of the hand-crafted prompt for each class: c_clip in Eq. 12.
+
+    They do not change: compute them once and keep them.
+
+    Args:
+        wrapped: What `wrap` returned.
+        tokenizer: The model's tokenizer, `open_clip.get_tokenizer(...)`.
+        class_names: C plain names.
+        template: The hand-crafted prompt, with one `{}` for the name.
+
+    Returns:
+        (C, D), normalised, without gradient, on the model's device.
+
+    Raises:
+        TypeError: If the names are not a sequence of strings, or `wrapped` is not wrapped.
+        ValueError: If there is no name, or the template has no slot.
+    """
+    model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
+    if not isinstance(model, PromptedModel):
+        raise TypeError(f"expected a model that wrap() returned, got {type(wrapped).__name__}")
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
+        raise TypeError(f"class_names must be a list of strings, got {class_names!r}")
+    if len(class_names) == 0:
+        raise ValueError("class_names is empty: give at least one class")
+    if not isinstance(template, str) or template.count("{}") != 1:
+        raise ValueError(f'template must have one {{}} for the class name, as in "{TEMPLATE}", got {template!r}')
+    text = tokenizer([template.format(name) for name in class_names])
+    return model.encode_text_without_prompts(text.to(model.logit_scale.device), normalize=True)
+
+
+def scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
+    """The scenario-guided term, `1 - mean_i cos(c_i, c_clip_i)`: how far the classes are from the hand-crafted prompt.
+
+    Eq. 12 prints the mean cosine itself; the distance is what its text says is minimised.
+
+    Args:
+        text_features: (C, D), of the prompted model.
+        scenario_features: (C, D), from `scenario_features`.
+
+    Raises:
+        ValueError: If the shapes differ, or a feature is NaN or infinite.
+    """
+    _check_features("text_features", text_features)
+    _check_features("scenario_features", scenario_features)
+    if text_features.shape != scenario_features.shape:
+        raise ValueError(
+            f"text_features {tuple(text_features.shape)} and scenario_features {tuple(scenario_features.shape)} "
+            "must be of one shape (C, D): are they of the same classes and the same model?"
+        )
+    text, scenario = _at_least_float32(text_features), _at_least_float32(scenario_features)
+    return 1 - F.cosine_similarity(text, scenario.to(text), dim=-1).mean()
+
+
+class LossTerms(NamedTuple):
+    """The two terms of the loss, detached; the scenario term without its weight."""
+
+    cross_entropy: Tensor
+    scenario: Tensor
+
+
+class ScenarioGuidedLoss(nn.Module):
+    """Eq. 13 and 12: `cross_entropy(cos(v, c) / temperature, labels) + alpha * scenario_loss(c, c_clip)`.
+
+    Args:
+        scenario_features: (C, D), from `scenario_features`.
+        alpha: Weight of the scenario term. The paper gives none; 8.0 is KgCoOp's.
+        temperature: A number, or a 0-dim tensor. 0.07 is the paper's; `1 / clip.logit_scale.exp()` is the model's own.
+
+    Attributes:
+        last: The two terms of the last call, detached; None before the first.
+
+    Raises:
+        ValueError: If alpha is negative or not finite, or the temperature not positive and finite.
+    """
+
+    scenario_features: Tensor
+
+    def __init__(self, scenario_features: Tensor, alpha: float = 8.0, temperature: float | Tensor = 0.07) -> None:
+        super().__init__()
+        _check_features("scenario_features", scenario_features)
+        if not 0 <= alpha < math.inf:
+            raise ValueError(f"alpha={alpha} is out of range: it must be at least 0 and finite")
+        if isinstance(temperature, Tensor) and temperature.numel() != 1:
+            raise ValueError(f"temperature must be a number or a 0-dim tensor, got shape {tuple(temperature.shape)}")
+        if not 0 < float(temperature) < math.inf:
+            raise ValueError(f"temperature={float(temperature)} is out of range: it must be positive and finite")
+        self.register_buffer("scenario_features", scenario_features.detach(), persistent=False)
+        self.alpha = alpha
+        self.temperature = temperature
+        self.last: LossTerms | None = None
+
+    def forward(self, video_features: Tensor, text_features: Tensor, labels: Tensor) -> Tensor:
+        """Features (B, D) and (C, D), normalised or not, and class indices (B,) -> a scalar.
+
+        Raises:
+            TypeError: If the labels are not integers.
+            ValueError: If shapes do not match, labels are outside 0..C-1, or a feature is NaN or infinite.
+        """
+        _check_features("video_features", video_features)
+        scenario = scenario_loss(text_features, self.scenario_features)
+        self._check(video_features, text_features, labels)
+        video = F.normalize(_at_least_float32(video_features), dim=-1)
+        text = F.normalize(_at_least_float32(text_features), dim=-1)
+        cross_entropy = F.cross_entropy(video @ text.to(video).T / self.temperature, labels.long())
+        self.last = LossTerms(cross_entropy.detach(), scenario.detach())
+        return cross_entropy + self.alpha * scenario
+
+    @staticmethod
+    def _check(video_features: Tensor, text_features: Tensor, labels: Tensor) -> None:
+        if video_features.shape[1] != text_features.shape[1]:
+            raise ValueError(
+                f"video_features {tuple(video_features.shape)} and text_features {tuple(text_features.shape)} "
+                "must have the same D"
+            )
+        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
+            raise TypeError(f"labels must be a tensor of integers (B,), got {getattr(labels, 'dtype', labels)!r}")
+        if labels.shape != video_features.shape[:1]:
+            raise ValueError(f"labels must be of shape ({len(video_features)},), got {tuple(labels.shape)}")
+        classes = len(text_features)
+        if is_readable(labels) and not ((labels >= 0) & (labels < classes)).all():
+            raise ValueError(f"labels must be in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+
+
+def _check_features(name: str, features: Tensor) -> None:
+    if not isinstance(features, Tensor) or not features.is_floating_point():
+        raise TypeError(f"{name} must be a float tensor, got {getattr(features, 'dtype', type(features).__name__)}")
+    if features.ndim != 2 or features.numel() == 0:
+        raise ValueError(f"{name} must be of shape (rows, D) with at least one row, got {tuple(features.shape)}")
+    if is_readable(features) and not features.isfinite().all():
+        raise ValueError(f"{name} has NaN or infinite values: lower the learning rate, or leave half precision")
+
+
+def _at_least_float32(features: Tensor) -> Tensor:
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features

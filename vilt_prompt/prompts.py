@@ -1,0 +1,181 @@
+"""The prompts and their maps: which prompt enters which layer of which tower (Eq. 10 and 11), and nothing else.
+
+Shapes: n prompt vectors, k learnable layers of a tower, d_t and d_v the widths of the text and the vision tower.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from vilt_prompt.config import PromptConfig
+
+PREFIX = "vilt_"  # every parameter of an adapter has it in its path
+
+
+class LayerPrompts(NamedTuple):
+    """What enters each layer: entry i-1 is the (n, d) prompt of layer i, None where nothing fresh enters."""
+
+    text: list[Tensor | None]
+    vision: list[Tensor | None]
+
+
+class Source(NamedTuple):
+    """The prompt of one layer: row `row` of the prompts that tower `leader` learns, mapped for the other tower."""
+
+    leader: str
+    row: int
+
+
+@dataclass(frozen=True)
+class PromptTable:
+    """Which prompt enters which layer. Entry i-1 is layer i; None: carried on, or a tower without prompts."""
+
+    text: tuple[Source | None, ...]
+    vision: tuple[Source | None, ...]
+
+    @classmethod
+    def of(cls, config: PromptConfig, text_layers: int, vision_layers: int) -> PromptTable:
+        """The table of a resolved config, for towers of these depths."""
+        table: dict[str, list[Source | None]] = {"text": [None] * text_layers, "vision": [None] * vision_layers}
+        if config.lead == "own":
+            for tower in table if config.towers == "both" else [str(config.towers)]:
+                for i in range(config.depth or len(table[tower])):
+                    table[tower][i] = Source(tower, i)
+        else:
+            assert config.depth is not None
+            text_led = config.depth if config.K is None else config.K
+            for i in range(config.depth):
+                source = Source("text", i) if i < text_led else Source("vision", i - text_led)
+                table["text"][i] = table["vision"][i] = source
+        return cls(tuple(table["text"]), tuple(table["vision"]))
+
+    def learned(self, tower: str) -> int:
+        """k: the number of layers whose prompt is learned in the space of `tower`."""
+        return len({source for source in self.text + self.vision if source is not None and source.leader == tower})
+
+    def is_mapped(self, leader: str, tower: str) -> bool:
+        """Whether any layer of `tower` takes its prompt from `leader` through a map."""
+        return leader != tower and any(s is not None and s.leader == leader for s in getattr(self, tower))
+
+
+class PerLayerLinear(nn.Module):
+    """k linear maps side by side, one for each layer: (k, n, d_in) -> (k, n, d_out). Initialised as nn.Linear."""
+
+    def __init__(self, k: int, d_in: int, d_out: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(d_in)
+        self.weight = nn.Parameter(torch.empty(k, d_out, d_in).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(k, d_out).uniform_(-bound, bound))
+
+    def forward(self, prompts: Tensor) -> Tensor:
+        """(k, n, d_in) -> (k, n, d_out)."""
+        return prompts @ self.weight.mT + self.bias.unsqueeze(1)
+
+
+class PromptLayer(nn.Module, BaseTunerLayer):
+    """The learned prompts and maps of all adapters: `vilt_text` (k, n, d_t), `vilt_vision` (k, n, d_v), F and F~."""
+
+    adapter_layer_names = ("vilt_text", "vilt_vision", "vilt_F", "vilt_F_tilde")
+    other_param_names = ("tables",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vilt_text = nn.ParameterDict()
+        self.vilt_vision = nn.ParameterDict()
+        self.vilt_F = nn.ModuleDict()
+        self.vilt_F_tilde = nn.ModuleDict()
+        self.tables: dict[str, PromptTable] = {}
+
+    def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
+        """Makes the prompts, N(0, 0.02^2), and the maps of a new adapter, in float32."""
+        self.tables[adapter_name] = table
+        learned = {tower: table.learned(tower) for tower in widths}
+        for tower, n in (("text", config.n_ctx), ("vision", config.n_ctx_vision)):
+            if learned[tower]:
+                prompts = torch.empty(learned[tower], int(n or 0), widths[tower]).normal_(std=0.02)
+                self._learned(tower)[adapter_name] = nn.Parameter(prompts)
+        for leader, follower in (("text", "vision"), ("vision", "text")):
+            if table.is_mapped(leader, follower):
+                d_in, d_out = widths[leader], widths[follower]
+                per_layer = config.mapper == "per_layer"
+                self._maps(leader)[adapter_name] = (
+                    PerLayerLinear(learned[leader], d_in, d_out) if per_layer else nn.Linear(d_in, d_out)
+                )
+
+    def start_from(self, adapter_name: str, embeddings: Tensor) -> None:
+        """Fills the first rows of the first text prompt with token embeddings (at most n, d_t)."""
+        with torch.no_grad():
+            self.vilt_text[adapter_name][0, : len(embeddings)] = embeddings
+
+    def tower_prompts(self, tower: str) -> list[Tensor | None]:
+        """The (n, d) prompt that enters each layer of a tower under the active adapter; None: nothing fresh."""
+        (adapter,) = self.active_adapters
+        rows: dict[str, tuple[Tensor, ...]] = {}
+        for leader in ("text", "vision"):
+            if adapter in self._learned(leader):
+                learned = self._learned(leader)[adapter]  # [k n d]
+                if leader != tower and adapter in self._maps(leader):
+                    rows[leader] = self._maps(leader)[adapter](learned).unbind()
+                else:
+                    rows[leader] = learned.unbind()
+        sources = getattr(self.tables[adapter], tower)
+        return [None if source is None else rows[source.leader][source.row] for source in sources]
+
+    @property
+    def enabled(self) -> bool:
+        """Whether an adapter takes part in the forward pass."""
+        return not self.disable_adapters and bool(self.active_adapters)
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """PEFT's switch, for one adapter at a time.
+
+        Raises:
+            ValueError: If there is no such adapter, or more than one is asked for.
+        """
+        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        if len(names) > 1:
+            raise ValueError(f"one adapter can be active at a time, got {names}: choose one of them")
+        for name in names:
+            if name not in self.tables:
+                raise ValueError(f"there is no adapter {name!r}; there are: {', '.join(self.tables)}")
+        super().set_adapter(names, inference_mode=inference_mode)
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """Switches all adapters on or off, and leaves `requires_grad` alone.
+
+        PEFT's own version makes the active adapter trainable on the way back, even one that was loaded frozen.
+        """
+        self._disable_adapters = not enabled
+
+    def _learned(self, tower: str) -> nn.ParameterDict:
+        return self.vilt_text if tower == "text" else self.vilt_vision
+
+    def _maps(self, leader: str) -> Any:
+        return self.vilt_F if leader == "text" else self.vilt_F_tilde
+
+
+def refuse_adapter_name(adapter_name: Any) -> None:
+    """Refuses a name that would make PEFT mistake one adapter's tensors for another's, or that is no folder name.
+
+    PEFT finds an adapter's tensors by its name between dots in their keys, keeps adapters in `nn.ModuleDict`s, and
+    saves them to a folder of that name.
+
+    Raises:
+        TypeError: If the name is not a string.
+        ValueError: If the name is refused.
+    """
+    if not isinstance(adapter_name, str):
+        raise TypeError(f"an adapter name must be a string, got {adapter_name!r}")
+    key_parts = {"base_model", "model", "prompts", "weight", "bias", *PromptLayer.adapter_layer_names}
+    taken = hasattr(nn.ModuleDict(), adapter_name) or hasattr(nn.ParameterDict(), adapter_name)
+    if adapter_name in key_parts or adapter_name in PREFIX or taken or set(adapter_name) & set("./\\"):
+        raise ValueError(
+            f"the adapter name {adapter_name!r} is refused: it is empty, has a dot or a slash, or is a part of the "
+            'names of parameters; choose another one, such as "ucf101"'
+        )

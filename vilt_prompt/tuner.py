@@ -1,0 +1,187 @@
+"""The PEFT tuner: puts an adapter's prompts into an open_clip model, so that PEFT's verbs hold."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import open_clip
+import torch
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner
+from torch import Tensor, nn
+
+from vilt_prompt.config import PEFT_TYPE, PromptConfig
+from vilt_prompt.model import PromptedModel, patch, unpatch
+from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter_name
+from vilt_prompt.towers import is_open_clip, known_towers, text_tower, vision_tower
+
+OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own byte-pair tokenizer, which open_clip ships
+
+
+class PromptTuner(BaseTuner):
+    """Adapts an open_clip model with the prompts of a `PromptConfig`; `get_peft_model` makes it."""
+
+    prefix = PREFIX
+    tuner_layer_cls = PromptLayer
+    target_module_mapping: dict[str, list[str]] = {}
+    # The maps belong to all layers at once, so a model cannot be adapted without a tuner around it.
+    uses_shared_state = True
+
+    def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
+        check_unwrapped(model)
+        super().__init__(model, peft_config, adapter_name, **kwargs)
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """PEFT's injection, with everything checked, and the config resolved, before the model is touched."""
+        self.peft_config[adapter_name] = resolve(model, self.peft_config[adapter_name], adapter_name)
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+
+    def unload(self) -> nn.Module:
+        """Takes the prompts out: the open_clip model as it was before it was wrapped."""
+        del self.model.peft_config
+        return unpatch(self.model)
+
+    def merge_adapter(self, *args: Any, **kwargs: Any) -> Any:
+        """Prompts are tokens, not weights: there is nothing to merge them into.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("prompts cannot be merged into the weights: keep the adapter, or take it out with unwrap")
+
+    merge_and_unload = unmerge_adapter = merge_adapter
+
+    @contextlib.contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, adapter_names: Any = None, **kwargs: Any) -> Iterator[None]:
+        if adapter_names is not None:
+            raise ValueError("adapter_names= (an adapter for each sample) is not supported: use set_adapter(name)")
+        yield
+
+    def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
+        if not isinstance(model, PromptedModel):
+            patch(model)
+
+    def _create_and_replace(self, peft_config: Any, adapter_name: str, target: Any, *_: Any, **__: Any) -> None:
+        _add_prompts(self.model, peft_config, adapter_name, target)
+        if any(parameter.is_meta for parameter in target.parameters()):
+            return  # PEFT's low_cpu_mem_usage: the values come from a file
+        # Made on the CPU, prompts are the same under one seed whatever the device of the base model.
+        target.to(self.model.logit_scale.device)
+        if peft_config.ctx_init is not None:
+            embeddings = text_tower(self.model).text.token_embedding.weight[peft_config.ctx_init]
+            target.start_from(adapter_name, embeddings)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        # PEFT only warns where tensors are missing, and says nothing of those that are too many.
+        check_tensors(model.get_base_model(), config, state_dict)
+        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+
+
+def register() -> None:
+    """Makes PEFT know the config, the tuner and the prefix. Its tables take a plain string for a type of one's own."""
+    for table, entry in (
+        (PEFT_TYPE_TO_CONFIG_MAPPING, PromptConfig),
+        (PEFT_TYPE_TO_TUNER_MAPPING, PromptTuner),
+        (PEFT_TYPE_TO_PREFIX_MAPPING, PREFIX),
+    ):
+        table[PEFT_TYPE] = entry  # type: ignore[index, assignment]
+
+
+def check_unwrapped(model: Any) -> None:
+    """Checks that a model is one of open_clip's and has no prompts yet.
+
+    Raises:
+        TypeError: If it is no open_clip model.
+        ValueError: If it is wrapped already.
+    """
+    if isinstance(getattr(model, "prompts", None), PromptLayer):
+        raise ValueError(
+            "the model is wrapped already: use wrapped.add_adapter(name, PromptConfig(...)) for another adapter, "
+            "or unwrap(wrapped) first"
+        )
+    if not is_open_clip(model):
+        raise TypeError(
+            f"expected an open_clip model, such as open_clip.create_model(...) returns, got {type(model).__name__}"
+        )
+
+
+def resolve(model: nn.Module, config: Any, adapter_name: str) -> PromptConfig:
+    """The config of an adapter with nothing left open, checked against the model it is for.
+
+    Raises:
+        TypeError: If the adapter name is not a string.
+        ValueError: If the name is refused, a tower that shall take prompts cannot, or a setting does not fit the model.
+    """
+    refuse_adapter_name(adapter_name)
+    towers, _, _ = config.structure()
+    if towers != "text":
+        vision_tower(model)
+    if towers != "vision":
+        text = text_tower(model)
+        if config.n_ctx > text.positions - 2:
+            raise ValueError(
+                f"n_ctx={config.n_ctx} leaves no room for a start and an end token in the {text.positions} positions "
+                f"of the text tower: choose n_ctx in 1..{text.positions - 2}, in practice far less"
+            )
+        if config.ctx_init is not None:
+            config = dataclasses.replace(config, ctx_init=_token_ids(config.ctx_init, text))
+    known = known_towers(model)
+    return config.resolve(*(known[tower].layers if tower in known else 0 for tower in ("text", "vision")))
+
+
+def check_tensors(model: nn.Module, config: PromptConfig, tensors: dict[str, Tensor]) -> None:
+    """Checks the tensors of a file against those that its resolved config asks for on this model.
+
+    Raises:
+        ValueError: If tensors are missing, too many, or of another shape.
+    """
+    layer = PromptLayer()
+    with torch.device("meta"):
+        _add_prompts(model, config, "adapter", layer)
+    expected = {
+        "base_model.model.prompts." + key.replace(".adapter", ""): tuple(tensor.shape)
+        for key, tensor in layer.state_dict().items()
+    }
+    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    problems = [f"{key} is missing" for key in expected if key not in found]
+    problems += [f"{key} is one too many" for key in found if key not in expected]
+    problems += [
+        f"{key} is of shape {found[key]}, {shape} was expected"
+        for key, shape in expected.items()
+        if found.get(key, shape) != shape
+    ]
+    if problems:
+        raise ValueError(
+            f"the adapter's tensors do not fit its config on this model: {'; '.join(problems)}. "
+            "Is it the model that the adapter was trained on?"
+        )
+
+
+def _add_prompts(model: nn.Module, config: PromptConfig, adapter_name: str, layer: PromptLayer) -> None:
+    towers = known_towers(model)
+    layers = {name: towers[name].layers if name in towers else 0 for name in ("text", "vision")}
+    table = PromptTable.of(config, layers["text"], layers["vision"])
+    layer.add(adapter_name, config, table, {name: tower.width for name, tower in towers.items()})
+
+
+def _token_ids(ctx_init: str | list[int], text: Any) -> list[int]:
+    """The token ids of `ctx_init` in the vocabulary of a text tower."""
+    if isinstance(ctx_init, str):
+        if text.vocabulary != OPEN_CLIP_VOCABULARY:
+            raise ValueError(
+                f"ctx_init={ctx_init!r} is a text, but the vocabulary of {text.vocabulary} ids is not open_clip's "
+                f"{OPEN_CLIP_VOCABULARY}: pass wrap(..., tokenizer=tokenizer), or token ids"
+            )
+        return text.content(open_clip.SimpleTokenizer(context_length=text.positions)([ctx_init]))
+    if max(ctx_init, default=0) >= text.vocabulary:
+        raise ValueError(f"ctx_init has token ids up to {max(ctx_init)}, the vocabulary ends at {text.vocabulary - 1}")
+    return ctx_init
+
+
+register()

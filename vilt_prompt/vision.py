@@ -1,0 +1,77 @@
+"""open_clip's own `VisionTransformer`: how its tokens are embedded, which its blocks are, how it pools."""
+
+from __future__ import annotations
+
+import torch
+from einops import repeat
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+
+from vilt_prompt.blocks import Block, attend, join, run_layer
+
+
+class VisionTower:
+    """A frozen `VisionTransformer` that runs with prompts.
+
+    Prompts stand after the patch tokens, without position embedding, and take no part in pooling.
+    """
+
+    module_classes = (VisionTransformer,)
+
+    def __init__(self, visual: VisionTransformer) -> None:
+        self.visual = visual
+        self.layers = len(visual.transformer.resblocks)
+        self.width: int = visual.conv1.out_channels
+        self.image_size: tuple[int, int] = visual.image_size
+        self.dtype: torch.dtype = visual.conv1.weight.dtype
+
+    @staticmethod
+    def refusal(visual: nn.Module) -> str | None:
+        """Why this tower cannot take prompts, or None."""
+        assert isinstance(visual, VisionTransformer)
+        for block in visual.transformer.resblocks:
+            if type(block) is not ResidualAttentionBlock:
+                return f"its blocks are {type(block).__name__}, known is {ResidualAttentionBlock.__name__}"
+        return None
+
+    def encode(self, images: Tensor, prompts: list[Tensor | None]) -> Tensor:
+        """(B, 3, H, W) images and the (n, d) prompt of each layer -> (B, D) features, not normalised."""
+        visual = self.visual
+        checkpointing = visual.transformer.grad_checkpointing
+        x: Tensor = visual._embeds(images)  # [B l d], through ln_pre; a class token first
+        tokens = x.shape[1]
+        depth = sum(prompt is not None for prompt in prompts)
+        for i, (module, prompt) in enumerate(zip(visual.transformer.resblocks, prompts, strict=True), start=1):
+            if prompt is not None:
+                prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
+                if i == 1:
+                    prompt = visual.ln_pre(prompt)
+                if i == depth < self.layers:  # carried from here on: from now on the prompts are tokens
+                    x = torch.cat([x, prompt.expand(len(x), -1, -1)], dim=1)
+                    prompt = None
+            layer = _pooled_layer if i == self.layers and self._pools_class_token else _layer
+            x = run_layer(layer, Block(module), x, prompt, checkpointing=checkpointing)
+        pooled: Tensor = visual._pool(x[:, :tokens])[0]
+        return pooled if visual.proj is None else pooled @ visual.proj
+
+    @property
+    def _pools_class_token(self) -> bool:
+        return self.visual.attn_pool is None and self.visual.pool_type == "tok"
+
+
+def _layer(block: Block, x: Tensor, prompt: Tensor | None) -> Tensor:
+    """[x, _] = V_i([x, P]): (B, l, d) -> (B, l, d). The prompt (1, n, d) is keys and values, nothing else."""
+    q, k, v = block.qkv(x)
+    if prompt is not None:
+        prompt_k, prompt_v = block.kv(prompt)
+        k, v = join(k, prompt_k), join(v, prompt_v)
+    return block.update(x, attend(q, k, v))
+
+
+def _pooled_layer(block: Block, x: Tensor, prompt: Tensor | None) -> Tensor:
+    """The last layer, for the class token alone: (B, l, d) -> (B, 1, d)."""
+    k, v = block.kv(x)
+    if prompt is not None:
+        prompt_k, prompt_v = block.kv(prompt)
+        k, v = join(k, prompt_k), join(v, prompt_v)
+    return block.update(x[:, :1], attend(block.q(x[:, :1]), k, v))

@@ -1,0 +1,70 @@
+"""`wrap` and `unwrap`: an open_clip model in, a PEFT model out, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+
+from vilt_prompt.config import PromptConfig, nearest
+from vilt_prompt.towers import text_tower
+from vilt_prompt.tuner import PromptTuner, check_unwrapped, resolve
+
+
+def wrap(
+    model: nn.Module,
+    K: int | None = 6,
+    n_ctx: int = 10,
+    *,
+    adapter_name: str = "default",
+    tokenizer: Callable[[list[str]], Tensor] | None = None,
+    **config: Any,
+) -> PeftModel:
+    """Puts learnable prompts into both towers of an open_clip model, and freezes everything else.
+
+    The same as `peft.get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name)`. The model is
+    patched in place: `model.encode_image` and `model.encode_text` give prompted features from here on.
+
+    Args:
+        model: An open_clip model.
+        K: Text leads in layers 1..K, vision in the rest. None: half of the depth.
+        n_ctx: Number of prompt vectors for each layer.
+        adapter_name: Name of the adapter, for several of them in one model.
+        tokenizer: The model's tokenizer; needed for a `ctx_init` text where the vocabulary is not open_clip's own.
+        config: The other settings of `PromptConfig`.
+
+    Returns:
+        The PEFT model, with `encode_video`, `encode_image`, `encode_text`, `forward` and `layer_prompts`.
+
+    Raises:
+        TypeError: If `model` is no open_clip model, or a setting is unknown or of the wrong type.
+        ValueError: If the model is wrapped already, or a setting does not fit it. The model is unchanged then.
+    """
+    if isinstance(model, PeftModel) and isinstance(model.base_model, PromptTuner):
+        model = model.get_base_model()
+    check_unwrapped(model)
+    inherited = {field.name for field in dataclasses.fields(PeftConfig)} | {"target_modules"}
+    known = [field.name for field in dataclasses.fields(PromptConfig) if field.name not in inherited]
+    for name in config:
+        if name not in known:
+            raise TypeError(f"wrap() got an unexpected keyword argument {name!r}: {nearest(name, known)}")
+    if tokenizer is not None and isinstance(config.get("ctx_init"), str):
+        config["ctx_init"] = text_tower(model).content(tokenizer([config["ctx_init"]]))
+    peft_config = PromptConfig(K=K, n_ctx=n_ctx, **config)
+    resolve(model, peft_config, adapter_name)
+    return get_peft_model(model, peft_config, adapter_name)
+
+
+def unwrap(wrapped: PeftModel) -> nn.Module:
+    """Takes all prompts out: the open_clip model with outputs, keys, `requires_grad` and mode as before `wrap`.
+
+    Raises:
+        TypeError: If `wrapped` is not what `wrap` returned, or was unwrapped before.
+    """
+    tuner = getattr(wrapped, "base_model", None)
+    if not isinstance(tuner, PromptTuner) or not hasattr(tuner.model, "prompts"):
+        raise TypeError(f"expected what wrap() returned, still wrapped, got {type(wrapped).__name__}")
+    return tuner.unload()
