@@ -64,7 +64,7 @@ class PromptedModel(nn.Module):
         if kept is not None:
             frames = frames[kept]
         chunks = frames.split(frames_per_chunk or len(frames))
-        features = torch.cat([self.encode_image(chunk, normalize=False) for chunk in chunks])
+        features = torch.cat([self.encode_image(chunk, normalize=False).flatten(1) for chunk in chunks])
         if kept is not None:
             features = features.new_zeros(len(kept), features.shape[-1]).index_put((kept,), features)
         features = rearrange(features, "(b t) d -> b t d", b=batch)
@@ -158,6 +158,10 @@ class PromptedModel(nn.Module):
             return None
         prompts = self.prompts.tower_prompts(tower)
         return prompts if any(prompt is not None for prompt in prompts) else None
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str) -> None:
+        # PEFT calls this on every module after it loaded an adapter with low_cpu_mem_usage.
+        self.prompts.to(self.logit_scale.device)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time, so copies and pickles name what it is made of.

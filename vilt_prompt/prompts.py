@@ -95,7 +95,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
         """Makes the prompts, N(0, 0.02^2), and the maps of a new adapter, in float32."""
         self.tables[adapter_name] = table
-        learned = {tower: table.learned(tower) for tower in widths}
+        learned = {tower: table.learned(tower) for tower in ("text", "vision")}
         for tower, n in (("text", config.n_ctx), ("vision", config.n_ctx_vision)):
             if learned[tower]:
                 prompts = torch.empty(learned[tower], int(n or 0), widths[tower]).normal_(std=0.02)
@@ -152,6 +152,10 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         PEFT's own version makes the active adapter trainable on the way back, even one that was loaded frozen.
         """
         self._disable_adapters = not enabled
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        # PEFT looks for a base layer, which prompts do not have: the model moves them.
+        pass
 
     def _learned(self, tower: str) -> nn.ParameterDict:
         return self.vilt_text if tower == "text" else self.vilt_vision

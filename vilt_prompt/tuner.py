@@ -75,6 +75,14 @@ class PromptTuner(BaseTuner):
             target.start_from(adapter_name, embeddings)
 
     @classmethod
+    def _get_adapter_state_dict(
+        cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor], *args: Any, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        # While saving, PEFT asks the Hub about a base of this name; our files name the base in `base_model`.
+        config.base_model_name_or_path = None
+        return super()._get_adapter_state_dict(model, config, adapter_name, state_dict, *args, **kwargs)
+
+    @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:

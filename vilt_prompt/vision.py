@@ -32,6 +32,8 @@ class VisionTower:
         for block in visual.transformer.resblocks:
             if type(block) is not ResidualAttentionBlock:
                 return f"its blocks are {type(block).__name__}, known is {ResidualAttentionBlock.__name__}"
+        if visual.attn_pool is None and visual.pool_type == "none":
+            return "it does not pool its tokens"
         return None
 
     def encode(self, images: Tensor, prompts: list[Tensor | None]) -> Tensor:
@@ -51,7 +53,8 @@ class VisionTower:
                     prompt = None
             layer = _pooled_layer if i == self.layers and self._pools_class_token else _layer
             x = run_layer(layer, Block(module), x, prompt, checkpointing=checkpointing)
-        pooled: Tensor = visual._pool(x[:, :tokens])[0]
+        # Contrastive attention pooling leaves a dimension for its one query.
+        pooled: Tensor = visual._pool(x[:, :tokens])[0].flatten(1)
         return pooled if visual.proj is None else pooled @ visual.proj
 
     @property

@@ -1,0 +1,281 @@
+"""PEFT's verbs on a prompted model, and each of PEFT's traps for a tuner from outside."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import socket
+import warnings
+
+import peft
+import pytest
+import torch
+from architectures import build, class_ids, frames
+from literal import learnable_tensors
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+
+import vilt_prompt
+from vilt_prompt import PromptConfig
+
+SETTINGS = {"K": 2, "n_ctx": 3}
+
+
+def wrapped(architecture: str = "4/4", seed: int = 0, **settings) -> PeftModel:
+    base = build(architecture)
+    torch.manual_seed(seed)
+    return vilt_prompt.wrap(base, **{**SETTINGS, **settings}).eval()
+
+
+def trainable(model: torch.nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+IDS = class_ids(build("4/4"), [1, 3, 2])
+IMAGES = frames(build("4/4"), 2)
+
+
+def features(model: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.no_grad():
+        return model.encode_text(IDS), model.encode_image(IMAGES)
+
+
+def same(first, second) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_get_peft_model_is_wrap():
+    base = build("4/4")
+    torch.manual_seed(0)
+    model = get_peft_model(base, PromptConfig(**SETTINGS)).eval()
+    assert type(model) is type(wrapped())
+    assert same(features(model), features(wrapped()))
+
+
+@pytest.mark.parametrize("method", vilt_prompt.config.METHODS)
+def test_save_and_load(method, tmp_path):
+    model = wrapped(method=method, K=None)
+    model.save_pretrained(tmp_path)
+    for load in (vilt_prompt.from_pretrained, PeftModel.from_pretrained):
+        loaded = load(build("4/4"), str(tmp_path))
+        assert same(features(loaded), features(model))
+        assert not trainable(loaded)
+
+
+def test_a_saved_config_is_resolved_and_loads_again(tmp_path):
+    model = wrapped(K=None, base_model="ViT-B-16", base_pretrained="openai")
+    model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    expected = {"towers": "both", "lead": "split", "mapper": "shared", "depth": 4, "K": 2, "n_ctx": 3, "n_ctx_vision": 3}
+    expected |= {"peft_type": "VILT_PROMPT", "base_model": "ViT-B-16", "base_pretrained": "openai"}
+    assert {name: saved[name] for name in expected} == expected
+    assert peft.PeftConfig.from_pretrained(tmp_path).K == 2
+
+
+def test_a_file_holds_prompts_and_maps_under_keys_without_the_adapter_name(tmp_path):
+    for name in ("default", "ucf101"):
+        wrapped(adapter_name=name).save_pretrained(tmp_path)
+    first = load_file(tmp_path / "adapter_model.safetensors")
+    second = load_file(tmp_path / "ucf101" / "adapter_model.safetensors")
+    names = ["vilt_F.bias", "vilt_F.weight", "vilt_F_tilde.bias", "vilt_F_tilde.weight", "vilt_text", "vilt_vision"]
+    assert sorted(first) == sorted(second) == [f"base_model.model.prompts.{name}" for name in names]
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_an_adapter_of_another_name_is_found_in_its_subfolder(tmp_path):
+    model = wrapped(adapter_name="ucf101")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"no adapter_config.json; its subfolders with an adapter are: ucf101"):
+        vilt_prompt.from_pretrained(build("4/4"), tmp_path)
+    assert same(features(vilt_prompt.from_pretrained(build("4/4"), tmp_path, subfolder="ucf101")), features(model))
+
+
+def test_training_goes_on_from_a_file(tmp_path):
+    wrapped().save_pretrained(tmp_path)
+    model = vilt_prompt.from_pretrained(build("4/4"), tmp_path, is_trainable=True)
+    assert trainable(model) == trainable(wrapped())
+
+
+def test_several_adapters_side_by_side(tmp_path):
+    model = wrapped()
+    alone = features(model)
+    torch.manual_seed(1)
+    model.add_adapter("maple", PromptConfig.preset("maple", n_ctx=2))
+    assert same(features(model), alone)
+    model.set_adapter("maple")
+    other = features(model)
+    assert not same(other, alone)
+    assert all(".maple" in name for name in trainable(model))
+    before = copy.deepcopy(learnable_tensors(model, "default"))
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model.encode_text(IDS).square().sum().backward()
+    optimiser.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in learnable_tensors(model, "default").items())
+    model.save_pretrained(tmp_path)
+    model.set_adapter("default")
+    assert same(features(model), alone)
+    model.load_adapter(str(tmp_path / "maple"), "again")
+    model.set_adapter("maple")
+    trained = features(model)
+    model.set_adapter("again", inference_mode=True)
+    assert same(features(model), trained)
+    assert not trainable(model)
+    model.set_adapter("default")
+    model.delete_adapter("maple")
+    assert set(model.peft_config) == {"default", "again"}
+    assert same(features(model), alone)
+
+
+def test_deleting_the_active_adapter_leaves_another_or_the_bare_model():
+    model = wrapped()
+    torch.manual_seed(1)
+    model.add_adapter("other", PromptConfig(**SETTINGS))
+    with pytest.warns(UserWarning, match="Setting active adapter to other"):
+        model.delete_adapter("default")
+    assert same(features(model), features(wrapped(seed=1)))
+    model.delete_adapter("other")
+    assert same(features(model), features(build("4/4").requires_grad_(False)))
+
+
+def test_an_adapter_may_have_any_name_that_cannot_be_mistaken(tmp_path):
+    model = wrapped()
+    for name in ("F", "text", "0", "UCF-101 16 shot", "visual", "transformer"):
+        model.add_adapter(name, PromptConfig(**SETTINGS))
+    model.save_pretrained(tmp_path)
+    assert all(len(load_file(path)) == 6 for path in tmp_path.rglob("*.safetensors"))
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 7
+
+
+@pytest.mark.parametrize(
+    "name", ["", "vilt_text", "vilt_F", "prompts", "model", "base_model", "weight", "v", "vilt", "a.b", "a/b", "keys", "training"]
+)
+def test_names_that_can_be_mistaken_are_refused(name):
+    with pytest.raises(ValueError, match="adapter name .* is refused"):
+        vilt_prompt.wrap(build("4/4"), K=2, adapter_name=name)
+    model = wrapped()
+    with pytest.raises(ValueError, match="adapter name .* is refused"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.add_adapter(name, PromptConfig(**SETTINGS))
+    assert list(model.peft_config) == ["default"]
+
+
+def test_disable_adapter_leaves_requires_grad_alone(tmp_path):
+    model = wrapped()
+    model.save_pretrained(tmp_path)
+    frozen = vilt_prompt.from_pretrained(build("4/4"), tmp_path)
+    for candidate in (model, frozen):
+        before = trainable(candidate)
+        with candidate.disable_adapter():
+            assert same(features(candidate), features(build("4/4").requires_grad_(False)))
+        assert trainable(candidate) == before
+        assert not same(features(candidate), features(build("4/4")))
+
+
+def test_unload_is_unwrap():
+    base = build("4/4")
+    model = vilt_prompt.wrap(base, **SETTINGS)
+    assert model.unload() is base
+    assert type(base) is type(build("4/4"))
+    with pytest.raises(TypeError, match="still wrapped"):
+        vilt_prompt.unwrap(model)
+    assert vilt_prompt.unwrap(vilt_prompt.wrap(base, **SETTINGS)) is base
+
+
+@pytest.mark.parametrize("verb", ["merge_adapter", "unmerge_adapter", "merge_and_unload"])
+def test_merging_is_refused(verb):
+    with pytest.raises(ValueError, match="prompts cannot be merged"):
+        getattr(wrapped(), verb)()
+
+
+def test_two_active_adapters_are_refused():
+    model = wrapped()
+    model.add_adapter("other", PromptConfig(**SETTINGS))
+    with pytest.raises(ValueError, match="one adapter can be active at a time"):
+        model.base_model.set_adapter(["default", "other"])
+    with pytest.raises(ValueError, match="no adapter 'third'; there are: default, other"):
+        model.base_model.set_adapter("third")
+    assert model.active_adapters == ["default"]
+
+
+def test_an_adapter_for_each_sample_is_refused():
+    with pytest.raises(ValueError, match="adapter_names="):
+        wrapped()(text=IDS, adapter_names=["default"] * len(IDS))
+
+
+@pytest.mark.parametrize("load", [vilt_prompt.from_pretrained, PeftModel.from_pretrained])
+def test_tensors_that_do_not_fit_are_an_error(load, tmp_path):
+    wrapped().save_pretrained(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(path)
+    text = "base_model.model.prompts.vilt_text"
+    for broken, message in (
+        ({key: tensor for key, tensor in tensors.items() if key != text}, "vilt_text is missing"),
+        ({**tensors, "base_model.model.prompts.vilt_extra": tensors[text].clone()}, "vilt_extra is one too many"),
+        ({**tensors, text: tensors[text][:, :2].clone()}, r"vilt_text is of shape \(2, 2, 32\), \(2, 3, 32\) was"),
+    ):
+        save_file(broken, path)
+        with pytest.raises(ValueError, match=message):
+            load(build("4/4"), str(tmp_path))
+
+
+@pytest.mark.parametrize("load", [vilt_prompt.from_pretrained, PeftModel.from_pretrained])
+def test_a_pickle_is_never_loaded(load, tmp_path):
+    wrapped().save_pretrained(tmp_path, safe_serialization=False)
+    assert (tmp_path / "adapter_model.bin").is_file()
+    with pytest.raises(ValueError, match=r"adapter_model.safetensors|pickles are never loaded"):
+        load(build("4/4"), str(tmp_path))
+
+
+def test_a_config_of_a_newer_version_loads_with_a_warning(tmp_path):
+    model = wrapped()
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"field_of_the_future": 1}))
+    with pytest.warns(UserWarning, match="field_of_the_future"):
+        loaded = vilt_prompt.from_pretrained(build("4/4"), tmp_path)
+    assert same(features(loaded), features(model))
+
+
+def test_saving_makes_no_network_call(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a network call")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    base = build("4/4")
+    base.name_or_path = "somebody/some-model"  # PEFT would ask the Hub about it
+    model = vilt_prompt.wrap(base, **SETTINGS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # PEFT swallows a failed look-up and warns
+        model.save_pretrained(tmp_path)
+        model.save_pretrained(tmp_path)
+    assert load_file(tmp_path / "adapter_model.safetensors")
+
+
+def test_the_seed_alone_decides_the_first_values():
+    assert same(features(wrapped(seed=3)), features(wrapped(seed=3)))
+    assert not same(features(wrapped(seed=3)), features(wrapped(seed=4)))
+    prompts = wrapped("12/12", n_ctx=10, K=6).prompts
+    assert prompts.vilt_text["default"].std().item() == pytest.approx(0.02, rel=0.1)
+    bound = prompts.vilt_F["default"].in_features ** -0.5
+    assert prompts.vilt_F["default"].weight.abs().max().item() == pytest.approx(bound, rel=0.1)
+
+
+def test_copies_and_pickles_work_alone():
+    model = wrapped()
+    expected = features(model)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert same(features(copied), expected)
+        with torch.no_grad():
+            copied.prompts.vilt_text["default"].add_(1)
+        assert not same(features(copied), expected)
+        assert same(features(model), expected)
+        assert type(vilt_prompt.unwrap(copied)) is type(build("4/4"))
+
+
+def test_low_cpu_mem_usage_loads_the_same(tmp_path):
+    model = wrapped()
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(build("4/4"), str(tmp_path), low_cpu_mem_usage=True)
+    assert same(features(loaded), features(model))
