@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+
 import open_clip
 import pytest
 import torch
-from architectures import CONTEXT_LENGTH, END, START, VOCABULARY, build, class_ids, frames
+from architectures import END, START, VOCABULARY, build, class_ids, frames
 from torch import nn
 
 import vilt_prompt
-from vilt_prompt import PromptConfig, ScenarioGuidedLoss, scenario_features, scenario_loss
+from vilt_prompt import ScenarioGuidedLoss, scenario_features, scenario_loss
 
 TINY = build("4/4")
 IDS = class_ids(TINY, [1, 3, 2])
@@ -45,7 +46,11 @@ WRAPPING = {
     "unknown lead": ({"lead": "vision"}, ValueError, "unknown lead 'vision'.*split, text, own"),
     "unknown mapper": ({"mapper": "mlp"}, ValueError, "unknown mapper 'mlp'"),
     "one tower cannot lead another": ({"towers": "text", "lead": "split"}, ValueError, 'lead="split" maps between'),
-    "own prompts are not mapped": ({"lead": "own", "mapper": "shared"}, ValueError, 'lead="own" goes with mapper="none"'),
+    "own prompts are not mapped": (
+        {"lead": "own", "mapper": "shared"},
+        ValueError,
+        'lead="own" goes with mapper="none"',
+    ),
     "a lead needs a map": ({"lead": "text", "mapper": "none"}, ValueError, 'lead="text" with mapper="none"'),
     "mapped prompts of two lengths": ({"K": 2, "n_ctx_vision": 4}, ValueError, "n_ctx_vision=4 differs from n_ctx=10"),
     "ctx_init without text prompts": ({"method": "vpt_deep", "ctx_init": [1]}, ValueError, "has no text prompts"),
@@ -93,7 +98,9 @@ def test_image_towers_without_prompts(vision_cfg):
     model = open_clip.CLIP(24, vision_cfg, text_cfg)
     before = state(model)
     name = type(model.visual).__name__
-    with pytest.raises(ValueError, match=rf"vision tower {name} cannot take prompts.*VisionTransformer.*towers=\"text\""):
+    with pytest.raises(
+        ValueError, match=rf"vision tower {name} cannot take prompts.*VisionTransformer.*towers=\"text\""
+    ):
         vilt_prompt.wrap(model, K=2)
     assert unchanged(before, state(model))
     assert vilt_prompt.wrap(model, method="coop").encode_text(IDS).shape == (3, 24)
@@ -111,6 +118,7 @@ def test_text_towers_without_prompts():
 
 
 MODEL = vilt_prompt.wrap(build("4/4"), K=2, n_ctx=3).eval()
+VPT = vilt_prompt.wrap(build("4/4"), method="vpt_deep", n_ctx=3).eval()
 VIDEO = frames(TINY, 2, 3)
 MASK = torch.ones(2, 3, dtype=torch.bool)
 
@@ -131,7 +139,11 @@ CALLS = {
     "no video": (lambda: MODEL.encode_video(VIDEO[:0]), ValueError, "video is empty"),
     "video is a list": (lambda: MODEL.encode_video([VIDEO]), TypeError, "video must be a float tensor"),
     "video and image": (lambda: MODEL(VIDEO, image=VIDEO[0]), ValueError, "two names of one argument"),
-    "mask of another shape": (lambda: MODEL.encode_video(VIDEO, frame_mask=MASK.T), ValueError, r"\(2, 3\), got \(3, 2\)"),
+    "mask of another shape": (
+        lambda: MODEL.encode_video(VIDEO, frame_mask=MASK.T),
+        ValueError,
+        r"\(2, 3\), got \(3, 2\)",
+    ),
     "mask of numbers": (lambda: MODEL.encode_video(VIDEO, frame_mask=MASK.float()), TypeError, "bool tensor"),
     "mask without a frame": (
         lambda: MODEL.encode_video(VIDEO, frame_mask=torch.tensor([[True] * 3, [False] * 3])),
@@ -161,6 +173,11 @@ CALLS = {
         ValueError,
         r"in 0\.\.99, got 98\.\.100",
     ),
+    "too many columns for a tower without prompts": (
+        lambda: VPT.encode_text(nn.functional.pad(IDS, (0, 1))),
+        ValueError,
+        "25 columns, the tower has 24 positions",
+    ),
     "negative id": (lambda: MODEL.encode_text(ids(START, -1, END)), ValueError, r"in 0\.\.99, got -1\.\.99"),
 }
 
@@ -175,6 +192,12 @@ def test_encode(call, error, message):
 
 def test_the_longest_text_that_fits():
     assert MODEL.encode_text(ids(START, *[5] * 19, END)).shape == (1, 24)
+
+
+def test_a_short_context_length_will_do_without_prompts_too():
+    torch.testing.assert_close(VPT.encode_text(IDS[:, :6]), VPT.encode_text(IDS))
+    with MODEL.disable_adapter():
+        torch.testing.assert_close(MODEL.encode_text(IDS[:, :6]), MODEL.encode_text(IDS))
 
 
 def test_no_end_token_under_eos_pooling():
@@ -196,9 +219,17 @@ NAN = torch.full((3, 24), float("nan"))
 
 LOSSES = {
     "no class": (lambda: scenario_features(MODEL, tokenizer, []), ValueError, "class_names is empty"),
-    "a bare string": (lambda: scenario_features(MODEL, tokenizer, "walking"), TypeError, "list of strings, got 'walking'"),
+    "a bare string": (
+        lambda: scenario_features(MODEL, tokenizer, "walking"),
+        TypeError,
+        "list of strings, got 'walking'",
+    ),
     "numbers": (lambda: scenario_features(MODEL, tokenizer, [1, 2]), TypeError, "list of strings"),
-    "no slot": (lambda: scenario_features(MODEL, tokenizer, ["a"], "a video."), ValueError, "template must have one {}"),
+    "no slot": (
+        lambda: scenario_features(MODEL, tokenizer, ["a"], "a video."),
+        ValueError,
+        "template must have one {}",
+    ),
     "two slots": (lambda: scenario_features(MODEL, tokenizer, ["a"], "{} {}"), ValueError, "template must have one {}"),
     "model without prompts": (lambda: scenario_features(TINY, tokenizer, ["a"]), TypeError, "a model that wrap"),
     "label too large": (lambda: LOSS(V, C_CLIP, LABELS + 1), ValueError, r"labels must be in 0\.\.2, got 1\.\.3"),
@@ -214,7 +245,11 @@ LOSSES = {
     "alpha negative": (lambda: ScenarioGuidedLoss(C_CLIP, alpha=-1), ValueError, "alpha=-1 is out of range"),
     "alpha NaN": (lambda: ScenarioGuidedLoss(C_CLIP, alpha=float("nan")), ValueError, "alpha=nan is out of range"),
     "temperature 0": (lambda: ScenarioGuidedLoss(C_CLIP, temperature=0), ValueError, "temperature=0.0 is out of range"),
-    "temperature infinite": (lambda: ScenarioGuidedLoss(C_CLIP, temperature=float("inf")), ValueError, "temperature=inf"),
+    "temperature infinite": (
+        lambda: ScenarioGuidedLoss(C_CLIP, temperature=float("inf")),
+        ValueError,
+        "temperature=inf",
+    ),
     "temperatures": (lambda: ScenarioGuidedLoss(C_CLIP, temperature=torch.ones(2)), ValueError, "0-dim tensor"),
 }
 

@@ -300,6 +300,13 @@ def test_text_rows(case, architecture, settings):
     assert_same_gradients(got_gradients, want_gradients, 1e-4, reference.settings["mapper"])
 
 
+def test_a_name_one_token_longer_than_the_longest_that_fits_is_refused():
+    model, reference = wrap_tiny("4/4", **CARRIED)
+    ids = class_ids(reference.base, [1, CONTEXT_LENGTH - N_CTX - 1])
+    with pytest.raises(ValueError, match=f"context_length={CONTEXT_LENGTH - N_CTX}"):
+        model.encode_text(ids)
+
+
 @pytest.mark.parametrize("architecture", ["4/4", "eos_pool"])
 def test_rows_padded_with_the_end_token_are_pooled_at_the_first(architecture):
     model, reference = wrap_tiny(architecture, **CARRIED)

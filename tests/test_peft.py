@@ -67,7 +67,15 @@ def test_a_saved_config_is_resolved_and_loads_again(tmp_path):
     model = wrapped(K=None, base_model="ViT-B-16", base_pretrained="openai")
     model.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())
-    expected = {"towers": "both", "lead": "split", "mapper": "shared", "depth": 4, "K": 2, "n_ctx": 3, "n_ctx_vision": 3}
+    expected = {
+        "towers": "both",
+        "lead": "split",
+        "mapper": "shared",
+        "depth": 4,
+        "K": 2,
+        "n_ctx": 3,
+        "n_ctx_vision": 3,
+    }
     expected |= {"peft_type": "VILT_PROMPT", "base_model": "ViT-B-16", "base_pretrained": "openai"}
     assert {name: saved[name] for name in expected} == expected
     assert peft.PeftConfig.from_pretrained(tmp_path).K == 2
@@ -136,6 +144,8 @@ def test_deleting_the_active_adapter_leaves_another_or_the_bare_model():
     assert same(features(model), features(wrapped(seed=1)))
     model.delete_adapter("other")
     assert same(features(model), features(build("4/4").requires_grad_(False)))
+    with pytest.raises(ValueError, match="no adapter is active"):
+        model.layer_prompts()
 
 
 def test_an_adapter_may_have_any_name_that_cannot_be_mistaken(tmp_path):
@@ -148,7 +158,22 @@ def test_an_adapter_may_have_any_name_that_cannot_be_mistaken(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "vilt_text", "vilt_F", "prompts", "model", "base_model", "weight", "v", "vilt", "a.b", "a/b", "keys", "training"]
+    "name",
+    [
+        "",
+        "vilt_text",
+        "vilt_F",
+        "prompts",
+        "model",
+        "base_model",
+        "weight",
+        "v",
+        "vilt",
+        "a.b",
+        "a/b",
+        "keys",
+        "training",
+    ],
 )
 def test_names_that_can_be_mistaken_are_refused(name):
     with pytest.raises(ValueError, match="adapter name .* is refused"):
@@ -196,6 +221,24 @@ def test_two_active_adapters_are_refused():
     with pytest.raises(ValueError, match="no adapter 'third'; there are: default, other"):
         model.base_model.set_adapter("third")
     assert model.active_adapters == ["default"]
+
+
+def test_a_name_that_is_taken():
+    model = wrapped()
+    before = features(model)
+    with pytest.raises(ValueError, match="already exists"):
+        model.add_adapter("default", PromptConfig(**SETTINGS))
+    assert same(features(model), before)
+
+
+def test_an_adapter_that_does_not_fit_is_not_added():
+    model = wrapped()
+    before = features(model)
+    with pytest.raises(ValueError, match="K=9 is out of range"):
+        model.add_adapter("other", PromptConfig(K=9))
+    assert list(model.peft_config) == ["default"]
+    assert same(features(model), before)
+    assert all(len(tensors) == 1 for tensors in (model.prompts.vilt_text, model.prompts.vilt_F))
 
 
 def test_an_adapter_for_each_sample_is_refused():

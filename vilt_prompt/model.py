@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from vilt_prompt.prompts import LayerPrompts, PromptLayer
 from vilt_prompt.text import is_readable
-from vilt_prompt.towers import pad_text, text_tower, vision_tower
+from vilt_prompt.towers import fit_text, text_tower, vision_tower
 
 
 class PromptedModel(nn.Module):
@@ -106,7 +106,7 @@ class PromptedModel(nn.Module):
         if prompts is not None:
             features = text_tower(self).encode(text, prompts)
             return F.normalize(features, dim=-1) if normalize else features
-        text = pad_text(self, text)
+        text = fit_text(self, text, check=self.prompts.enabled)
         return base.encode_text(text) if normalize is None else base.encode_text(text, normalize=normalize)
 
     def forward(
@@ -151,7 +151,7 @@ class PromptedModel(nn.Module):
     def encode_text_without_prompts(self, text: Tensor, normalize: bool = False) -> Tensor:
         """What the frozen model itself makes of texts: token ids (C, L) -> (C, D)."""
         base: Any = super()
-        return base.encode_text(pad_text(self, text), normalize=normalize)
+        return base.encode_text(fit_text(self, text), normalize=normalize)
 
     def _active_prompts(self, tower: str) -> list[Tensor | None] | None:
         if not self.prompts.enabled:

@@ -115,6 +115,8 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     def tower_prompts(self, tower: str) -> list[Tensor | None]:
         """The (n, d) prompt that enters each layer of a tower under the active adapter; None: nothing fresh."""
+        if not self.active_adapters:
+            raise ValueError("no adapter is active: add one with add_adapter(...) and set_adapter(...)")
         (adapter,) = self.active_adapters
         rows: dict[str, tuple[Tensor, ...]] = {}
         for leader in ("text", "vision"):

@@ -43,10 +43,17 @@ def is_open_clip(model: Any) -> bool:
     return isinstance(model, nn.Module) and hasattr(model, "visual") and has_text and hasattr(model, "logit_scale")
 
 
-def pad_text(model: nn.Module, text: Any) -> Any:
-    """Fills a shorter `context_length` up to the tower's, which open_clip's own forward needs. Exact where causal."""
+def fit_text(model: nn.Module, text: Any, check: bool = True) -> Any:
+    """Texts for open_clip's own forward: checked, and a shorter `context_length` filled up to the tower's.
+
+    Texts for a tower of no known family are left as they are.
+    """
     tower, _ = _find(TEXT_TOWERS, _text_module(model))
-    return text if tower is None else tower.pad(text)
+    if tower is None:
+        return text
+    if check:
+        tower.check(text, n=0)
+    return tower.pad(text)
 
 
 def _text_module(model: nn.Module) -> Any:

@@ -1,0 +1,154 @@
+"""The examples: which frames they take, that their scenes depend on the seed alone, and that the quickstart runs."""
+
+import doctest
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+sys.path.insert(0, str(EXAMPLES))
+
+clips = importlib.import_module("clips")
+frames = importlib.import_module("frames")
+shots = importlib.import_module("shots")
+wild = importlib.import_module("wild")
+
+MANIFEST = clips.read_manifest(EXAMPLES / "data")
+VIDEO = next(clip.file for clip in MANIFEST if not clip.has_alpha)
+
+
+def run(script: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / script), *map(str, options)]
+    # Nothing may be fetched, wherever the tests run.
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+
+
+def test_centres_of_equal_segments() -> None:
+    assert doctest.testmod(frames).failed == 0
+    assert frames.sample_frames(33, 1).tolist() == [16]
+    assert frames.sample_frames(97, 8).tolist() == [6, 18, 30, 42, 54, 66, 78, 90]
+
+
+@pytest.mark.parametrize(("total", "wanted"), [(97, 4), (33, 16), (16, 16)])
+def test_random_frames_stay_in_their_segments(total: int, wanted: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    seen = torch.stack([frames.sample_frames(total, wanted, generator) for _ in range(300)])
+    starts = torch.arange(wanted) * total // wanted
+    ends = (torch.arange(1, wanted + 1) * total - 1) // wanted  # The last frame that begins within the segment.
+    assert ((seen >= starts) & (seen <= ends)).all()
+    assert torch.equal(seen.amin(0), starts)
+    assert torch.equal(seen.amax(0), ends)
+
+
+def test_short_videos_repeat_frames_in_order() -> None:
+    assert frames.sample_frames(1, 4).tolist() == [0, 0, 0, 0]
+    assert frames.sample_frames(3, 5).tolist() == [0, 0, 1, 2, 2]
+    drawn = frames.sample_frames(3, 5, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, drawn.sort().values)
+    assert int(drawn.max()) <= 2
+
+
+def test_no_frames() -> None:
+    with pytest.raises(ValueError, match="A video of 0 frames cannot give 4"):
+        frames.sample_frames(0, 4)
+
+
+def test_mp4_frames_are_the_sampled_ones() -> None:
+    with av.open(VIDEO) as container:
+        whole = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    pictures = clips.read_video(VIDEO, 4)
+    expected = [whole[number] for number in frames.sample_frames(len(whole), 4).tolist()]
+    assert all(np.array_equal(picture, frame) for picture, frame in zip(pictures, expected, strict=True))
+    assert len({picture.tobytes() for picture in pictures}) == 4
+    assert len(clips.read_video(VIDEO, len(whole) + 5)) == len(whole) + 5
+
+
+def test_what_is_no_video_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="There is no video nowhere"):
+        clips.read_video(Path("nowhere.mp4"), 4)
+    with pytest.raises(ValueError, match=r"manifest\.csv cannot be decoded as a video"):
+        clips.read_video(EXAMPLES / "data" / "manifest.csv", 4)
+
+
+def test_every_action_has_eight_shots_and_four_tests() -> None:
+    labels = {(clip.split, clip.label) for clip in MANIFEST}
+    assert sorted(split for split, _ in labels) == ["base"] * 15 + ["novel"] * 15
+    for _, label in labels:
+        for person in ("man", "person", "woman"):
+            kinds = sorted(clip.has_alpha for clip in MANIFEST if (clip.label, clip.person) == (label, person))
+            assert kinds == [False] + [True] * 4
+    assert all(clip.file.is_file() for clip in MANIFEST)
+
+
+def test_scenes_depend_on_the_seed_alone() -> None:
+    chosen = shots.Shots.read(MANIFEST, ["biking", "running"], ["woman"])
+    assert chosen.clips.shape == (8, 16, 4, 80, 80)
+    assert chosen.clips.dtype == torch.uint8
+
+    def scenes(seed: int) -> torch.Tensor:
+        return wild.wild(chosen.clips[:, ::4], 64, wild.Dice(seed))
+
+    torch.manual_seed(1)
+    first = scenes(0)
+    torch.manual_seed(2)
+    assert torch.equal(first, scenes(0))
+    assert not torch.allclose(first, scenes(1))
+    assert first.shape == (8, 4, 3, 64, 64)
+    assert 0 <= first.min() <= first.max() <= 1
+    # Clips of a batch differ in their scenes, and the frames of a clip in the place of camera and occluder.
+    assert first.std(0).mean() > 0.1
+    assert (first[:, 0] - first[:, 3]).abs().mean() > 0.02
+
+
+def test_a_cut_out_without_a_figure_is_all_background() -> None:
+    nothing = torch.zeros(6, 2, 4, 80, 80, dtype=torch.uint8)
+    nothing[:, :, :3] = 255  # The colour of transparent pixels must not show.
+    assert wild._figures(nothing, torch.zeros(6, 2, 32, 32, 2), wild.Dice(0)).abs().max() == 0
+
+
+def test_training_epochs_show_every_clip_once_in_new_scenes() -> None:
+    chosen = shots.Shots.read(MANIFEST, ["biking", "running"], ["woman"])
+    studio = shots.Studio(4, 32, lambda scenes: scenes - 1, wild.Dice(0))
+    loader = studio.loader(chosen, 3)
+    first, second = list(loader), list(loader)
+    assert [len(labels) for _, labels in first] == [3, 3, 2]
+    assert len(loader) == 3
+    assert torch.cat([labels for _, labels in first]).bincount().tolist() == [4, 4]
+    assert not torch.equal(first[0][0], second[0][0])
+    assert first[0][0].max() <= 0  # The transform was applied.
+
+
+def test_quickstart_runs(tmp_path: Path) -> None:
+    options = ["--classes", "3", "--epochs", "1", "--renderings", "1", "--out", tmp_path]
+    done = run("quickstart.py", *options)
+    assert done.returncode == 0, done.stderr
+    for row in ("pixel centroid", "linear probe", "zero-shot", "ViLT prompts", "harmonic mean", "same predictions"):
+        assert row in done.stdout
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size < 1_000_000
+
+    done = run("classify.py", VIDEO, "--adapter", tmp_path / "adapter", "--classes", "biking", "running")
+    assert done.returncode == 0, done.stderr
+    assert VIDEO.name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "message"),
+    [
+        ("quickstart.py", ["--model", "nowhere"], "quickstart.py: error: nowhere is no folder of an open_clip model"),
+        ("quickstart.py", ["--data", "nowhere"], "quickstart.py: error: nowhere is no folder of clips"),
+        ("classify.py", [VIDEO, "--adapter", "nowhere", "--classes", "a"], "classify.py: error: nowhere is no folder"),
+    ],
+)
+def test_wrong_path_is_one_clear_line(script: str, options: list[str | Path], message: str) -> None:
+    done = run(script, *options)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
