@@ -106,6 +106,25 @@ def test_image_towers_without_prompts(vision_cfg):
     assert vilt_prompt.wrap(model, method="coop").encode_text(IDS).shape == (3, 24)
 
 
+@pytest.mark.parametrize(
+    "vision_cfg", [{}, {"attentional_pool": True, "attn_pooler_queries": 5, "attn_pooler_heads": 2}]
+)
+def test_image_towers_that_do_not_pool(vision_cfg):
+    vision_cfg = {
+        "layers": 4,
+        "width": 48,
+        "head_width": 16,
+        "image_size": 16,
+        "patch_size": 8,
+        "pool_type": "none",
+    } | vision_cfg
+    model = open_clip.CLIP(
+        24, vision_cfg, {"context_length": 24, "vocab_size": 100, "width": 32, "heads": 2, "layers": 4}
+    )
+    with pytest.raises(ValueError, match="VisionTransformer cannot take prompts: it does not pool its tokens"):
+        vilt_prompt.wrap(model, K=2)
+
+
 def test_text_towers_without_prompts():
     text_cfg = {"context_length": 24, "vocab_size": 100, "width": 32, "heads": 2, "layers": 4}
     vision_cfg = {"layers": 4, "width": 48, "head_width": 16, "image_size": 16, "patch_size": 8}

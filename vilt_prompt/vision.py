@@ -32,7 +32,7 @@ class VisionTower:
         for block in visual.transformer.resblocks:
             if type(block) is not ResidualAttentionBlock:
                 return f"its blocks are {type(block).__name__}, known is {ResidualAttentionBlock.__name__}"
-        if visual.attn_pool is None and visual.pool_type == "none":
+        if visual.pool_type == "none" and getattr(visual, "attn_pool_contrastive", None) is None:
             return "it does not pool its tokens"
         return None
 
