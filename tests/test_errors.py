@@ -31,18 +31,23 @@ def unchanged(before: list, after: list) -> bool:
 
 WRAPPING = {
     "K beyond the depth": ({"K": 5}, ValueError, r"K=5 is out of range: choose K in 1\.\.4"),
-    "K=0": ({"K": 0}, ValueError, "K=0 is out of range: it must be at least 1"),
+    "K=0": ({"K": 0}, ValueError, r"K=0 is out of range: choose K in 1\.\.depth"),
     "K beyond a given depth": ({"K": 3, "depth": 2}, ValueError, r"choose K in 1\.\.2"),
     "K is a float": ({"K": 2.0}, TypeError, "K must be an integer"),
-    "depth beyond the towers": ({"K": 2, "depth": 5}, ValueError, r"depth=5 is out of range: .* depth in 1\.\.4"),
-    "depth=0": ({"depth": 0}, ValueError, "depth=0 is out of range"),
+    "depth beyond the towers": ({"K": 2, "depth": 5}, ValueError, r"depth=5 is out of range: choose depth in 1\.\.4"),
+    "depth=0": ({"depth": 0}, ValueError, r"depth=0 is out of range: choose depth in 1\.\.N"),
     "n_ctx=0": ({"n_ctx": 0}, ValueError, "n_ctx=0 is out of range"),
     "n_ctx is true": ({"n_ctx": True}, TypeError, "n_ctx must be an integer, got True"),
     "n_ctx is None": ({"n_ctx": None}, TypeError, "n_ctx must be an integer"),
     "n_ctx fills the tower": ({"K": 2, "n_ctx": 23}, ValueError, r"leaves no room .* choose n_ctx in 1\.\.22"),
-    "unknown method": ({"method": "mapel"}, ValueError, "unknown method 'mapel': did you mean 'maple'"),
-    "unknown field": ({"dept": 2}, TypeError, "unexpected keyword argument 'dept': did you mean 'depth'"),
-    "unknown towers": ({"towers": "image"}, ValueError, "unknown towers 'image': .*both, text, vision"),
+    "unknown method": (
+        {"method": "mapel"},
+        ValueError,
+        r"unknown method 'mapel'\. Did you mean 'maple'\? Known: vilt, maple",
+    ),
+    "method is a list": ({"method": ["vilt"]}, ValueError, r"unknown method \['vilt'\]\. .*Known: vilt"),
+    "unknown field": ({"dept": 2}, TypeError, r"unexpected keyword argument 'dept'\. Did you mean 'depth'"),
+    "unknown towers": ({"towers": "image"}, ValueError, r"unknown towers 'image'\. Known: both, text, vision"),
     "unknown lead": ({"lead": "vision"}, ValueError, "unknown lead 'vision'.*split, text, own"),
     "unknown mapper": ({"mapper": "mlp"}, ValueError, "unknown mapper 'mlp'"),
     "one tower cannot lead another": ({"towers": "text", "lead": "split"}, ValueError, 'lead="split" maps between'),
@@ -73,10 +78,14 @@ def test_wrap(settings, error, message):
     assert unchanged(before, state(model))
 
 
-@pytest.mark.parametrize("model", [nn.Linear(2, 2), "ViT-B-16", None, object()], ids=repr)
+@pytest.mark.parametrize(
+    "model", [nn.Linear(2, 2), "ViT-B-16", None, object(), torch.compile(TINY)], ids=lambda m: type(m).__name__
+)
 def test_wrap_takes_open_clip_models_alone(model):
-    with pytest.raises(TypeError, match=r"expected an open_clip model, such as open_clip.create_model"):
-        vilt_prompt.wrap(model)
+    with pytest.raises(
+        TypeError, match=r"expected an open_clip model \(CLIP or CustomTextCLIP\), such as open_clip.create_model"
+    ):
+        vilt_prompt.wrap(model, method="vpt_deep")
 
 
 def test_wrapping_twice():
@@ -137,6 +146,7 @@ def test_text_towers_without_prompts():
 
 
 MODEL = vilt_prompt.wrap(build("4/4"), K=2, n_ctx=3).eval()
+COOP = vilt_prompt.wrap(build("4/4"), method="coop", n_ctx=3).eval()
 VPT = vilt_prompt.wrap(build("4/4"), method="vpt_deep", n_ctx=3).eval()
 VIDEO = frames(TINY, 2, 3)
 MASK = torch.ones(2, 3, dtype=torch.bool)
@@ -149,7 +159,10 @@ def ids(*row: int) -> torch.Tensor:
 CALLS = {
     "video of images": (lambda: MODEL.encode_video(VIDEO[0]), ValueError, r"shape \(B, T, 3, H, W\).*use encode_image"),
     "image of a video": (lambda: MODEL.encode_image(VIDEO), ValueError, r"shape \(B, 3, H, W\).*use encode_video"),
-    "video of rank 3": (lambda: MODEL(VIDEO[0, 0]), ValueError, r"video must be of shape"),
+    "video of rank 3": (lambda: MODEL(VIDEO[0, 0]), ValueError, r"a video \(B, T, 3, H, W\) or images \(B, 3, H, W\)"),
+    "video of rank 3 alone": (lambda: MODEL.encode_video(VIDEO[0, 0]), ValueError, "video must be of shape"),
+    "video for a tower without prompts": (lambda: COOP.encode_image(VIDEO), ValueError, "use encode_video"),
+    "image uint8 for a tower without prompts": (lambda: COOP(VIDEO[0].byte()), TypeError, "image must be float"),
     "video with one channel": (lambda: MODEL.encode_video(VIDEO[:, :, :1]), ValueError, "3 channels"),
     "video channels last": (lambda: MODEL.encode_video(VIDEO.permute(0, 1, 3, 4, 2)), ValueError, "3 channels"),
     "video of another size": (lambda: MODEL.encode_video(VIDEO[..., :8]), ValueError, r"model's size \(16, 16\)"),
@@ -171,9 +184,19 @@ CALLS = {
     ),
     "mask for images": (lambda: MODEL(VIDEO[0], frame_mask=MASK), ValueError, "frame_mask belongs to a video"),
     "mask alone": (lambda: MODEL(text=IDS, frame_mask=MASK), ValueError, "frame_mask was passed without a video"),
+    "frames_per_chunk is a float": (
+        lambda: MODEL.encode_video(VIDEO, frames_per_chunk=1.5),
+        TypeError,
+        "frames_per_chunk must be an integer or None, got 1.5",
+    ),
     "frames_per_chunk=0": (lambda: MODEL.encode_video(VIDEO, frames_per_chunk=0), ValueError, "frames_per_chunk=0"),
     "text is strings": (lambda: MODEL.encode_text(["walking"]), TypeError, r"pass tokenizer\(texts\)"),
-    "text is float": (lambda: MODEL.encode_text(IDS.float()), TypeError, "integers, got a tensor of torch.float32"),
+    "text is float": (
+        lambda: MODEL.encode_text(IDS.float()),
+        TypeError,
+        "int64 or int32, got a tensor of torch.float32",
+    ),
+    "text is bytes": (lambda: MODEL.encode_text(IDS.byte()), TypeError, "int64 or int32, got a tensor of torch.uint8"),
     "text of one row": (lambda: MODEL.encode_text(IDS[0]), ValueError, r"shape \(C, L\), got \(24,\)"),
     "no text": (lambda: MODEL.encode_text(IDS[:0]), ValueError, "text is empty"),
     "too many columns": (
@@ -219,6 +242,12 @@ def test_a_short_context_length_will_do_without_prompts_too():
         torch.testing.assert_close(MODEL.encode_text(IDS[:, :6]), MODEL.encode_text(IDS))
 
 
+def test_a_tower_that_pools_the_last_column_takes_all_of_them():
+    model = vilt_prompt.wrap(build("last_pool"), K=2, n_ctx=3)
+    with model.disable_adapter(), pytest.raises(ValueError, match=r"pools the last column, takes 24: use tokenizer"):
+        model.encode_text(IDS[:, :10])
+
+
 def test_no_end_token_under_eos_pooling():
     model = vilt_prompt.wrap(build("eos_pool"), K=2, n_ctx=3)
     good = class_ids(build("eos_pool"), [1, 2])
@@ -244,6 +273,11 @@ LOSSES = {
         "list of strings, got 'walking'",
     ),
     "numbers": (lambda: scenario_features(MODEL, tokenizer, [1, 2]), TypeError, "list of strings"),
+    "a generator": (lambda: scenario_features(MODEL, tokenizer, (n for n in "ab")), TypeError, "list of strings"),
+    "None": (lambda: scenario_features(MODEL, tokenizer, None), TypeError, "list of strings, got None"),
+    "an escaped slot": (lambda: scenario_features(MODEL, tokenizer, ["a"], "a {{}}"), ValueError, "must have one {}"),
+    "a named slot": (lambda: scenario_features(MODEL, tokenizer, ["a"], "{} {x}"), ValueError, "must have one {}"),
+    "tokenizer of lists": (lambda: scenario_features(MODEL, list, ["a"]), TypeError, "tokenizer must return a tensor"),
     "no slot": (
         lambda: scenario_features(MODEL, tokenizer, ["a"], "a video."),
         ValueError,
@@ -262,6 +296,8 @@ LOSSES = {
     "NaN in the text features": (lambda: LOSS(V, NAN, LABELS), ValueError, "text_features has NaN"),
     "NaN in the scenario": (lambda: scenario_loss(C_CLIP, NAN), ValueError, "scenario_features has NaN"),
     "alpha negative": (lambda: ScenarioGuidedLoss(C_CLIP, alpha=-1), ValueError, "alpha=-1 is out of range"),
+    "alpha is a string": (lambda: ScenarioGuidedLoss(C_CLIP, alpha="8"), TypeError, "alpha must be a number, got '8'"),
+    "temperature is None": (lambda: ScenarioGuidedLoss(C_CLIP, temperature=None), TypeError, "must be a number or a 0"),
     "alpha NaN": (lambda: ScenarioGuidedLoss(C_CLIP, alpha=float("nan")), ValueError, "alpha=nan is out of range"),
     "temperature 0": (lambda: ScenarioGuidedLoss(C_CLIP, temperature=0), ValueError, "temperature=0.0 is out of range"),
     "temperature infinite": (
@@ -293,9 +329,13 @@ def test_folders(tmp_path):
     (tmp_path / "adapter_model.safetensors").unlink()
     with pytest.raises(ValueError, match="holds no adapter_model.safetensors"):
         vilt_prompt.from_pretrained(model, tmp_path)
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     (tmp_path / "adapter_model.safetensors").touch()
-    with pytest.raises(ValueError, match="of type .*LORA, not one of this library"):
+    for damaged in ("{", "[]", "{}"):
+        (tmp_path / "adapter_config.json").write_text(damaged)
+        with pytest.raises(ValueError, match="adapter_config.json is damaged"):
+            vilt_prompt.from_pretrained(model, tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(ValueError, match="of type LORA, not VILT_PROMPT"):
         vilt_prompt.from_pretrained(model, tmp_path)
     assert unchanged(before, state(model))
 
@@ -308,5 +348,5 @@ def test_an_adapter_of_another_architecture(tmp_path):
         vilt_prompt.from_pretrained(model, tmp_path)
     assert unchanged(before, state(model))
     vilt_prompt.wrap(build("12/12"), n_ctx=3).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"depth=12 is out of range: .* depth in 1\.\.4"):
+    with pytest.raises(ValueError, match=r"depth=12 is out of range: choose depth in 1\.\.4"):
         vilt_prompt.from_pretrained(build("4/4"), tmp_path)

@@ -249,9 +249,19 @@ def test_literal_prompts_move_the_features_and_padding_does_not(settings):
     assert relative_error(reference.encode_text(padded), text) <= 1e-6
 
 
+# The method's default depth holds whatever else is overridden, in towers of unequal depth too.
+UNEQUAL_CASES = [
+    ("24/12", {"lead": "own", "mapper": "none"}),
+    ("24/12", {"towers": "vision", "lead": "own", "mapper": "none"}),
+    ("10/12", {"towers": "text", "lead": "own", "mapper": "none"}),
+    ("10/12", {"method": "maple", "towers": "text", "lead": "own", "mapper": "none"}),
+    ("24/12", {"method": "independent", "depth": 11}),
+]
+
+
 @pytest.fixture(
     scope="module",
-    params=depth_cases() + [("4/4", settings) for settings in SETTING_CASES],
+    params=depth_cases() + [("4/4", settings) for settings in SETTING_CASES] + UNEQUAL_CASES,
     ids=lambda case: f"{case[0]}-{case_id(case[1])}",
 )
 def setting(request):

@@ -8,6 +8,7 @@ import pickle
 import socket
 import warnings
 
+import open_clip
 import peft
 import pytest
 import torch
@@ -81,6 +82,28 @@ def test_a_saved_config_is_resolved_and_loads_again(tmp_path):
     assert peft.PeftConfig.from_pretrained(tmp_path).K == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"towers": "text"}, {"lead": "own", "mapper": "none", "depth": 10, "K": None}),
+        ({"towers": "vision"}, {"lead": "own", "mapper": "none", "depth": 10}),
+        ({"lead": "own"}, {"towers": "both", "mapper": "none", "depth": 10}),
+        ({"mapper": "none"}, {"towers": "both", "lead": "own", "depth": 10}),
+        ({"method": "independent"}, {"lead": "own", "mapper": "none", "depth": None}),
+        ({"method": "independent", "lead": "text"}, {"mapper": "shared", "depth": 10, "K": None}),
+        ({"method": "vpt_deep"}, {"towers": "vision", "depth": 10}),
+        ({"method": "maple", "K": -1}, {"lead": "text", "mapper": "per_layer", "depth": 9, "K": None}),
+        ({"K": None, "depth": 7}, {"K": 3, "depth": 7}),
+        ({"K": None, "depth": 1}, {"K": 1, "depth": 1}),
+    ],
+    ids=str,
+)
+def test_settings_resolve(given, expected):
+    config = vilt_prompt.wrap(build("10/12"), **given).peft_config["default"]
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert config.resolve(text_layers=12, vision_layers=10) == config
+
+
 def test_a_file_holds_prompts_and_maps_under_keys_without_the_adapter_name(tmp_path):
     for name in ("default", "ucf101"):
         wrapped(adapter_name=name).save_pretrained(tmp_path)
@@ -135,17 +158,25 @@ def test_several_adapters_side_by_side(tmp_path):
     assert same(features(model), alone)
 
 
-def test_deleting_the_active_adapter_leaves_another_or_the_bare_model():
+def test_deleting_the_active_adapter_makes_another_one_active():
     model = wrapped()
     torch.manual_seed(1)
     model.add_adapter("other", PromptConfig(**SETTINGS))
     with pytest.warns(UserWarning, match="Setting active adapter to other"):
         model.delete_adapter("default")
     assert same(features(model), features(wrapped(seed=1)))
-    model.delete_adapter("other")
-    assert same(features(model), features(build("4/4").requires_grad_(False)))
-    with pytest.raises(ValueError, match="no adapter is active"):
-        model.layer_prompts()
+    assert trainable(model)
+    with pytest.raises(ValueError, match="'other' is the only adapter: .* unwrap"):
+        model.delete_adapter("other")
+
+
+def test_deleting_a_frozen_adapter_trains_no_other(tmp_path):
+    wrapped().save_pretrained(tmp_path)
+    model = vilt_prompt.from_pretrained(build("4/4"), tmp_path)
+    model.load_adapter(str(tmp_path), "other")
+    with pytest.warns(UserWarning, match="Setting active adapter to other"):
+        model.delete_adapter("default")
+    assert not trainable(model)
 
 
 def test_an_adapter_may_have_any_name_that_cannot_be_mistaken(tmp_path):
@@ -218,6 +249,8 @@ def test_two_active_adapters_are_refused():
     model.add_adapter("other", PromptConfig(**SETTINGS))
     with pytest.raises(ValueError, match="one adapter can be active at a time"):
         model.base_model.set_adapter(["default", "other"])
+    with pytest.raises(ValueError, match="one adapter can be active at a time"):
+        model.set_adapter(["default", "other"])
     with pytest.raises(ValueError, match="no adapter 'third'; there are: default, other"):
         model.base_model.set_adapter("third")
     assert model.active_adapters == ["default"]
@@ -258,8 +291,16 @@ def test_tensors_that_do_not_fit_are_an_error(load, tmp_path):
         ({**tensors, text: tensors[text][:, :2].clone()}, r"vilt_text is of shape \(2, 2, 32\), \(2, 3, 32\) was"),
     ):
         save_file(broken, path)
+        base = build("4/4")
         with pytest.raises(ValueError, match=message):
-            load(build("4/4"), str(tmp_path))
+            load(base, str(tmp_path))
+        assert type(base) is type(build("4/4"))
+        model = wrapped()
+        before = features(model)
+        with pytest.raises(ValueError, match=message):
+            model.load_adapter(str(tmp_path), "other")
+        assert list(model.peft_config) == list(model.prompts.tables) == ["default"]
+        assert same(features(model), before)
 
 
 @pytest.mark.parametrize("load", [vilt_prompt.from_pretrained, PeftModel.from_pretrained])
@@ -303,6 +344,61 @@ def test_the_seed_alone_decides_the_first_values():
     assert prompts.vilt_text["default"].std().item() == pytest.approx(0.02, rel=0.1)
     bound = prompts.vilt_F["default"].in_features ** -0.5
     assert prompts.vilt_F["default"].weight.abs().max().item() == pytest.approx(bound, rel=0.1)
+
+
+def test_prompts_are_float32_under_another_default_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = vilt_prompt.wrap(build("4/4"), K=2, mapper="per_layer")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {tensor.dtype for tensor in learnable_tensors(model).values()} == {torch.float32}
+
+
+def test_start_from_a_text(tmp_path):
+    base = open_clip.create_model("ViT-B-32", pretrained=None)
+    embedding = base.token_embedding.weight
+    ids = open_clip.get_tokenizer("ViT-B-32")(["a photo of"])[0, 1:4].tolist()
+    model = vilt_prompt.wrap(base, n_ctx=5, ctx_init="a photo of")
+    assert torch.equal(model.prompts.vilt_text["default"][0, :3], embedding[ids])
+    assert model.prompts.vilt_text["default"][0, 3:].abs().max() < 0.2
+    assert model.peft_config["default"].ctx_init == ids
+
+
+def test_start_from_ids_is_for_new_adapters_alone(tmp_path):
+    model = wrapped(ctx_init=[60, 61])
+    assert torch.equal(model.prompts.vilt_text["default"][0, :2], model.token_embedding.weight[[60, 61]])
+    with_tokenizer = vilt_prompt.wrap(build("4/4"), **SETTINGS, ctx_init="ab", tokenizer=lambda texts: IDS[1:2])
+    assert with_tokenizer.peft_config["default"].ctx_init == IDS[1, 1:4].tolist()
+    with torch.no_grad():
+        model.prompts.vilt_text["default"].mul_(2)
+    model.save_pretrained(tmp_path)
+    trimmed = build("4/4")
+    trimmed.token_embedding = torch.nn.Embedding(50, 32)
+    loaded = vilt_prompt.from_pretrained(trimmed, tmp_path)
+    assert torch.equal(loaded.prompts.vilt_text["default"], model.prompts.vilt_text["default"])
+    assert loaded.peft_config["default"].ctx_init == [60, 61]
+
+
+def test_open_clips_conversion_to_half_precision_after_wrap():
+    model = wrapped()
+    open_clip.model.convert_weights_to_lp(model.get_base_model(), torch.bfloat16)
+    features = model.encode_text(IDS)
+    assert features.dtype == torch.bfloat16
+    features.sum().backward()
+    assert all(p.grad.isfinite().all() for name, p in learnable_tensors(model).items() if "text" in name)
+
+
+def test_modules_can_be_asked_for_weights():
+    assert not any(hasattr(module, "weight") for module in [wrapped().prompts])
+
+
+def test_an_old_handle_leaves_a_new_adapter_alone():
+    first = wrapped()
+    second = vilt_prompt.wrap(vilt_prompt.unwrap(first), **SETTINGS)
+    with pytest.raises(TypeError, match="still wrapped"):
+        vilt_prompt.unwrap(first)
+    vilt_prompt.unwrap(second)
 
 
 def test_copies_and_pickles_work_alone():

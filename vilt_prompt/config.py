@@ -11,31 +11,40 @@ from typing import Any
 
 from peft import PeftConfig
 from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
+from safetensors import SafetensorError, safe_open
 
 PEFT_TYPE = "VILT_PROMPT"
+TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
 
 TOWERS = ("both", "text", "vision")
 LEADS = ("split", "text", "own")
 MAPPERS = ("shared", "per_layer", "none")
 
 
+SMALLER_TOWER = "smaller tower"
+EACH_TOWER = "each tower"
+
+
 @dataclass(frozen=True)
 class Method:
-    """A published method as a setting of the one mechanism. `depth`: a number of layers, or None for all."""
+    """A published method as a setting of the one mechanism.
+
+    `depth` is a number of layers (fewer where a tower has fewer), or all those of the smaller or of each tower.
+    """
 
     towers: str
     lead: str
-    depth: int | None
+    depth: int | str
     mapper: str
 
 
 METHODS = {
-    "vilt": Method("both", "split", None, "shared"),  # ViLT-CLIP, AAAI 2024
+    "vilt": Method("both", "split", SMALLER_TOWER, "shared"),  # ViLT-CLIP, AAAI 2024
     "maple": Method("both", "text", 9, "per_layer"),  # MaPLe, CVPR 2023
-    "independent": Method("both", "own", None, "none"),  # IVLP, ViFi-CLIP's "VL prompting", CVPR 2023
+    "independent": Method("both", "own", EACH_TOWER, "none"),  # IVLP, ViFi-CLIP's "VL prompting", CVPR 2023
     "coop": Method("text", "own", 1, "none"),  # CoOp, IJCV 2022; KgCoOp, CVPR 2023, with the scenario term
     "vpt_shallow": Method("vision", "own", 1, "none"),  # VPT, ECCV 2022
-    "vpt_deep": Method("vision", "own", None, "none"),
+    "vpt_deep": Method("vision", "own", EACH_TOWER, "none"),
 }
 
 
@@ -79,16 +88,25 @@ class PromptConfig(PeftConfig):
     # PEFT looks up the modules to adapt in this field; the prompts of both towers live in one module.
     target_modules: list[str] | None = field(default=None, metadata={"help": "Set by the library."})
 
+    # The shapes of the tensors beside a config that was read from a folder. Without an annotation it is no field: not
+    # a setting, and not saved.
+    file_shapes = None  # type: dict[str, tuple[int, ...]] | None
+
     def __post_init__(self) -> None:
+        self.task_type = None  # PEFT's check knows only its own
         super().__post_init__()
         self.peft_type = PEFT_TYPE
+        self.task_type = TASK_TYPE
         self.target_modules = ["prompts"]
-        for name in ("n_ctx", "n_ctx_vision", "K", "depth"):
-            _check_count(name, getattr(self, name), optional=name != "n_ctx")
         _check_choice("method", self.method, METHODS)
         for name, choices in (("towers", TOWERS), ("lead", LEADS), ("mapper", MAPPERS)):
             if getattr(self, name) is not None:
                 _check_choice(name, getattr(self, name), choices)
+        _check_count("n_ctx", self.n_ctx, "it must be at least 1", optional=False)
+        _check_count("n_ctx_vision", self.n_ctx_vision, "it must be at least 1")
+        _check_count("depth", self.depth, "choose depth in 1..N, the layers of the prompted towers")
+        if self.structure()[1] == "split":
+            _check_count("K", self.K, "choose K in 1..depth")
         for name in ("base_model", "base_pretrained"):
             if not isinstance(getattr(self, name), str | None):
                 raise TypeError(f"{name} must be a string or None, got {getattr(self, name)!r}")
@@ -109,22 +127,33 @@ class PromptConfig(PeftConfig):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any) -> Any:
-        """PEFT's loader of `adapter_config.json`, which also refuses a folder whose weights are only a pickle.
+        """PEFT's loader of `adapter_config.json`, which also looks at the weights beside it.
+
+        PEFT calls it before it changes a model, and the weights after: so damage is found in time.
 
         Raises:
-            ValueError: If there is no config, it does not fit, or the folder holds `adapter_model.bin` alone: PEFT
-                would load that pickle without a word.
+            ValueError: If there is no config, it does not fit, the weights are damaged, or the folder holds
+                `adapter_model.bin` alone: PEFT would load that pickle without a word.
         """
         folder = Path(pretrained_model_name_or_path, subfolder or "")
-        if (folder / WEIGHTS_NAME).is_file() and not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+        weights = folder / SAFETENSORS_WEIGHTS_NAME
+        if (folder / WEIGHTS_NAME).is_file() and not weights.is_file():
             raise ValueError(
                 f"{folder} holds {WEIGHTS_NAME} but no {SAFETENSORS_WEIGHTS_NAME}: pickles are never loaded. "
                 "Save the adapter again with save_pretrained(...)."
             )
-        return super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+        config = super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+        if weights.is_file():
+            try:
+                with safe_open(weights, "pt") as file:
+                    keys = file.keys()  # safetensors' files cannot be iterated over
+                    config.file_shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+            except SafetensorError as error:
+                raise ValueError(f"{weights} is damaged ({error}): copy it again") from error
+        return config
 
     def resolve(self, text_layers: int, vision_layers: int) -> PromptConfig:
-        """The same settings with nothing left open, for towers of these depths.
+        """The same settings with nothing left open, for towers of these depths, 0 where one has no known layers.
 
         `depth` stays None only where each tower learns its own prompts in all of its layers and the towers differ
         in depth.
@@ -133,24 +162,28 @@ class PromptConfig(PeftConfig):
             ValueError: If `depth` or `K` is beyond the towers.
         """
         towers, lead, mapper = self.structure()
-        layers = {"both": (text_layers, vision_layers), "text": (text_layers,), "vision": (vision_layers,)}[towers]
+        prompted = {"both": (text_layers, vision_layers), "text": (text_layers,), "vision": (vision_layers,)}[towers]
+        smaller = min(layers for layers in (text_layers, vision_layers) if layers)
         method_depth = METHODS[self.method].depth
-        depth: int | None
-        if self.depth is not None:
-            depth = self.depth
-            if depth > min(layers):
-                raise ValueError(f"depth={depth} is out of range: the prompted towers allow depth in 1..{min(layers)}")
-        elif method_depth is not None:
-            depth = min(*layers, method_depth)
-        else:
-            depth = min(layers) if lead != "own" or len(set(layers)) == 1 else None
+        depth = self.depth
+        if depth is not None:
+            if depth > min(prompted):
+                raise ValueError(
+                    f"depth={depth} is out of range: choose depth in 1..{min(prompted)}, the towers' layers"
+                )
+        elif isinstance(method_depth, int):
+            depth = min(method_depth, smaller)
+        elif method_depth == SMALLER_TOWER:
+            depth = smaller
+        elif lead != "own" or len(set(prompted)) == 1:
+            depth = min(prompted)
         K = None
         if lead == "split":
             assert depth is not None
             K = max(1, depth // 2) if self.K is None else self.K
             if K not in range(1, depth + 1):
                 raise ValueError(f"K={K} is out of range: choose K in 1..{depth} (the depth), or K=None for half of it")
-        return dataclasses.replace(
+        resolved = dataclasses.replace(
             self,
             n_ctx_vision=self.n_ctx if self.n_ctx_vision is None else self.n_ctx_vision,
             K=K,
@@ -159,6 +192,8 @@ class PromptConfig(PeftConfig):
             lead=lead,
             mapper=mapper,
         )
+        resolved.file_shapes = self.file_shapes
+        return resolved
 
     def structure(self) -> tuple[str, str, str]:
         """`towers`, `lead`, `mapper`: given values first; the rest from the method, as far as they can hold."""
@@ -203,22 +238,22 @@ class PromptConfig(PeftConfig):
 def nearest(name: str, known: Collection[str]) -> str:
     """The end of an error message about an unknown name: the nearest known one, and all of them."""
     close = difflib.get_close_matches(str(name), known, n=1)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(known)}"
+    return (f"Did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(known)}"
 
 
 def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _check_count(name: str, value: Any, optional: bool) -> None:
+def _check_count(name: str, value: Any, advice: str, optional: bool = True) -> None:
     if value is None and optional:
         return
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer{' or None' if optional else ''}, got {value!r}")
     if value < 1:
-        raise ValueError(f"{name}={value} is out of range: it must be at least 1")
+        raise ValueError(f"{name}={value} is out of range: {advice}")
 
 
 def _check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"unknown {name} {value!r}: {nearest(value, choices)}")
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"unknown {name} {value!r}. {nearest(value, choices)}")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 from peft import PeftModel
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
-from vilt_prompt.config import PromptConfig
-from vilt_prompt.tuner import check_tensors, check_unwrapped, resolve
+from vilt_prompt.config import PEFT_TYPE, PromptConfig
+from vilt_prompt.tuner import check_unwrapped, resolve
 
 
 def from_pretrained(
@@ -49,12 +48,11 @@ def from_pretrained(
             others = sorted(config.parent.name for config in folder.glob(f"*/{CONFIG_NAME}"))
             hint = f"; its subfolders with an adapter are: {', '.join(others)} (pass subfolder=)" if others else ""
             raise ValueError(f"{folder} holds no {name}{hint}")
-    config = PromptConfig.from_pretrained(str(folder))
-    if not isinstance(config, PromptConfig):
-        raise ValueError(f"{folder} holds a PEFT adapter of type {config.peft_type}, not one of this library")
     try:
-        tensors = load_file(folder / SAFETENSORS_WEIGHTS_NAME)
-    except SafetensorError as error:
-        raise ValueError(f"{folder / SAFETENSORS_WEIGHTS_NAME} is damaged ({error}): copy it again") from error
-    check_tensors(model, resolve(model, config, adapter_name), tensors)
+        peft_type = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))["peft_type"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder / CONFIG_NAME} is damaged ({error!r}): copy it again") from error
+    if peft_type != PEFT_TYPE:
+        raise ValueError(f"{folder} holds a PEFT adapter of type {peft_type}, not {PEFT_TYPE}, the one of this library")
+    resolve(model, PromptConfig.from_pretrained(str(folder)), adapter_name)
     return PeftModel.from_pretrained(model, str(folder), adapter_name=adapter_name, is_trainable=is_trainable)

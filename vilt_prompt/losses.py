@@ -47,13 +47,17 @@ def scenario_features(
     model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
     if not isinstance(model, PromptedModel):
         raise TypeError(f"expected a model that wrap() returned, got {type(wrapped).__name__}")
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
+    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+        raise TypeError(f"class_names must be a list of strings, got {class_names!r}")
+    if not all(isinstance(name, str) for name in class_names):
         raise TypeError(f"class_names must be a list of strings, got {class_names!r}")
     if len(class_names) == 0:
         raise ValueError("class_names is empty: give at least one class")
-    if not isinstance(template, str) or template.count("{}") != 1:
+    if not isinstance(template, str) or template.count("{}") != 1 or set(template.replace("{}", "")) & set("{}"):
         raise ValueError(f'template must have one {{}} for the class name, as in "{TEMPLATE}", got {template!r}')
-    text = tokenizer([template.format(name) for name in class_names])
+    text = tokenizer([template.replace("{}", name) for name in class_names])
+    if not isinstance(text, Tensor):
+        raise TypeError(f"the tokenizer must return a tensor of ids (C, L), got {type(text).__name__}")
     return model.encode_text_without_prompts(text.to(model.logit_scale.device), normalize=True)
 
 
@@ -107,6 +111,10 @@ class ScenarioGuidedLoss(nn.Module):
     def __init__(self, scenario_features: Tensor, alpha: float = 8.0, temperature: float | Tensor = 0.07) -> None:
         super().__init__()
         _check_features("scenario_features", scenario_features)
+        if not isinstance(alpha, int | float):
+            raise TypeError(f"alpha must be a number, got {alpha!r}")
+        if not isinstance(temperature, int | float | Tensor):
+            raise TypeError(f"temperature must be a number or a 0-dim tensor, got {temperature!r}")
         if not 0 <= alpha < math.inf:
             raise ValueError(f"alpha={alpha} is out of range: it must be at least 0 and finite")
         if isinstance(temperature, Tensor) and temperature.numel() != 1:
@@ -128,9 +136,10 @@ class ScenarioGuidedLoss(nn.Module):
         _check_features("video_features", video_features)
         scenario = scenario_loss(text_features, self.scenario_features)
         self._check(video_features, text_features, labels)
-        video = F.normalize(_at_least_float32(video_features), dim=-1)
-        text = F.normalize(_at_least_float32(text_features), dim=-1)
-        cross_entropy = F.cross_entropy(video @ text.to(video).T / self.temperature, labels.long())
+        with torch.autocast(video_features.device.type, enabled=False):
+            video = F.normalize(_at_least_float32(video_features), dim=-1)
+            text = F.normalize(_at_least_float32(text_features), dim=-1)
+            cross_entropy = F.cross_entropy(video @ text.to(video).T / self.temperature, labels.long())
         self.last = LossTerms(cross_entropy.detach(), scenario.detach())
         return cross_entropy + self.alpha * scenario
 

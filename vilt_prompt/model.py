@@ -56,16 +56,21 @@ class PromptedModel(nn.Module):
         _check_frames("video", video, 5, getattr(self.visual, "image_size", None))
         batch, frames_each = video.shape[:2]
         _check_mask(frame_mask, batch, frames_each)
+        if frames_per_chunk is not None and not isinstance(frames_per_chunk, int):
+            raise TypeError(f"frames_per_chunk must be an integer or None, got {frames_per_chunk!r}")
         if frames_per_chunk is not None and frames_per_chunk < 1:
             raise ValueError(f"frames_per_chunk={frames_per_chunk} is out of range: it must be at least 1, or None")
         frames = rearrange(video, "b t c h w -> (b t) c h w")
+        kept = None if frame_mask is None else frame_mask.flatten()
         # Dropping frames makes a shape that depends on values, which a compiled graph cannot have.
-        kept = None if frame_mask is None or not is_readable(frame_mask) else frame_mask.flatten()
-        if kept is not None:
+        dropping = kept is not None and is_readable(kept)
+        if dropping:
             frames = frames[kept]
+        elif kept is not None:
+            frames = torch.where(rearrange(kept, "f -> f 1 1 1"), frames, 0)  # NaN there would reach the gradients
         chunks = frames.split(frames_per_chunk or len(frames))
         features = torch.cat([self.encode_image(chunk, normalize=False).flatten(1) for chunk in chunks])
-        if kept is not None:
+        if kept is not None and dropping:
             features = features.new_zeros(len(kept), features.shape[-1]).index_put((kept,), features)
         features = rearrange(features, "(b t) d -> b t d", b=batch)
         if frame_mask is not None:
@@ -83,11 +88,11 @@ class PromptedModel(nn.Module):
         """
         base: Any = super()
         prompts = self._active_prompts("vision")
+        if self.prompts.enabled:
+            _check_frames("image", image, 4, getattr(self.visual, "image_size", None))
         if prompts is None:
             return base.encode_image(image) if normalize is None else base.encode_image(image, normalize=normalize)
-        tower = vision_tower(self)
-        _check_frames("image", image, 4, tower.image_size)
-        features = tower.encode(image, prompts)
+        features = vision_tower(self).encode(image, prompts)
         return F.normalize(features, dim=-1) if normalize else features
 
     def encode_text(self, text: Tensor, normalize: bool | None = None) -> Tensor:
@@ -133,6 +138,8 @@ class PromptedModel(nn.Module):
             if frame_mask is not None:
                 raise ValueError(f"frame_mask belongs to a video (B, T, 3, H, W), got images {tuple(frames.shape)}")
             image_features = self.encode_image(frames, normalize=True)
+        elif isinstance(frames, Tensor) and frames.ndim != 5:
+            raise ValueError(f"expected a video (B, T, 3, H, W) or images (B, 3, H, W), got {tuple(frames.shape)}")
         elif frames is not None:
             image_features = self.encode_video(frames, frame_mask=frame_mask, normalize=True)
         outputs: dict[str, Any] = {

@@ -70,8 +70,8 @@ class PerLayerLinear(nn.Module):
     def __init__(self, k: int, d_in: int, d_out: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(d_in)
-        self.weight = nn.Parameter(torch.empty(k, d_out, d_in).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(k, d_out).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(k, d_out, d_in, dtype=torch.float32).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(k, d_out, dtype=torch.float32).uniform_(-bound, bound))
 
     def forward(self, prompts: Tensor) -> Tensor:
         """(k, n, d_in) -> (k, n, d_out)."""
@@ -98,14 +98,17 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         learned = {tower: table.learned(tower) for tower in ("text", "vision")}
         for tower, n in (("text", config.n_ctx), ("vision", config.n_ctx_vision)):
             if learned[tower]:
-                prompts = torch.empty(learned[tower], int(n or 0), widths[tower]).normal_(std=0.02)
+                shape = (learned[tower], int(n or 0), widths[tower])
+                prompts = torch.empty(shape, dtype=torch.float32).normal_(std=0.02)
                 self._learned(tower)[adapter_name] = nn.Parameter(prompts)
         for leader, follower in (("text", "vision"), ("vision", "text")):
             if table.is_mapped(leader, follower):
                 d_in, d_out = widths[leader], widths[follower]
                 per_layer = config.mapper == "per_layer"
                 self._maps(leader)[adapter_name] = (
-                    PerLayerLinear(learned[leader], d_in, d_out) if per_layer else nn.Linear(d_in, d_out)
+                    PerLayerLinear(learned[leader], d_in, d_out)
+                    if per_layer
+                    else nn.Linear(d_in, d_out, dtype=torch.float32)
                 )
 
     def start_from(self, adapter_name: str, embeddings: Tensor) -> None:
@@ -123,7 +126,9 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             if adapter in self._learned(leader):
                 learned = self._learned(leader)[adapter]  # [k n d]
                 if leader != tower and adapter in self._maps(leader):
-                    rows[leader] = self._maps(leader)[adapter](learned).unbind()
+                    mapper = self._maps(leader)[adapter]
+                    # open_clip's convert_weights_to_lp halves every nn.Linear, the maps among them.
+                    rows[leader] = mapper(learned.to(mapper.weight.dtype)).unbind()
                 else:
                     rows[leader] = learned.unbind()
         sources = getattr(self.tables[adapter], tower)
@@ -148,12 +153,29 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 raise ValueError(f"there is no adapter {name!r}; there are: {', '.join(self.tables)}")
         super().set_adapter(names, inference_mode=inference_mode)
 
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Deletes an adapter. If it was active and frozen, the next one is active and frozen too."""
+        frozen = not any(p.requires_grad for name, p in self.named_parameters() if adapter_name in name.split("."))
+        super().delete_adapter(adapter_name)
+        if frozen:
+            self.set_adapter(self.active_adapters, inference_mode=True)
+
     def enable_adapters(self, enabled: bool) -> None:
         """Switches all adapters on or off, and leaves `requires_grad` alone.
 
         PEFT's own version makes the active adapter trainable on the way back, even one that was loaded frozen.
         """
         self._disable_adapters = not enabled
+
+    @property
+    def weight(self) -> Tensor:
+        """None: PEFT's own property looks for that of a base layer, which prompts do not have."""
+        raise AttributeError("prompts have no weight")
+
+    @property
+    def bias(self) -> Tensor:
+        """None, as with `weight`."""
+        raise AttributeError("prompts have no bias")
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         # PEFT looks for a base layer, which prompts do not have: the model moves them.

@@ -108,8 +108,8 @@ class TextTower:
                 f"text must be a tensor of token ids (C, L), got {type(text).__name__}: "
                 "pass tokenizer(texts), with open_clip.get_tokenizer(...)"
             )
-        if text.is_floating_point() or text.is_complex() or text.dtype == torch.bool:
-            raise TypeError(f"token ids must be integers, got a tensor of {text.dtype}")
+        if text.dtype not in (torch.int32, torch.int64):
+            raise TypeError(f"token ids must be int64 or int32, got a tensor of {text.dtype}")
         if text.ndim != 2:
             raise ValueError(f"text must be token ids of shape (C, L), got {tuple(text.shape)}")
         if text.numel() == 0:
@@ -144,9 +144,18 @@ class TextTower:
         return Tokens(text[:, : last_end + 1], pooled, bool(shared_start))
 
     def pad(self, text: Tensor) -> Tensor:
-        """Fills (C, L) up to the tower's columns after the pooled token, where the causal mask hides what is added."""
-        if self.pool_type == "last" or text.shape[1] >= self.positions:
+        """Fills (C, L) up to the tower's columns, after the pooled token, where the causal mask hides what is added.
+
+        Raises:
+            ValueError: If the pooled token is the last column, so that nothing can be added after it.
+        """
+        if text.shape[1] >= self.positions:
             return text
+        if self.pool_type == "last":
+            raise ValueError(
+                f"text has {text.shape[1]} columns, but without prompts this tower, which pools the last column, takes "
+                f"{self.positions}: use tokenizer(texts, context_length={self.positions})"
+            )
         return nn.functional.pad(text, (0, self.positions - text.shape[1]))
 
     def content(self, text: Tensor) -> list[int]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from open_clip import CLIP, CustomTextCLIP
 from torch import nn
 
 from vilt_prompt.text import TextTower
 from vilt_prompt.vision import VisionTower
 
+MODELS = (CLIP, CustomTextCLIP)
 VISION_TOWERS = [VisionTower]
 TEXT_TOWERS = [TextTower]
 
@@ -38,9 +40,8 @@ def known_towers(model: nn.Module) -> dict[str, Any]:
 
 
 def is_open_clip(model: Any) -> bool:
-    """Whether an object has the parts of an open_clip model."""
-    has_text = hasattr(model, "text") or hasattr(model, "token_embedding")
-    return isinstance(model, nn.Module) and hasattr(model, "visual") and has_text and hasattr(model, "logit_scale")
+    """Whether an object is an open_clip model of a known kind, and not a wrapper around one."""
+    return isinstance(model, MODELS)
 
 
 def fit_text(model: nn.Module, text: Any, check: bool = True) -> Any:

@@ -9,11 +9,13 @@ from typing import Any
 
 import open_clip
 import torch
+from peft import PeftModel
+from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
-from vilt_prompt.config import PEFT_TYPE, PromptConfig
+from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, PromptConfig
 from vilt_prompt.model import PromptedModel, patch, unpatch
 from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter_name
 from vilt_prompt.towers import is_open_clip, known_towers, text_tower, vision_tower
@@ -38,6 +40,18 @@ class PromptTuner(BaseTuner):
         """PEFT's injection, with everything checked, and the config resolved, before the model is touched."""
         self.peft_config[adapter_name] = resolve(model, self.peft_config[adapter_name], adapter_name)
         super().inject_adapter(model, adapter_name, *args, **kwargs)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Deletes an adapter; another one becomes active if it was.
+
+        Raises:
+            ValueError: If there is no such adapter, or it is the only one.
+        """
+        if list(self.peft_config) == [adapter_name]:
+            raise ValueError(
+                f"{adapter_name!r} is the only adapter: add another one first, or take all out with unwrap"
+            )
+        super().delete_adapter(adapter_name)
 
     def unload(self) -> nn.Module:
         """Takes the prompts out: the open_clip model as it was before it was wrapped."""
@@ -70,7 +84,7 @@ class PromptTuner(BaseTuner):
             return  # PEFT's low_cpu_mem_usage: the values come from a file
         # Made on the CPU, prompts are the same under one seed whatever the device of the base model.
         target.to(self.model.logit_scale.device)
-        if peft_config.ctx_init is not None:
+        if peft_config.ctx_init is not None and peft_config.file_shapes is None:
             embeddings = text_tower(self.model).text.token_embedding.weight[peft_config.ctx_init]
             target.start_from(adapter_name, embeddings)
 
@@ -87,18 +101,33 @@ class PromptTuner(BaseTuner):
         cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         # PEFT only warns where tensors are missing, and says nothing of those that are too many.
-        check_tensors(model.get_base_model(), config, state_dict)
+        check_shapes(model.get_base_model(), config, {key: tuple(tensor.shape) for key, tensor in state_dict.items()})
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
 
 
+class PromptPeftModel(PeftModel):
+    """PEFT's model around a prompted open_clip model."""
+
+    def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
+        """Makes one adapter the active one, trainable unless `inference_mode`.
+
+        Raises:
+            ValueError: If there is no such adapter, or more than one is asked for.
+        """
+        if not isinstance(adapter_name, str):
+            raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
+        super().set_adapter(adapter_name, inference_mode=inference_mode)
+
+
 def register() -> None:
-    """Makes PEFT know the config, the tuner and the prefix. Its tables take a plain string for a type of one's own."""
-    for table, entry in (
-        (PEFT_TYPE_TO_CONFIG_MAPPING, PromptConfig),
-        (PEFT_TYPE_TO_TUNER_MAPPING, PromptTuner),
-        (PEFT_TYPE_TO_PREFIX_MAPPING, PREFIX),
+    """Makes PEFT know what is ours. Its tables take a plain string for a type of one's own."""
+    for table, key, entry in (
+        (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE, PromptConfig),
+        (PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE, PromptTuner),
+        (PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE, PREFIX),
+        (MODEL_TYPE_TO_PEFT_MODEL_MAPPING, TASK_TYPE, PromptPeftModel),
     ):
-        table[PEFT_TYPE] = entry  # type: ignore[index, assignment]
+        table[key] = entry  # type: ignore[index, assignment]
 
 
 def check_unwrapped(model: Any) -> None:
@@ -115,7 +144,8 @@ def check_unwrapped(model: Any) -> None:
         )
     if not is_open_clip(model):
         raise TypeError(
-            f"expected an open_clip model, such as open_clip.create_model(...) returns, got {type(model).__name__}"
+            "expected an open_clip model (CLIP or CustomTextCLIP), such as open_clip.create_model(...) returns, "
+            f"got {type(model).__name__}"
         )
 
 
@@ -137,14 +167,17 @@ def resolve(model: nn.Module, config: Any, adapter_name: str) -> PromptConfig:
                 f"n_ctx={config.n_ctx} leaves no room for a start and an end token in the {text.positions} positions "
                 f"of the text tower: choose n_ctx in 1..{text.positions - 2}, in practice far less"
             )
-        if config.ctx_init is not None:
+        if config.ctx_init is not None and config.file_shapes is None:
             config = dataclasses.replace(config, ctx_init=_token_ids(config.ctx_init, text))
     known = known_towers(model)
-    return config.resolve(*(known[tower].layers if tower in known else 0 for tower in ("text", "vision")))
+    config = config.resolve(*(known[tower].layers if tower in known else 0 for tower in ("text", "vision")))
+    if config.file_shapes is not None:
+        check_shapes(model, config, config.file_shapes)
+    return config
 
 
-def check_tensors(model: nn.Module, config: PromptConfig, tensors: dict[str, Tensor]) -> None:
-    """Checks the tensors of a file against those that its resolved config asks for on this model.
+def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[int, ...]]) -> None:
+    """Checks the shapes of a file's tensors against those that its resolved config asks for on this model.
 
     Raises:
         ValueError: If tensors are missing, too many, or of another shape.
@@ -156,7 +189,6 @@ def check_tensors(model: nn.Module, config: PromptConfig, tensors: dict[str, Ten
         "base_model.model.prompts." + key.replace(".adapter", ""): tuple(tensor.shape)
         for key, tensor in layer.state_dict().items()
     }
-    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     problems = [f"{key} is missing" for key in expected if key not in found]
     problems += [f"{key} is one too many" for key in found if key not in expected]
     problems += [

@@ -51,10 +51,13 @@ class VisionTower:
                 if i == depth < self.layers:  # carried from here on: from now on the prompts are tokens
                     x = torch.cat([x, prompt.expand(len(x), -1, -1)], dim=1)
                     prompt = None
-            layer = _pooled_layer if i == self.layers and self._pools_class_token else _layer
-            x = run_layer(layer, Block(module), x, prompt, checkpointing=checkpointing)
+            if i < self.layers:
+                x = run_layer(_layer, Block(module), x, prompt, checkpointing=checkpointing)
+            else:
+                asking = 1 if self._pools_class_token else tokens
+                x = run_layer(_last_layer, Block(module), x, prompt, asking, checkpointing=checkpointing)
         # Contrastive attention pooling leaves a dimension for its one query.
-        pooled: Tensor = visual._pool(x[:, :tokens])[0].flatten(1)
+        pooled: Tensor = visual._pool(x)[0].flatten(1)
         return pooled if visual.proj is None else pooled @ visual.proj
 
     @property
@@ -71,10 +74,11 @@ def _layer(block: Block, x: Tensor, prompt: Tensor | None) -> Tensor:
     return block.update(x, attend(q, k, v))
 
 
-def _pooled_layer(block: Block, x: Tensor, prompt: Tensor | None) -> Tensor:
-    """The last layer, for the class token alone: (B, l, d) -> (B, 1, d)."""
+def _last_layer(block: Block, x: Tensor, prompt: Tensor | None, asking: int) -> Tensor:
+    """The last layer, for the tokens that are pooled: (B, l, d) -> (B, asking, d)."""
     k, v = block.kv(x)
     if prompt is not None:
         prompt_k, prompt_v = block.kv(prompt)
         k, v = join(k, prompt_k), join(v, prompt_v)
-    return block.update(x[:, :1], attend(block.q(x[:, :1]), k, v))
+    x = x[:, :asking]
+    return block.update(x, attend(block.q(x), k, v))

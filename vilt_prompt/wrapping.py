@@ -50,7 +50,7 @@ def wrap(
     known = [field.name for field in dataclasses.fields(PromptConfig) if field.name not in inherited]
     for name in config:
         if name not in known:
-            raise TypeError(f"wrap() got an unexpected keyword argument {name!r}: {nearest(name, known)}")
+            raise TypeError(f"wrap() got an unexpected keyword argument {name!r}. {nearest(name, known)}")
     if tokenizer is not None and isinstance(config.get("ctx_init"), str):
         config["ctx_init"] = text_tower(model).content(tokenizer([config["ctx_init"]]))
     peft_config = PromptConfig(K=K, n_ctx=n_ctx, **config)
@@ -65,6 +65,7 @@ def unwrap(wrapped: PeftModel) -> nn.Module:
         TypeError: If `wrapped` is not what `wrap` returned, or was unwrapped before.
     """
     tuner = getattr(wrapped, "base_model", None)
-    if not isinstance(tuner, PromptTuner) or not hasattr(tuner.model, "prompts"):
+    # PEFT puts the tuner's dict of configs on the model; a model that was wrapped anew has another one.
+    if not isinstance(tuner, PromptTuner) or getattr(tuner.model, "peft_config", None) is not tuner.peft_config:
         raise TypeError(f"expected what wrap() returned, still wrapped, got {type(wrapped).__name__}")
     return tuner.unload()
