@@ -303,12 +303,20 @@ def test_tensors_that_do_not_fit_are_an_error(load, tmp_path):
         assert same(features(model), before)
 
 
-@pytest.mark.parametrize("load", [vilt_prompt.from_pretrained, PeftModel.from_pretrained])
-def test_a_pickle_is_never_loaded(load, tmp_path):
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (vilt_prompt.from_pretrained, r"holds no adapter_model.safetensors"),
+        (PeftModel.from_pretrained, "pickles are never loaded"),
+    ],
+)
+def test_a_pickle_is_never_loaded(load, message, tmp_path):
     wrapped().save_pretrained(tmp_path, safe_serialization=False)
     assert (tmp_path / "adapter_model.bin").is_file()
-    with pytest.raises(ValueError, match=r"adapter_model.safetensors|pickles are never loaded"):
-        load(build("4/4"), str(tmp_path))
+    base = build("4/4")
+    with pytest.raises(ValueError, match=message):
+        load(base, str(tmp_path))
+    assert type(base) is type(build("4/4"))
 
 
 def test_a_config_of_a_newer_version_loads_with_a_warning(tmp_path):
@@ -355,13 +363,13 @@ def test_prompts_are_float32_under_another_default_dtype():
     assert {tensor.dtype for tensor in learnable_tensors(model).values()} == {torch.float32}
 
 
-def test_start_from_a_text(tmp_path):
-    base = open_clip.create_model("ViT-B-32", pretrained=None)
-    embedding = base.token_embedding.weight
+def test_start_from_a_text():
+    text_cfg = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 4}
+    base = open_clip.CLIP(24, {"layers": 4, "width": 48, "head_width": 16, "image_size": 16, "patch_size": 8}, text_cfg)
     ids = open_clip.get_tokenizer("ViT-B-32")(["a photo of"])[0, 1:4].tolist()
-    model = vilt_prompt.wrap(base, n_ctx=5, ctx_init="a photo of")
-    assert torch.equal(model.prompts.vilt_text["default"][0, :3], embedding[ids])
-    assert model.prompts.vilt_text["default"][0, 3:].abs().max() < 0.2
+    model = vilt_prompt.wrap(base, K=2, n_ctx=5, ctx_init="a photo of")
+    assert torch.equal(model.prompts.vilt_text["default"][0, :3], base.token_embedding.weight[ids])
+    assert not model.prompts.vilt_text["default"][0, 3:].eq(0).any()
     assert model.peft_config["default"].ctx_init == ids
 
 
@@ -378,6 +386,8 @@ def test_start_from_ids_is_for_new_adapters_alone(tmp_path):
     loaded = vilt_prompt.from_pretrained(trimmed, tmp_path)
     assert torch.equal(loaded.prompts.vilt_text["default"], model.prompts.vilt_text["default"])
     assert loaded.peft_config["default"].ctx_init == [60, 61]
+    anew = get_peft_model(build("4/4"), PromptConfig.from_pretrained(tmp_path))
+    assert torch.equal(anew.prompts.vilt_text["default"][0, :2], anew.token_embedding.weight[[60, 61]])
 
 
 def test_open_clips_conversion_to_half_precision_after_wrap():
@@ -389,8 +399,10 @@ def test_open_clips_conversion_to_half_precision_after_wrap():
     assert all(p.grad.isfinite().all() for name, p in learnable_tensors(model).items() if "text" in name)
 
 
-def test_modules_can_be_asked_for_weights():
-    assert not any(hasattr(module, "weight") for module in [wrapped().prompts])
+def test_prompts_have_no_weight_or_bias():
+    prompts = wrapped().prompts
+    assert not hasattr(prompts, "weight")
+    assert not hasattr(prompts, "bias")
 
 
 def test_an_old_handle_leaves_a_new_adapter_alone():

@@ -8,7 +8,7 @@ Shapes: b batch, l tokens, h heads, c channels of a head, d = h * c width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,6 +17,14 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+
+def block_refusal(blocks: Iterable[nn.Module]) -> str | None:
+    """Why the blocks of a tower cannot be taken apart, or None."""
+    for block in blocks:
+        if type(block) is not ResidualAttentionBlock:
+            return f"its blocks are {type(block).__name__}, known is {ResidualAttentionBlock.__name__}"
+    return None
 
 
 class Block:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,8 @@ from typing import Any
 from peft import PeftConfig
 from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
+
+from vilt_prompt.checks import check_choice, check_count
 
 PEFT_TYPE = "VILT_PROMPT"
 TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
@@ -88,8 +88,8 @@ class PromptConfig(PeftConfig):
     # PEFT looks up the modules to adapt in this field; the prompts of both towers live in one module.
     target_modules: list[str] | None = field(default=None, metadata={"help": "Set by the library."})
 
-    # The shapes of the tensors beside a config that was read from a folder. Without an annotation it is no field: not
-    # a setting, and not saved.
+    # The shapes of the tensors beside a config that was read from a folder, which must fit the model. Without an
+    # annotation it is no field: not a setting, and not saved.
     file_shapes = None  # type: dict[str, tuple[int, ...]] | None
 
     def __post_init__(self) -> None:
@@ -98,15 +98,15 @@ class PromptConfig(PeftConfig):
         self.peft_type = PEFT_TYPE
         self.task_type = TASK_TYPE
         self.target_modules = ["prompts"]
-        _check_choice("method", self.method, METHODS)
+        check_choice("method", self.method, METHODS)
         for name, choices in (("towers", TOWERS), ("lead", LEADS), ("mapper", MAPPERS)):
             if getattr(self, name) is not None:
-                _check_choice(name, getattr(self, name), choices)
-        _check_count("n_ctx", self.n_ctx, "it must be at least 1", optional=False)
-        _check_count("n_ctx_vision", self.n_ctx_vision, "it must be at least 1")
-        _check_count("depth", self.depth, "choose depth in 1..N, the layers of the prompted towers")
+                check_choice(name, getattr(self, name), choices)
+        check_count("n_ctx", self.n_ctx, "it must be at least 1", optional=False)
+        check_count("n_ctx_vision", self.n_ctx_vision, "it must be at least 1")
+        check_count("depth", self.depth, "choose depth in 1..N, the layers of the prompted towers")
         if self.structure()[1] == "split":
-            _check_count("K", self.K, "choose K in 1..depth")
+            check_count("K", self.K, "choose K in 1..depth")
         for name in ("base_model", "base_pretrained"):
             if not isinstance(getattr(self, name), str | None):
                 raise TypeError(f"{name} must be a string or None, got {getattr(self, name)!r}")
@@ -235,25 +235,5 @@ class PromptConfig(PeftConfig):
             )
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """The end of an error message about an unknown name: the nearest known one, and all of them."""
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return (f"Did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(known)}"
-
-
 def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _check_count(name: str, value: Any, advice: str, optional: bool = True) -> None:
-    if value is None and optional:
-        return
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer{' or None' if optional else ''}, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name}={value} is out of range: {advice}")
-
-
-def _check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"unknown {name} {value!r}. {nearest(value, choices)}")

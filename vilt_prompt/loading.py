@@ -10,8 +10,9 @@ from peft import PeftModel
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import nn
 
-from vilt_prompt.config import PEFT_TYPE, PromptConfig
-from vilt_prompt.tuner import check_unwrapped, resolve
+from vilt_prompt.config import PEFT_TYPE
+from vilt_prompt.prompts import refuse_adapter_name
+from vilt_prompt.tuner import check_unwrapped
 
 
 def from_pretrained(
@@ -54,5 +55,5 @@ def from_pretrained(
         raise ValueError(f"{folder / CONFIG_NAME} is damaged ({error!r}): copy it again") from error
     if peft_type != PEFT_TYPE:
         raise ValueError(f"{folder} holds a PEFT adapter of type {peft_type}, not {PEFT_TYPE}, the one of this library")
-    resolve(model, PromptConfig.from_pretrained(str(folder)), adapter_name)
+    refuse_adapter_name(adapter_name)
     return PeftModel.from_pretrained(model, str(folder), adapter_name=adapter_name, is_trainable=is_trainable)

@@ -14,8 +14,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vilt_prompt.checks import is_readable
 from vilt_prompt.model import PromptedModel
-from vilt_prompt.text import is_readable
 
 TEMPLATE = "a video of a person doing {}."
 
@@ -41,15 +41,15 @@ def scenario_features(
         (C, D), normalised, without gradient, on the model's device.
 
     Raises:
-        TypeError: If the names are not a sequence of strings, or `wrapped` is not wrapped.
-        ValueError: If there is no name, or the template has no slot.
+        TypeError: If the names are not a sequence of strings, `wrapped` is not wrapped, or the tokenizer returns no
+            tensor.
+        ValueError: If there is no name, or the template has not just one slot.
     """
     model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
     if not isinstance(model, PromptedModel):
         raise TypeError(f"expected a model that wrap() returned, got {type(wrapped).__name__}")
-    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
-        raise TypeError(f"class_names must be a list of strings, got {class_names!r}")
-    if not all(isinstance(name, str) for name in class_names):
+    listed = isinstance(class_names, Sequence) and not isinstance(class_names, str)
+    if not listed or not all(isinstance(name, str) for name in class_names):
         raise TypeError(f"class_names must be a list of strings, got {class_names!r}")
     if len(class_names) == 0:
         raise ValueError("class_names is empty: give at least one class")
@@ -58,7 +58,7 @@ def scenario_features(
     text = tokenizer([template.replace("{}", name) for name in class_names])
     if not isinstance(text, Tensor):
         raise TypeError(f"the tokenizer must return a tensor of ids (C, L), got {type(text).__name__}")
-    return model.encode_text_without_prompts(text.to(model.logit_scale.device), normalize=True)
+    return model.encode_text_without_prompts(text.to(model.logit_scale.device))
 
 
 def scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
@@ -71,6 +71,7 @@ def scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
         scenario_features: (C, D), from `scenario_features`.
 
     Raises:
+        TypeError: If the features are not float tensors.
         ValueError: If the shapes differ, or a feature is NaN or infinite.
     """
     _check_features("text_features", text_features)
@@ -103,7 +104,9 @@ class ScenarioGuidedLoss(nn.Module):
         last: The two terms of the last call, detached; None before the first.
 
     Raises:
-        ValueError: If alpha is negative or not finite, or the temperature not positive and finite.
+        TypeError: If alpha or the temperature is no number.
+        ValueError: If alpha is negative or not finite, the temperature not positive and finite, or the features are not
+            (C, D) or not finite.
     """
 
     scenario_features: Tensor
@@ -113,14 +116,9 @@ class ScenarioGuidedLoss(nn.Module):
         _check_features("scenario_features", scenario_features)
         if not isinstance(alpha, int | float):
             raise TypeError(f"alpha must be a number, got {alpha!r}")
-        if not isinstance(temperature, int | float | Tensor):
-            raise TypeError(f"temperature must be a number or a 0-dim tensor, got {temperature!r}")
         if not 0 <= alpha < math.inf:
             raise ValueError(f"alpha={alpha} is out of range: it must be at least 0 and finite")
-        if isinstance(temperature, Tensor) and temperature.numel() != 1:
-            raise ValueError(f"temperature must be a number or a 0-dim tensor, got shape {tuple(temperature.shape)}")
-        if not 0 < float(temperature) < math.inf:
-            raise ValueError(f"temperature={float(temperature)} is out of range: it must be positive and finite")
+        _check_temperature(temperature)
         self.register_buffer("scenario_features", scenario_features.detach(), persistent=False)
         self.alpha = alpha
         self.temperature = temperature
@@ -135,7 +133,13 @@ class ScenarioGuidedLoss(nn.Module):
         """
         _check_features("video_features", video_features)
         scenario = scenario_loss(text_features, self.scenario_features)
-        self._check(video_features, text_features, labels)
+        if video_features.shape[1] != text_features.shape[1]:
+            raise ValueError(
+                f"video_features {tuple(video_features.shape)} and text_features {tuple(text_features.shape)} "
+                "must have the same D"
+            )
+        _check_labels(labels, len(video_features), len(text_features))
+        _check_temperature(self.temperature)
         with torch.autocast(video_features.device.type, enabled=False):
             video = F.normalize(_at_least_float32(video_features), dim=-1)
             text = F.normalize(_at_least_float32(text_features), dim=-1)
@@ -143,20 +147,27 @@ class ScenarioGuidedLoss(nn.Module):
         self.last = LossTerms(cross_entropy.detach(), scenario.detach())
         return cross_entropy + self.alpha * scenario
 
-    @staticmethod
-    def _check(video_features: Tensor, text_features: Tensor, labels: Tensor) -> None:
-        if video_features.shape[1] != text_features.shape[1]:
-            raise ValueError(
-                f"video_features {tuple(video_features.shape)} and text_features {tuple(text_features.shape)} "
-                "must have the same D"
-            )
-        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
-            raise TypeError(f"labels must be a tensor of integers (B,), got {getattr(labels, 'dtype', labels)!r}")
-        if labels.shape != video_features.shape[:1]:
-            raise ValueError(f"labels must be of shape ({len(video_features)},), got {tuple(labels.shape)}")
-        classes = len(text_features)
-        if is_readable(labels) and not ((labels >= 0) & (labels < classes)).all():
-            raise ValueError(f"labels must be in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+
+def _check_labels(labels: Tensor, videos: int, classes: int) -> None:
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be a tensor of integers (B,), got {getattr(labels, 'dtype', labels)!r}")
+    if labels.shape != (videos,):
+        raise ValueError(f"labels must be of shape ({videos},), got {tuple(labels.shape)}")
+    if is_readable(labels) and not ((labels >= 0) & (labels < classes)).all():
+        raise ValueError(f"labels must be in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+
+
+def _check_temperature(temperature: float | Tensor) -> None:
+    if not isinstance(temperature, int | float | Tensor):
+        raise TypeError(f"temperature must be a number or a 0-dim tensor, got {temperature!r}")
+    if isinstance(temperature, Tensor):
+        if temperature.numel() != 1:
+            raise ValueError(f"temperature must be a number or a 0-dim tensor, got shape {tuple(temperature.shape)}")
+        if not is_readable(temperature):
+            return
+        temperature = temperature.item()
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature={temperature} is out of range: it must be positive and finite")
 
 
 def _check_features(name: str, features: Tensor) -> None:

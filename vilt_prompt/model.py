@@ -15,8 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vilt_prompt.checks import check_count, is_readable
 from vilt_prompt.prompts import LayerPrompts, PromptLayer
-from vilt_prompt.text import is_readable
 from vilt_prompt.towers import fit_text, text_tower, vision_tower
 
 
@@ -41,7 +41,8 @@ class PromptedModel(nn.Module):
 
         Args:
             video: (B, T, 3, H, W), preprocessed frames.
-            frame_mask: (B, T) bool, False where a frame is padding. Such frames are not computed.
+            frame_mask: (B, T) bool, False where a frame is padding. Such frames are not computed (under `torch.compile`
+                they are, and count for nothing).
             normalize: Whether to scale the features to length 1, after the mean.
             frames_per_chunk: How many frames run at once; None: all.
             pool: Whether to take the mean; otherwise the features of each frame are returned, 0 for masked ones.
@@ -53,28 +54,24 @@ class PromptedModel(nn.Module):
             ValueError: If the video or the mask is of another shape, empty, or a video is masked altogether.
             TypeError: If the video is not float or the mask not bool.
         """
-        _check_frames("video", video, 5, getattr(self.visual, "image_size", None))
+        _check_frames("video", video, 5, self._image_size())
         batch, frames_each = video.shape[:2]
         _check_mask(frame_mask, batch, frames_each)
-        if frames_per_chunk is not None and not isinstance(frames_per_chunk, int):
-            raise TypeError(f"frames_per_chunk must be an integer or None, got {frames_per_chunk!r}")
-        if frames_per_chunk is not None and frames_per_chunk < 1:
-            raise ValueError(f"frames_per_chunk={frames_per_chunk} is out of range: it must be at least 1, or None")
+        check_count("frames_per_chunk", frames_per_chunk, "it must be at least 1, or None")
         frames = rearrange(video, "b t c h w -> (b t) c h w")
-        kept = None if frame_mask is None else frame_mask.flatten()
-        # Dropping frames makes a shape that depends on values, which a compiled graph cannot have.
-        dropping = kept is not None and is_readable(kept)
-        if dropping:
-            frames = frames[kept]
-        elif kept is not None:
-            frames = torch.where(rearrange(kept, "f -> f 1 1 1"), frames, 0)  # NaN there would reach the gradients
-        chunks = frames.split(frames_per_chunk or len(frames))
-        features = torch.cat([self.encode_image(chunk, normalize=False).flatten(1) for chunk in chunks])
-        if kept is not None and dropping:
-            features = features.new_zeros(len(kept), features.shape[-1]).index_put((kept,), features)
+        mask = None if frame_mask is None else rearrange(frame_mask, "b t -> (b t) 1")
+        if mask is None:
+            features = self._encode_frames(frames, frames_per_chunk)
+        elif is_readable(mask):
+            kept = mask.squeeze(1)
+            some = self._encode_frames(frames[kept], frames_per_chunk)
+            features = some.new_zeros(len(kept), some.shape[1]).index_put((kept,), some)
+        else:
+            # Dropping frames makes a shape that depends on values, which a compiled graph cannot have. What stands in
+            # masked frames must not reach the gradients all the same: NaN times 0 is NaN.
+            frames = torch.where(rearrange(mask, "f 1 -> f 1 1 1"), frames, 0)
+            features = torch.where(mask, self._encode_frames(frames, frames_per_chunk), 0)
         features = rearrange(features, "(b t) d -> b t d", b=batch)
-        if frame_mask is not None:
-            features = torch.where(frame_mask.unsqueeze(-1), features, 0)
         if pool:
             features = features.sum(dim=1) / (frames_each if frame_mask is None else frame_mask.sum(1, keepdim=True))
         return F.normalize(features, dim=-1) if normalize else features
@@ -89,7 +86,7 @@ class PromptedModel(nn.Module):
         base: Any = super()
         prompts = self._active_prompts("vision")
         if self.prompts.enabled:
-            _check_frames("image", image, 4, getattr(self.visual, "image_size", None))
+            _check_frames("image", image, 4, self._image_size())
         if prompts is None:
             return base.encode_image(image) if normalize is None else base.encode_image(image, normalize=normalize)
         features = vision_tower(self).encode(image, prompts)
@@ -127,6 +124,11 @@ class PromptedModel(nn.Module):
         Returns:
             Normalised image features, normalised text features, the logit scale and, where the model has one, the
             logit bias: a tuple, or a dict where `output_dict` is set. So `open_clip.ClipLoss` works on it.
+
+        Raises:
+            ValueError: If both `video` and `image` are given, a mask is given without a video, or an input is one that
+                `encode_video`, `encode_image` or `encode_text` refuses.
+            TypeError: If an input is one that they refuse.
         """
         if video is not None and image is not None:
             raise ValueError("video and image are two names of one argument: pass one of them")
@@ -155,10 +157,20 @@ class PromptedModel(nn.Module):
         """The (n, d) prompt that enters each layer of both towers under the active adapter, graph attached."""
         return LayerPrompts(self.prompts.tower_prompts("text"), self.prompts.tower_prompts("vision"))
 
-    def encode_text_without_prompts(self, text: Tensor, normalize: bool = False) -> Tensor:
-        """What the frozen model itself makes of texts: token ids (C, L) -> (C, D)."""
+    def encode_text_without_prompts(self, text: Tensor) -> Tensor:
+        """What the frozen model itself makes of texts: token ids (C, L) -> (C, D), normalised."""
         base: Any = super()
-        return base.encode_text(fit_text(self, text), normalize=normalize)
+        return base.encode_text(fit_text(self, text), normalize=True)
+
+    def _encode_frames(self, frames: Tensor, frames_per_chunk: int | None) -> Tensor:
+        chunks = frames.split(frames_per_chunk or len(frames))
+        # Contrastive attention pooling leaves a dimension for its one query where there are no prompts.
+        return torch.cat([self.encode_image(chunk, normalize=False).flatten(1) for chunk in chunks])
+
+    def _image_size(self) -> tuple[int, int] | None:
+        # Towers of no known family may well take other sizes than the one that they were made for.
+        tower = vision_tower(self)
+        return None if tower is None else tower.image_size
 
     def _active_prompts(self, tower: str) -> list[Tensor | None] | None:
         if not self.prompts.enabled:
@@ -213,7 +225,7 @@ def _rebuild(cls: type[nn.Module]) -> Any:
     return prompted.__new__(prompted)
 
 
-def _check_frames(name: str, frames: Any, rank: int, size: Any) -> None:
+def _check_frames(name: str, frames: Any, rank: int, size: tuple[int, int] | None) -> None:
     expected = "(B, 3, H, W)" if rank == 4 else "(B, T, 3, H, W)"
     if not isinstance(frames, Tensor):
         raise TypeError(f"{name} must be a float tensor {expected}, got {type(frames).__name__}")
@@ -228,7 +240,7 @@ def _check_frames(name: str, frames: Any, rank: int, size: Any) -> None:
         raise ValueError(f"{name} is empty: its shape is {tuple(frames.shape)}")
     if frames.shape[-3] != 3:
         raise ValueError(f"{name} must have 3 channels, {expected}, got {tuple(frames.shape)}")
-    if size is not None and tuple(frames.shape[-2:]) != (size if isinstance(size, tuple) else (size, size)):
+    if size is not None and tuple(frames.shape[-2:]) != tuple(size):
         raise ValueError(f"{name} must be of the model's size {size}, got {tuple(frames.shape)}: use its preprocess")
 
 

@@ -169,12 +169,12 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     @property
     def weight(self) -> Tensor:
-        """None: PEFT's own property looks for that of a base layer, which prompts do not have."""
+        """Raises AttributeError: PEFT's own looks for a base layer's weight, which prompts do not have."""
         raise AttributeError("prompts have no weight")
 
     @property
     def bias(self) -> Tensor:
-        """None, as with `weight`."""
+        """Raises AttributeError, as `weight` does."""
         raise AttributeError("prompts have no bias")
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:

@@ -5,15 +5,16 @@ Shapes: C texts, L their columns, l the tokens after the start token, n prompt v
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import repeat
 from open_clip import CLIP
-from open_clip.transformer import ResidualAttentionBlock, TextTransformer
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
-from vilt_prompt.blocks import Block, attend, join, run_layer
+from vilt_prompt.blocks import Block, attend, block_refusal, join, run_layer
+from vilt_prompt.checks import is_readable
 
 
 class Tokens(NamedTuple):
@@ -45,9 +46,8 @@ class TextTower:
         self.eos_id: int = text.text_eos_id if in_clip else text.eos_id
 
     @staticmethod
-    def refusal(text: nn.Module) -> str | None:
+    def refusal(text: Any) -> str | None:
         """Why this tower cannot take prompts, or None."""
-        assert isinstance(text, TextTower.module_classes)
         if text.attn_mask is None:
             return "it has no causal mask"
         if getattr(text, "cls_emb", None) is not None:
@@ -55,10 +55,7 @@ class TextTower:
         pool_type = TextTower(text).pool_type
         if pool_type not in ("argmax", "eos", "last"):
             return f'it pools by "{pool_type}", known are "argmax", "eos" and "last"'
-        for block in text.transformer.resblocks:
-            if type(block) is not ResidualAttentionBlock:
-                return f"its blocks are {type(block).__name__}, known is {ResidualAttentionBlock.__name__}"
-        return None
+        return block_refusal(text.transformer.resblocks)
 
     def encode(self, text: Tensor, prompts: list[Tensor | None]) -> Tensor:
         """(C, L) token ids and the (n, d) prompt of each layer -> (C, D) features, not normalised.
@@ -119,21 +116,20 @@ class TextTower:
                 f"text has {text.shape[1]} columns, the tower has {self.positions} positions: "
                 f"use tokenizer(texts, context_length={self.positions})"
             )
-        pooled, ended = self._end(text)
+        pooled = self._end(text)
         if not is_readable(text):
             return Tokens(text[:, : self.positions - n], pooled, shared_start=False)
-        facts = [text.amin(), text.amax(), pooled.amin(), pooled.amax(), ended.all(), (text[:, 0] == text[0, 0]).all()]
-        least, largest, first_end, last_end, all_ended, shared_start = torch.stack([f.long() for f in facts]).tolist()
+        facts = [text.amin(), text.amax(), pooled.amin(), pooled.amax(), (text[:, 0] == text[0, 0]).all()]
+        least, largest, first_end, last_end, shared_start = torch.stack([fact.long() for fact in facts]).tolist()
         if least < 0 or largest >= self.vocabulary:
             raise ValueError(
                 f"token ids must be in 0..{self.vocabulary - 1}, got {least}..{largest}: "
                 "is it the tokenizer of this model?"
             )
-        if not all_ended or first_end == 0:
-            row = int(torch.where(ended & (pooled > 0), 1, 0).argmin())
+        if first_end == 0:
             raise ValueError(
-                f"text {row} has no end token after its start token: pass tokenizer(texts), which adds it and keeps "
-                "it when it cuts a text"
+                f"text {int(pooled.argmin())} has no end token after its start token: pass tokenizer(texts), which "
+                "adds it and keeps it when it cuts a text"
             )
         left = self.positions - n
         if last_end >= left:
@@ -163,15 +159,11 @@ class TextTower:
         tokens = self.check(text, n=0)
         return tokens.ids[0, 1 : int(tokens.pooled[0])].tolist()
 
-    def _end(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """The column that open_clip pools in each row, and whether the row has an end token at all."""
+    def _end(self, text: Tensor) -> Tensor:
+        """The column that open_clip pools in each row; 0 where no end token follows the start token."""
         if self.pool_type == "last":
-            return text.new_full((len(text),), text.shape[1] - 1), text.new_ones(len(text)).bool()
-        if self.pool_type == "eos":
-            is_end = text.eq(self.eos_id)
-            return is_end.int().argmax(dim=-1), is_end.any(dim=-1)
-        end = text.argmax(dim=-1)
-        return end, end > 0
+            return text.new_full((len(text),), text.shape[1] - 1)
+        return (text.eq(self.eos_id).int() if self.pool_type == "eos" else text).argmax(dim=-1)
 
     def _project(self, pooled: Tensor) -> Tensor:
         projection = self.text.text_projection
@@ -209,8 +201,3 @@ def _join_all(
         return join(prefix_k, k), join(prefix_v, v)
     prompt_k, prompt_v = block.kv(prompt)
     return join(prefix_k, prompt_k, k), join(prefix_v, prompt_v, v)
-
-
-def is_readable(tensor: Tensor) -> bool:
-    """Whether the values of a tensor may be looked at: not on the meta device, nor while compiling or exporting."""
-    return not (tensor.is_meta or torch.compiler.is_compiling())

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, PromptConfig
 from vilt_prompt.model import PromptedModel, patch, unpatch
 from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter_name
-from vilt_prompt.towers import is_open_clip, known_towers, text_tower, vision_tower
+from vilt_prompt.towers import check_towers, depths, is_open_clip, text_tower, vision_tower
 
 OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own byte-pair tokenizer, which open_clip ships
 
@@ -38,7 +38,7 @@ class PromptTuner(BaseTuner):
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """PEFT's injection, with everything checked, and the config resolved, before the model is touched."""
-        self.peft_config[adapter_name] = resolve(model, self.peft_config[adapter_name], adapter_name)
+        self.peft_config[adapter_name] = resolve_for(model, self.peft_config[adapter_name], adapter_name)
         super().inject_adapter(model, adapter_name, *args, **kwargs)
 
     def delete_adapter(self, adapter_name: str) -> None:
@@ -84,9 +84,11 @@ class PromptTuner(BaseTuner):
             return  # PEFT's low_cpu_mem_usage: the values come from a file
         # Made on the CPU, prompts are the same under one seed whatever the device of the base model.
         target.to(self.model.logit_scale.device)
-        if peft_config.ctx_init is not None and peft_config.file_shapes is None:
-            embeddings = text_tower(self.model).text.token_embedding.weight[peft_config.ctx_init]
-            target.start_from(adapter_name, embeddings)
+        if peft_config.ctx_init is not None:
+            embedding = text_tower(self.model).text.token_embedding
+            # Values from a file come after this; there the vocabulary may be another one.
+            if max(peft_config.ctx_init) < embedding.num_embeddings:
+                target.start_from(adapter_name, embedding.weight[peft_config.ctx_init])
 
     @classmethod
     def _get_adapter_state_dict(
@@ -149,7 +151,7 @@ def check_unwrapped(model: Any) -> None:
         )
 
 
-def resolve(model: nn.Module, config: Any, adapter_name: str) -> PromptConfig:
+def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfig:
     """The config of an adapter with nothing left open, checked against the model it is for.
 
     Raises:
@@ -158,8 +160,7 @@ def resolve(model: nn.Module, config: Any, adapter_name: str) -> PromptConfig:
     """
     refuse_adapter_name(adapter_name)
     towers, _, _ = config.structure()
-    if towers != "text":
-        vision_tower(model)
+    check_towers(model, towers)
     if towers != "vision":
         text = text_tower(model)
         if config.n_ctx > text.positions - 2:
@@ -169,8 +170,7 @@ def resolve(model: nn.Module, config: Any, adapter_name: str) -> PromptConfig:
             )
         if config.ctx_init is not None and config.file_shapes is None:
             config = dataclasses.replace(config, ctx_init=_token_ids(config.ctx_init, text))
-    known = known_towers(model)
-    config = config.resolve(*(known[tower].layers if tower in known else 0 for tower in ("text", "vision")))
+    config = config.resolve(*depths(model))
     if config.file_shapes is not None:
         check_shapes(model, config, config.file_shapes)
     return config
@@ -204,10 +204,9 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
 
 
 def _add_prompts(model: nn.Module, config: PromptConfig, adapter_name: str, layer: PromptLayer) -> None:
-    towers = known_towers(model)
-    layers = {name: towers[name].layers if name in towers else 0 for name in ("text", "vision")}
-    table = PromptTable.of(config, layers["text"], layers["vision"])
-    layer.add(adapter_name, config, table, {name: tower.width for name, tower in towers.items()})
+    towers = {"text": text_tower(model), "vision": vision_tower(model)}
+    widths = {name: tower.width for name, tower in towers.items() if tower is not None}
+    layer.add(adapter_name, config, PromptTable.of(config, *depths(model)), widths)
 
 
 def _token_ids(ctx_init: str | list[int], text: Any) -> list[int]:

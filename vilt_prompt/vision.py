@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from einops import repeat
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from torch import Tensor, nn
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
 
-from vilt_prompt.blocks import Block, attend, join, run_layer
+from vilt_prompt.blocks import Block, attend, block_refusal, join, run_layer
 
 
 class VisionTower:
@@ -23,18 +25,13 @@ class VisionTower:
         self.layers = len(visual.transformer.resblocks)
         self.width: int = visual.conv1.out_channels
         self.image_size: tuple[int, int] = visual.image_size
-        self.dtype: torch.dtype = visual.conv1.weight.dtype
 
     @staticmethod
-    def refusal(visual: nn.Module) -> str | None:
+    def refusal(visual: Any) -> str | None:
         """Why this tower cannot take prompts, or None."""
-        assert isinstance(visual, VisionTransformer)
-        for block in visual.transformer.resblocks:
-            if type(block) is not ResidualAttentionBlock:
-                return f"its blocks are {type(block).__name__}, known is {ResidualAttentionBlock.__name__}"
         if visual.pool_type == "none" and getattr(visual, "attn_pool_contrastive", None) is None:
             return "it does not pool its tokens"
-        return None
+        return block_refusal(visual.transformer.resblocks)
 
     def encode(self, images: Tensor, prompts: list[Tensor | None]) -> Tensor:
         """(B, 3, H, W) images and the (n, d) prompt of each layer -> (B, D) features, not normalised."""
@@ -68,17 +65,18 @@ class VisionTower:
 def _layer(block: Block, x: Tensor, prompt: Tensor | None) -> Tensor:
     """[x, _] = V_i([x, P]): (B, l, d) -> (B, l, d). The prompt (1, n, d) is keys and values, nothing else."""
     q, k, v = block.qkv(x)
-    if prompt is not None:
-        prompt_k, prompt_v = block.kv(prompt)
-        k, v = join(k, prompt_k), join(v, prompt_v)
-    return block.update(x, attend(q, k, v))
+    return block.update(x, attend(q, *_join_prompt(block, k, v, prompt)))
 
 
 def _last_layer(block: Block, x: Tensor, prompt: Tensor | None, asking: int) -> Tensor:
     """The last layer, for the tokens that are pooled: (B, l, d) -> (B, asking, d)."""
-    k, v = block.kv(x)
-    if prompt is not None:
-        prompt_k, prompt_v = block.kv(prompt)
-        k, v = join(k, prompt_k), join(v, prompt_v)
+    k, v = _join_prompt(block, *block.kv(x), prompt)
     x = x[:, :asking]
     return block.update(x, attend(block.q(x), k, v))
+
+
+def _join_prompt(block: Block, k: Tensor, v: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+    if prompt is None:
+        return k, v
+    prompt_k, prompt_v = block.kv(prompt)
+    return join(k, prompt_k), join(v, prompt_v)

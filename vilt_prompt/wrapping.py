@@ -9,9 +9,11 @@ from typing import Any
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from vilt_prompt.config import PromptConfig, nearest
+from vilt_prompt.checks import nearest
+from vilt_prompt.config import PromptConfig
+from vilt_prompt.prompts import refuse_adapter_name
 from vilt_prompt.towers import text_tower
-from vilt_prompt.tuner import PromptTuner, check_unwrapped, resolve
+from vilt_prompt.tuner import PromptTuner, check_unwrapped
 
 
 def wrap(
@@ -43,8 +45,6 @@ def wrap(
         TypeError: If `model` is no open_clip model, or a setting is unknown or of the wrong type.
         ValueError: If the model is wrapped already, or a setting does not fit it. The model is unchanged then.
     """
-    if isinstance(model, PeftModel) and isinstance(model.base_model, PromptTuner):
-        model = model.get_base_model()
     check_unwrapped(model)
     inherited = {field.name for field in dataclasses.fields(PeftConfig)} | {"target_modules"}
     known = [field.name for field in dataclasses.fields(PromptConfig) if field.name not in inherited]
@@ -53,9 +53,8 @@ def wrap(
             raise TypeError(f"wrap() got an unexpected keyword argument {name!r}. {nearest(name, known)}")
     if tokenizer is not None and isinstance(config.get("ctx_init"), str):
         config["ctx_init"] = text_tower(model).content(tokenizer([config["ctx_init"]]))
-    peft_config = PromptConfig(K=K, n_ctx=n_ctx, **config)
-    resolve(model, peft_config, adapter_name)
-    return get_peft_model(model, peft_config, adapter_name)
+    refuse_adapter_name(adapter_name)  # PEFT's own look at it takes strings alone
+    return get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name)
 
 
 def unwrap(wrapped: PeftModel) -> nn.Module:
