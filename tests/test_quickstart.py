@@ -1,7 +1,6 @@
 """The examples: which frames they take, that their scenes depend on the seed alone, and that the quickstart runs."""
 
 import doctest
-import importlib
 import os
 import subprocess
 import sys
@@ -9,20 +8,17 @@ from pathlib import Path
 from types import ModuleType
 
 import av
+import classify
+import clips
+import frames
 import numpy as np
 import pytest
+import quickstart
+import shots
 import torch
+import wild
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-sys.path.insert(0, str(EXAMPLES))
-
-classify = importlib.import_module("classify")
-clips = importlib.import_module("clips")
-frames = importlib.import_module("frames")
-quickstart = importlib.import_module("quickstart")
-shots = importlib.import_module("shots")
-wild = importlib.import_module("wild")
-
 MANIFEST = clips.read_manifest(EXAMPLES / "data")
 VIDEO = next(clip.file for clip in MANIFEST if not clip.has_alpha)
 

@@ -1,0 +1,32 @@
+"""Every Python block of the README and the docs runs, in the order of the page, from the repository's root."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_blocks(page, tmp_path, monkeypatch):
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    # What the pages leave to the reader: two batches of videos with labels.
+    names = {"loader": [(torch.randn(2, 3, 3, 64, 64), torch.tensor([0, 1])) for _ in range(2)]}
+    for block in blocks:
+        exec(compile(block, page.name, "exec"), names)
+    if page.name == "README.md":
+        assert len(blocks) == 2
+        assert names["probabilities"].sum(dim=1).allclose(torch.ones(2))
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)\)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
