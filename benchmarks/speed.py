@@ -1,7 +1,7 @@
 """How many times as fast as the literal computation the library is, and the prompted image tower as the bare one.
 
 Prints ratios of times taken in one process, in turn, with ViT-B/16 and random weights; nothing is downloaded.
-`python benchmarks/speed.py` runs all three measurements: about ten minutes on two CPU cores, and 14 GB of memory.
+`python benchmarks/speed.py` runs all three measurements: about nine minutes on two CPU cores, and 11 GB of memory.
 """
 
 from __future__ import annotations
