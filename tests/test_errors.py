@@ -142,6 +142,8 @@ def test_text_towers_without_prompts():
         model = open_clip.CustomTextCLIP(24, vision_cfg, text_cfg | text)
         with pytest.raises(ValueError, match=f"text tower TextTransformer cannot take prompts: .*{reason}"):
             vilt_prompt.wrap(model, K=2)
+        with pytest.raises(ValueError, match=f"text tower TextTransformer cannot take prompts: .*{reason}"):
+            vilt_prompt.wrap(model, K=2, ctx_init="a photo", tokenizer=tokenizer)
     with pytest.raises(ValueError, match="blocks are CustomResidualAttentionBlock"):
         vilt_prompt.wrap(build("custom_blocks"), K=2)
 

@@ -170,6 +170,22 @@ def test_deleting_the_active_adapter_makes_another_one_active():
         model.delete_adapter("other")
 
 
+def test_deleting_an_inactive_adapter_leaves_the_active_one_trainable():
+    model = wrapped()
+    before = trainable(model)
+    model.add_adapter("other", PromptConfig(**SETTINGS))
+    model.delete_adapter("other")
+    assert trainable(model) == before
+
+
+def test_locking_the_towers_leaves_prompts_trainable():
+    model = wrapped("custom_text")
+    before = trainable(model)
+    model.lock_image_tower()
+    model.lock_text_tower()
+    assert trainable(model) == before
+
+
 def test_deleting_a_frozen_adapter_trains_no_other(tmp_path):
     wrapped().save_pretrained(tmp_path)
     model = vilt_prompt.from_pretrained(build("4/4"), tmp_path)

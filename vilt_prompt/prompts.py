@@ -121,17 +121,15 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         if not self.active_adapters:
             raise ValueError("no adapter is active: add one with add_adapter(...) and set_adapter(...)")
         (adapter,) = self.active_adapters
-        rows: dict[str, tuple[Tensor, ...]] = {}
-        for leader in ("text", "vision"):
-            if adapter in self._learned(leader):
-                learned = self._learned(leader)[adapter]  # [k n d]
-                if leader != tower and adapter in self._maps(leader):
-                    mapper = self._maps(leader)[adapter]
-                    # open_clip's convert_weights_to_lp halves every nn.Linear, the maps among them.
-                    rows[leader] = mapper(learned.to(mapper.weight.dtype)).unbind()
-                else:
-                    rows[leader] = learned.unbind()
         sources = getattr(self.tables[adapter], tower)
+        rows: dict[str, tuple[Tensor, ...]] = {}
+        for leader in {source.leader for source in sources if source is not None}:
+            learned = self._learned(leader)[adapter]  # [k n d]
+            if leader != tower:
+                mapper = self._maps(leader)[adapter]
+                # open_clip's convert_weights_to_lp halves every nn.Linear, the maps among them.
+                learned = mapper(learned.to(mapper.weight.dtype))
+            rows[leader] = learned.unbind()
         return [None if source is None else rows[source.leader][source.row] for source in sources]
 
     @property
@@ -155,9 +153,10 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Deletes an adapter. If it was active and frozen, the next one is active and frozen too."""
-        frozen = not any(p.requires_grad for name, p in self.named_parameters() if adapter_name in name.split("."))
+        own = [p for name, p in self.named_parameters() if adapter_name in name.split(".")]
+        active_and_frozen = adapter_name in self.active_adapters and not any(p.requires_grad for p in own)
         super().delete_adapter(adapter_name)
-        if frozen:
+        if active_and_frozen:
             self.set_adapter(self.active_adapters, inference_mode=True)
 
     def enable_adapters(self, enabled: bool) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vilt_prompt.checks import nearest
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.prompts import refuse_adapter_name
-from vilt_prompt.towers import text_tower
+from vilt_prompt.towers import check_towers, text_tower
 from vilt_prompt.tuner import PromptTuner, check_unwrapped
 
 
@@ -52,6 +52,7 @@ def wrap(
         if name not in known:
             raise TypeError(f"wrap() got an unexpected keyword argument {name!r}. {nearest(name, known)}")
     if tokenizer is not None and isinstance(config.get("ctx_init"), str):
+        check_towers(model, "text")
         config["ctx_init"] = text_tower(model).content(tokenizer([config["ctx_init"]]))
     refuse_adapter_name(adapter_name)  # PEFT's own look at it takes strings alone
     return get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name)

@@ -13,7 +13,8 @@ from teacher import ConvTeacher
 from torch import Tensor, nn
 from training import Training
 
-TEMPLATE = "a video of a person doing {}."
+from vilt_prompt.losses import TEMPLATE
+
 SCALE = 20.0  # of cosines, before each softmax
 
 

@@ -23,9 +23,11 @@ from captions import CaptionWriter
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
-from stages import TEMPLATE, caption_bank, train_teacher, train_text, train_vision
+from stages import caption_bank, train_teacher, train_text, train_vision
 from tokenizer import save_fast_tokenizer, trimmed_tokenizer
 from training import Training
+
+from vilt_prompt.losses import TEMPLATE
 
 MERGES = 8000
 CONFIG: dict[str, Any] = {
