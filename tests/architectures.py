@@ -101,7 +101,7 @@ def randomise(clip: nn.Module, seed: int) -> None:
         noise = torch.randn(weight.shape, generator=generator)
         if name in ("logit_scale", "logit_bias"):
             continue
-        if "embedding" in name or name.endswith("query"):
+        if is_token(name):
             weight.copy_(0.5 * noise)
         elif name.endswith(("gamma", "head_scale")):
             weight.copy_(0.4 + 0.2 * noise)
@@ -109,6 +109,12 @@ def randomise(clip: nn.Module, seed: int) -> None:
             weight.copy_(0.2 * noise + (1 if is_norm_weight(name) else 0))
         else:
             weight.copy_(noise / math.sqrt(weight[0].numel()))
+
+
+def is_token(name: str) -> bool:
+    """Whether a parameter holds tokens, or what is added to them."""
+    tokens = ("embedding", "embed_tokens", "pos_embed", "cls_emb", "cls_token", "reg_token", "latent", "query")
+    return any(part in name for part in tokens) and "norm" not in name.lower()
 
 
 def is_norm_weight(name: str) -> bool:
@@ -140,4 +146,6 @@ def eos_pooled_id(clip: nn.Module) -> int | None:
 
 def frames(clip: nn.Module, *batch: int, seed: int = 0) -> Tensor:
     """Random images of the size that the model takes: (*batch, 3, H, W)."""
-    return torch.randn(*batch, 3, *clip.visual.image_size, generator=torch.Generator().manual_seed(seed))
+    size = clip.visual.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return torch.randn(*batch, 3, height, width, generator=torch.Generator().manual_seed(seed))

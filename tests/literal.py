@@ -1,8 +1,9 @@
 """The method computed token by token: slow, obvious, and sharing no code with the library.
 
-Every prompt is a real token in every layer, every class runs all the columns of its tower under the full causal mask,
-and each block is run by open_clip's own forward. Nothing is skipped, shared, cropped or cached. The tests judge the
-library by it and the benchmarks measure against it.
+Every prompt is a real token in every layer, every class runs all its columns, and each block is run by its own forward.
+Nothing is skipped, shared or cached, and a column is left out only where the tower has no position for it. The tests
+judge the library by it and the benchmarks measure against it. This file has open_clip's own towers and finds the others
+in `literal_timm` and `literal_hf`.
 
 Shape letters: B batch, T frames, C classes, L columns of token ids, n prompts, D embedding, d a tower's width.
 """
@@ -10,9 +11,13 @@ Shape letters: B batch, T frames, C classes, L columns of token ids, n prompts, 
 from __future__ import annotations
 
 import torch
+from literal_hf import hf_blocks, hf_width, literal_hf_text
+from literal_rows import Prompts, drop_padding, repeated
+from literal_timm import literal_timm_image, timm_blocks, timm_width
+from open_clip.hf_model import HFTextEncoder
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer, text_global_pool
 from torch import Tensor, nn
-
-Prompts = list[Tensor | None]
 
 METHODS: dict[str, dict[str, str]] = {
     "vilt": {"towers": "both", "lead": "split", "mapper": "shared"},
@@ -135,75 +140,142 @@ def text_tower(clip: nn.Module) -> nn.Module:
     return clip.text if hasattr(clip, "text") else clip
 
 
-def text_blocks(clip: nn.Module) -> nn.ModuleList:
+def text_blocks(clip: nn.Module) -> list[nn.Module]:
     """The blocks of the text tower."""
-    return text_tower(clip).transformer.resblocks
+    tower = text_tower(clip)
+    return hf_blocks(tower) if isinstance(tower, HFTextEncoder) else list(tower.transformer.resblocks)
 
 
-def vision_blocks(clip: nn.Module) -> nn.ModuleList:
-    """The blocks of the vision tower."""
-    return clip.visual.transformer.resblocks
+def text_width(clip: nn.Module) -> int:
+    """Width of the text tower."""
+    tower = text_tower(clip)
+    return hf_width(tower) if isinstance(tower, HFTextEncoder) else tower.positional_embedding.shape[1]
 
 
-def end_of_text(clip: nn.Module, ids: Tensor) -> Tensor:
-    """The column that the tower pools, (C,)."""
-    pool_type = clip.text.pool_type if hasattr(clip, "text") else clip.text_pool_type
-    if pool_type == "argmax":
-        return ids.argmax(dim=-1)
-    if pool_type == "eos":
-        eos_id = clip.text.eos_id if hasattr(clip, "text") else clip.text_eos_id
-        return (ids == eos_id).int().argmax(dim=-1)
-    if pool_type == "last":
-        return torch.full((len(ids),), ids.shape[1] - 1)
-    raise NotImplementedError(f"text pooling {pool_type!r}")
+def vision_blocks(clip: nn.Module) -> list[nn.Module]:
+    """The blocks of the vision tower; none where it is no ViT."""
+    if isinstance(clip.visual, TimmModel):
+        return timm_blocks(clip.visual)
+    return list(clip.visual.transformer.resblocks) if isinstance(clip.visual, VisionTransformer) else []
+
+
+def vision_width(clip: nn.Module) -> int:
+    """Width of the vision tower, which is a ViT."""
+    return timm_width(clip.visual) if isinstance(clip.visual, TimmModel) else len(clip.visual.class_embedding)
+
+
+def pooling(clip: nn.Module) -> tuple[str, int]:
+    """How open_clip's own text tower pools, and the end token that `eos` pooling looks for."""
+    if hasattr(clip, "text"):
+        return clip.text.pool_type, clip.text.eos_id
+    return clip.text_pool_type, clip.text_eos_id
 
 
 def literal_encode_text(clip: nn.Module, ids: Tensor, prompts: Prompts) -> Tensor:
-    """Encodes `[SOS, P, name, EOS, padding]`, Eq. 5 and 10-11, as many columns as the tower has positions.
+    """Encodes token ids with prompts between them, Eq. 5 and 10-11.
 
     Args:
-        clip: An open_clip model with a causal text tower, without prompts of its own.
+        clip: An open_clip model without prompts of its own.
         ids: (C, L) token ids, L up to the tower's context length.
         prompts: What enters each layer, from `literal_prompts`.
 
     Returns:
-        (C, D) features, not normalised.
+        (C, D) features, not normalised; (C, L, D) where the tower does not pool.
+    """
+    return literal_encode_text_tokens(clip, ids, prompts)[0]
+
+
+def literal_encode_text_tokens(clip: nn.Module, ids: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
+    """Encodes `[SOS, P, name, EOS, padding]`, or `[P, ids]` where a tower without mask pools the last token.
+
+    Returns:
+        The features of `literal_encode_text`, and the tower's token outputs, (C, L, d): one for each id, none for
+        prompts, zero for padding that was dropped to make room.
     """
     tower = text_tower(clip)
+    if isinstance(tower, HFTextEncoder):
+        return literal_hf_text(tower, ids, prompts)
+    pool_type, eos_id = pooling(clip)
+    class_embedding = getattr(tower, "cls_emb", None)
     positions = len(tower.positional_embedding)
     dtype = tower.transformer.get_cast_dtype()
     n = 0 if prompts[0] is None else len(prompts[0])
-    pooled_column = end_of_text(clip, ids) + n
-    if pooled_column.max() >= positions:
-        raise ValueError(f"EOS would stand at column {int(pooled_column.max())} of {positions}")
+    at = 0 if tower.attn_mask is None and pool_type == "last" else 1
 
-    ids = nn.functional.pad(ids, (0, positions - ids.shape[1]))
-    x = tower.token_embedding(ids).to(dtype)  # [C, positions, d]
+    columns = ids.shape[1]
+    kept = min(columns, positions - n - (class_embedding is not None))
+    if kept < columns:
+        if pool_type == "none":
+            raise ValueError(f"{columns} tokens that are all given out leave no room for {n} prompts in {positions}")
+        if tower.attn_mask is None or class_embedding is not None:
+            drop_padding(ids, kept)
+        elif (last := int(pooled_columns(ids, pool_type, eos_id).max())) >= kept:
+            raise ValueError(f"EOS would stand at column {last + n} of {positions}")
+        ids = ids[:, :kept]
+
+    x = tower.token_embedding(ids).to(dtype)  # [C, kept, d]
     if n:
-        x = torch.cat([x[:, :1], repeated(prompts[0], x), x[:, 1:]], dim=1)[:, :positions]
-    x = x + tower.positional_embedding.to(dtype)
+        x = torch.cat([x[:, :at], repeated(prompts[0], x), x[:, at:]], dim=1)
+    if class_embedding is not None:
+        x = torch.cat([x, repeated(class_embedding[None], x)], dim=1)
+    x = x + tower.positional_embedding[: x.shape[1]].to(dtype)
+
+    mask = None if tower.attn_mask is None else tower.attn_mask[: x.shape[1], : x.shape[1]]
+    if class_embedding is not None:
+        valid = torch.full((len(ids), n), tower.pad_id + 1)
+        padding_mask = tower._build_additive_mask(
+            torch.cat([ids[:, :at], valid, ids[:, at:]], dim=1), x.shape[1], dtype
+        )
+        mask = padding_mask if mask is None else mask + padding_mask
+
     for block, prompt in zip(text_blocks(clip), [None, *prompts[1:]], strict=True):
         if prompt is not None:
-            x = torch.cat([x[:, :1], repeated(prompt, x), x[:, 1 + n :]], dim=1)
-        x = block(x, attn_mask=tower.attn_mask)
+            x = torch.cat([x[:, :at], repeated(prompt, x), x[:, at + n :]], dim=1)
+        x = block(x, attn_mask=mask)
 
-    x = tower.ln_final(x)
-    x = x[torch.arange(len(x)), pooled_column]  # [C, d]
+    if class_embedding is None:
+        x = tower.ln_final(x)
+        tokens = torch.cat([x[:, :at], x[:, at + n :]], dim=1)  # [C, kept, d]
+        pooled = text_global_pool(tokens, ids, pool_type, eos_id)
+    else:
+        tokens = torch.cat([x[:, :at], x[:, at + n : -1]], dim=1)
+        pooled = tower.ln_final(x[:, -1])
+    tokens = nn.functional.pad(tokens, (0, 0, 0, columns - kept))
     if tower.text_projection is None:
-        return x
-    return tower.text_projection(x) if isinstance(tower.text_projection, nn.Linear) else x @ tower.text_projection
+        return pooled, tokens
+    if isinstance(tower.text_projection, nn.Linear):
+        return tower.text_projection(pooled), tokens
+    return pooled @ tower.text_projection, tokens
+
+
+def pooled_columns(ids: Tensor, pool_type: str, eos_id: int) -> Tensor:
+    """The column of each row that open_clip's text tower pools, (C,)."""
+    columns = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+    return text_global_pool(columns, ids, pool_type, eos_id)
 
 
 def literal_encode_image(clip: nn.Module, images: Tensor, prompts: Prompts) -> Tensor:
     """Encodes `[class, patches, P]`, Eq. 7; the first layer's prompt goes through `ln_pre` and none is pooled.
 
     Args:
-        clip: An open_clip model with a `VisionTransformer`, without prompts of its own.
+        clip: An open_clip model with a ViT, without prompts of its own.
         images: (B, 3, H, W).
         prompts: What enters each layer, from `literal_prompts`.
 
     Returns:
-        (B, D) features, not normalised.
+        (B, D) features, not normalised; (B, N, D) where the tower does not pool.
+    """
+    if isinstance(clip.visual, TimmModel):
+        return literal_timm_image(clip.visual, images, prompts)
+    return literal_encode_image_tokens(clip, images, prompts)[0]
+
+
+def literal_encode_image_tokens(clip: nn.Module, images: Tensor, prompts: Prompts) -> tuple[Tensor, Tensor]:
+    """Encodes images with open_clip's own `VisionTransformer`.
+
+    Returns:
+        The features of `literal_encode_image`, and the tower's token outputs, which are what CoCa's decoder reads:
+        attention pooling's queries where it has any, else the patches; no prompts.
     """
     visual = clip.visual
     n = 0 if prompts[0] is None else len(prompts[0])
@@ -219,8 +291,28 @@ def literal_encode_image(clip: nn.Module, images: Tensor, prompts: Prompts) -> T
             x = torch.cat([x[:, :tokens], repeated(prompt, x)], dim=1)
         x = block(x)
 
-    pooled = visual._pool(x[:, :tokens])[0].flatten(1)  # contrastive attention pooling keeps its one query's dimension
-    return pooled if visual.proj is None else pooled @ visual.proj
+    pooled, pooled_tokens = visual._pool(x[:, :tokens])
+    if getattr(visual, "attn_pool_contrastive", None) is not None:
+        pooled = pooled.squeeze(1)  # contrastive attention pooling keeps its one query's dimension
+    return pooled if visual.proj is None else pooled @ visual.proj, pooled_tokens
+
+
+def literal_coca(
+    coca: nn.Module, images: Tensor, ids: Tensor, text_prompts: Prompts, vision_prompts: Prompts
+) -> dict[str, Tensor]:
+    """What `CoCa.forward` gives for prompted towers; its decoder has no prompts.
+
+    Logits at padding that was dropped to make room mean nothing.
+    """
+    image_features, image_tokens = literal_encode_image_tokens(coca, images, vision_prompts)
+    text_features, text_tokens = literal_encode_text_tokens(coca, ids, text_prompts)
+    return {
+        "image_features": nn.functional.normalize(image_features, dim=-1),
+        "text_features": nn.functional.normalize(text_features, dim=-1),
+        "logits": coca.text_decoder(image_tokens, text_tokens[:, :-1]),
+        "logit_scale": coca.logit_scale.exp(),
+        "labels": ids[:, 1:],
+    }
 
 
 def literal_encode_video(clip: nn.Module, video: Tensor, prompts: Prompts, frame_mask: Tensor | None = None) -> Tensor:
@@ -240,8 +332,3 @@ def literal_encode_video(clip: nn.Module, video: Tensor, prompts: Prompts, frame
         kept = frames if frame_mask is None else frames[frame_mask[index]]
         features.append(literal_encode_image(clip, kept, prompts).mean(dim=0))
     return torch.stack(features)
-
-
-def repeated(prompt: Tensor, x: Tensor) -> Tensor:
-    """(n, d) -> (len(x), n, d), in the precision of x."""
-    return prompt.to(x.dtype).expand(len(x), -1, -1)
