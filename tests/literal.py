@@ -298,7 +298,12 @@ def literal_encode_image_tokens(clip: nn.Module, images: Tensor, prompts: Prompt
 
 
 def literal_coca(
-    coca: nn.Module, images: Tensor, ids: Tensor, text_prompts: Prompts, vision_prompts: Prompts
+    coca: nn.Module,
+    images: Tensor,
+    ids: Tensor,
+    text_prompts: Prompts,
+    vision_prompts: Prompts,
+    output_labels: bool = True,
 ) -> dict[str, Tensor]:
     """What `CoCa.forward` gives for prompted towers; its decoder has no prompts.
 
@@ -306,13 +311,13 @@ def literal_coca(
     """
     image_features, image_tokens = literal_encode_image_tokens(coca, images, vision_prompts)
     text_features, text_tokens = literal_encode_text_tokens(coca, ids, text_prompts)
-    return {
+    outputs = {
         "image_features": nn.functional.normalize(image_features, dim=-1),
         "text_features": nn.functional.normalize(text_features, dim=-1),
-        "logits": coca.text_decoder(image_tokens, text_tokens[:, :-1]),
+        "logits": coca.text_decoder(image_tokens, text_tokens[:, :-1] if output_labels else text_tokens),
         "logit_scale": coca.logit_scale.exp(),
-        "labels": ids[:, 1:],
     }
+    return {**outputs, "labels": ids[:, 1:]} if output_labels else outputs
 
 
 def literal_encode_video(clip: nn.Module, video: Tensor, prompts: Prompts, frame_mask: Tensor | None = None) -> Tensor:

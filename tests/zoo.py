@@ -38,7 +38,7 @@ SMALL_VITAMIN = VitCfg(
 # For each timm tower of the zoo that is not just another size: the timm model, and what makes it small.
 TRUNKS: dict[str, tuple[str, dict]] = {
     "siglip": ("vit_base_patch16_siglip_224", SMALL),
-    "siglip_so400m": ("vit_so400m_patch14_siglip_224", SMALL),
+    "siglip_tanh": ("vit_so400m_patch16_siglip_256", SMALL),
     "gap": ("vit_medium_patch16_gap_256", SMALL),
     "clip_large": ("vit_large_patch14_clip_224", SMALL),
     "vitamin": ("vitamin_small_224", {**SMALL_WITH_STEM, "embed_cfg": SMALL_VITAMIN}),
@@ -152,7 +152,7 @@ def timm_vision(trunk: str, pool: str, proj: str | None) -> dict:
 
 MEMBERS: dict[str, Member] = {
     # open_clip's own vision tower
-    "vit": Member("ViT-B-16 and 37 more: class token, ln_pre; causal text, argmax pooling"),
+    "vit": Member("ViT-B-16 and 23 more: class token, ln_pre; causal text, argmax pooling"),
     "vit_quick_gelu": Member("the -quickgelu ViTs", arguments={"quick_gelu": True}),
     "vit_layer_scale": Member("ViT-M-16-alt: layer scale in the vision tower", {"ls_init_value": 0.1}),
     "worldwide_xlm": Member(
@@ -194,8 +194,8 @@ MEMBERS: dict[str, Member] = {
         arguments={"embed_dim": 48, "init_logit_bias": -10},
     ),
     "siglip2": Member(
-        "ViT-B-16-SigLIP2, ViT-SO400M-14-SigLIP2, ViT-gopt-16-SigLIP2 and 12 more: tanh GELU, padding unlike the end",
-        timm_vision("siglip_so400m", "map", "none"),
+        "ViT-SO400M-16-SigLIP2-256, ViT-gopt-16-SigLIP2-256 and 13 more: tanh GELU, padding unlike the end token",
+        timm_vision("siglip_tanh", "map", "none"),
         {**SIGLIP_TEXT, "act_kwargs": {"approximate": "tanh"}},
         custom_text=True,
         tokens=(None, 1, 0),
@@ -203,7 +203,7 @@ MEMBERS: dict[str, Member] = {
     ),
     "siglip_i18n": Member(
         "ViT-SO400M-16-SigLIP-i18n-256: no text projection",
-        timm_vision("siglip_so400m", "map", "none"),
+        timm_vision("siglip_tanh", "map", "none"),
         {**SIGLIP_TEXT, "proj_type": "none", "proj_bias": False, "width": 48, "heads": 3},
         custom_text=True,
         tokens=(None, 1, 1),
@@ -325,6 +325,9 @@ BEYOND_THE_ZOO: dict[str, Member] = {
     "text_first_without_mask": Member(
         "first-token pooling", text={"pool_type": "first", "no_causal_mask": True}, custom_text=True
     ),
+    "text_first_causal": Member(
+        "first-token pooling under a mask, which prompts cannot reach", text={"pool_type": "first"}, custom_text=True
+    ),
     "text_eos_without_mask": Member(
         "eos pooling without a mask",
         text={"pool_type": "eos", "eos_id": 2, "no_causal_mask": True},
@@ -368,7 +371,11 @@ WITHOUT_VIT: dict[str, Member] = {
         "the 10 RN models",
         {"layers": (1, 1, 1, 1), "width": 8, "head_width": 16, "image_size": 32, "patch_size": None},
     ),
-    "convnext": Member("the 11 convnext models", timm_vision("convnext", "", "linear") | {"image_size": 64}),
+    "convnext": Member("convnext_base and 8 more", timm_vision("convnext", "", "linear") | {"image_size": 64}),
+    "convnext_mlp": Member(
+        "convnext_large_d, convnext_large_d_320: two-layer projection",
+        timm_vision("convnext", "", "mlp") | {"image_size": 64},
+    ),
     "swin": Member("swin_base_patch4_window7_224", timm_vision("swin", "", "linear") | {"image_size": 64}),
     "fastvit": Member(
         "MobileCLIP-S1, -S2, MobileCLIP2-S0, -S2, -S3, -S4: no mask, argmax pooling",
