@@ -6,6 +6,7 @@ import open_clip
 import pytest
 import torch
 from architectures import END, START, VOCABULARY, build, class_ids, frames
+from literal import literal_encode_text
 from torch import nn
 
 import vilt_prompt
@@ -81,7 +82,7 @@ def test_wrap(settings, error, message):
 )
 def test_wrap_takes_open_clip_models_alone(model):
     with pytest.raises(
-        TypeError, match=r"expected an open_clip model \(CLIP or CustomTextCLIP\), such as open_clip.create_model"
+        TypeError, match=r"expected an open_clip model \(CLIP, CustomTextCLIP or CoCa\), such as open_clip.create_model"
     ):
         vilt_prompt.wrap(model, method="vpt_deep")
 
@@ -104,15 +105,17 @@ def test_image_towers_without_prompts(vision_cfg):
     text_cfg = {"context_length": 24, "vocab_size": 100, "width": 32, "heads": 2, "layers": 4}
     model = open_clip.CLIP(24, vision_cfg, text_cfg)
     before = state(model)
-    name = type(model.visual).__name__
+    name = "ConvNeXt of TimmModel" if "timm_model_name" in vision_cfg else "ModifiedResNet"
     with pytest.raises(
-        ValueError, match=rf"vision tower {name} cannot take prompts.*VisionTransformer.*towers=\"text\""
+        ValueError,
+        match=rf"vision tower {name} cannot take prompts.*Known vision towers: VisionTransformer.*Eva.*"
+        "towers=\"text\".*CONTRIBUTING.md",
     ):
         vilt_prompt.wrap(model, K=2)
     assert unchanged(before, state(model))
     coop = vilt_prompt.wrap(model, method="coop")
     assert coop.encode_text(IDS).shape == (3, 24)
-    if name == "TimmModel":  # a convolutional tower takes other sizes, and goes on doing so
+    if "timm_model_name" in vision_cfg:  # a convolutional tower takes other sizes, and goes on doing so
         assert coop.encode_image(torch.randn(2, 3, 64, 64)).shape == (2, 24)
 
 
@@ -135,17 +138,23 @@ def test_image_towers_that_do_not_pool(vision_cfg):
         vilt_prompt.wrap(model, K=2)
 
 
+class UnknownTextTower(nn.Module):
+    """A text tower of a class that no family owns."""
+
+
 def test_text_towers_without_prompts():
-    text_cfg = {"context_length": 24, "vocab_size": 100, "width": 32, "heads": 2, "layers": 4}
-    vision_cfg = {"layers": 4, "width": 48, "head_width": 16, "image_size": 16, "patch_size": 8}
-    for text, reason in (({"no_causal_mask": True}, "no causal mask"), ({"embed_cls": True}, "class embedding")):
-        model = open_clip.CustomTextCLIP(24, vision_cfg, text_cfg | text)
-        with pytest.raises(ValueError, match=f"text tower TextTransformer cannot take prompts: .*{reason}"):
-            vilt_prompt.wrap(model, K=2)
-        with pytest.raises(ValueError, match=f"text tower TextTransformer cannot take prompts: .*{reason}"):
-            vilt_prompt.wrap(model, K=2, ctx_init="a photo", tokenizer=tokenizer)
-    with pytest.raises(ValueError, match="blocks are CustomResidualAttentionBlock"):
-        vilt_prompt.wrap(build("custom_blocks"), K=2)
+    model = build("custom_text")
+    model.text = UnknownTextTower()
+    before = state(model)
+    message = (
+        r"text tower UnknownTextTower cannot take prompts: it belongs to no known family. Known text towers: CLIP, "
+        r"TextTransformer, HFTextEncoder; vision prompts alone: towers=\"vision\". How to add one: CONTRIBUTING.md"
+    )
+    for settings in ({"K": 2}, {"method": "coop"}, {"K": 2, "ctx_init": "a photo", "tokenizer": tokenizer}):
+        with pytest.raises(ValueError, match=message):
+            vilt_prompt.wrap(model, **settings)
+    assert unchanged(before, state(model))
+    vilt_prompt.wrap(model, method="vpt_deep")
 
 
 MODEL = vilt_prompt.wrap(build("4/4"), K=2, n_ctx=3).eval()
@@ -250,10 +259,12 @@ def test_a_short_context_length_will_do_without_prompts_too():
         torch.testing.assert_close(MODEL.encode_text(IDS[:, :6]), MODEL.encode_text(IDS))
 
 
-def test_a_tower_that_pools_the_last_column_takes_all_of_them():
+def test_a_tower_that_pools_the_last_column_takes_fewer_without_prompts_too():
     model = vilt_prompt.wrap(build("last_pool"), K=2, n_ctx=3)
-    with model.disable_adapter(), pytest.raises(ValueError, match=r"pools the last column, takes 24: use tokenizer"):
-        model.encode_text(IDS[:, :10])
+    with model.disable_adapter():
+        features = model.encode_text(IDS[:, :10])
+    literal = literal_encode_text(build("last_pool"), IDS[:, :10], [None] * 4)
+    torch.testing.assert_close(features, literal, rtol=1e-5, atol=1e-6)
 
 
 def test_no_end_token_under_eos_pooling():

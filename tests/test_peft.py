@@ -12,7 +12,7 @@ import open_clip
 import peft
 import pytest
 import torch
-from architectures import build, class_ids, frames
+from architectures import END, START, build, class_ids, frames
 from literal import learnable_tensors
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -389,10 +389,14 @@ def test_start_from_a_text():
     assert model.peft_config["default"].ctx_init == ids
 
 
+def tokenizer(texts: list[str]) -> torch.Tensor:
+    return torch.cat([IDS[1:2] if text else torch.tensor([[START, END] + [0] * 22]) for text in texts])
+
+
 def test_start_from_ids_is_for_new_adapters_alone(tmp_path):
     model = wrapped(ctx_init=[60, 61])
     assert torch.equal(model.prompts.vilt_text["default"][0, :2], model.token_embedding.weight[[60, 61]])
-    with_tokenizer = vilt_prompt.wrap(build("4/4"), **SETTINGS, ctx_init="ab", tokenizer=lambda texts: IDS[1:2])
+    with_tokenizer = vilt_prompt.wrap(build("4/4"), **SETTINGS, ctx_init="ab", tokenizer=tokenizer)
     assert with_tokenizer.peft_config["default"].ctx_init == IDS[1, 1:4].tolist()
     with torch.no_grad():
         model.prompts.vilt_text["default"].mul_(2)

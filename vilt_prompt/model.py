@@ -1,8 +1,5 @@
 """The prompted open_clip model: what `encode_image`, `encode_text`, `encode_video` and `forward` become.
 
-An open_clip model is patched in place by giving it a subclass of its own class, as `fully_shard` does: modules, names
-of parameters, methods and attributes stay what they were, and taking the subclass away restores the model.
-
 Shapes: B batch, T frames, C texts, L their columns, D features.
 """
 
@@ -10,19 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.checks import check_count, is_readable
+from vilt_prompt.checks import check_count
+from vilt_prompt.frames import check_frame_mask, check_frames, encode_each_frame, mean_over_frames
 from vilt_prompt.prompts import LayerPrompts, PromptLayer
-from vilt_prompt.towers import fit_text, text_tower, vision_tower
+from vilt_prompt.towers import prompts_where_needed, text_tower, vision_tower
 
 
 class PromptedModel(nn.Module):
     """Mixin over an open_clip model; its child `prompts` holds the adapters. Without an active one, open_clip's own."""
 
+    normalizes_by_default = False
     prompts: PromptLayer
     flags_before: dict[str, bool]
     base_class: type[nn.Module]
@@ -54,26 +51,12 @@ class PromptedModel(nn.Module):
             ValueError: If the video or the mask is of another shape, empty, or a video is masked altogether.
             TypeError: If the video is not float or the mask not bool.
         """
-        _check_frames("video", video, 5, self._image_size())
-        batch, frames_each = video.shape[:2]
-        _check_mask(frame_mask, batch, frames_each)
+        check_frames("video", video, 5, self._image_size())
+        check_frame_mask(frame_mask, *video.shape[:2])
         check_count("frames_per_chunk", frames_per_chunk, "it must be at least 1, or None")
-        frames = rearrange(video, "b t c h w -> (b t) c h w")
-        mask = None if frame_mask is None else rearrange(frame_mask, "b t -> (b t) 1")
-        if mask is None:
-            features = self._encode_frames(frames, frames_per_chunk)
-        elif is_readable(mask):
-            kept = mask.squeeze(1)
-            some = self._encode_frames(frames[kept], frames_per_chunk)
-            features = some.new_zeros(len(kept), some.shape[1]).index_put((kept,), some)
-        else:
-            # Dropping frames makes a shape that depends on values, which a compiled graph cannot have. What stands in
-            # masked frames must not reach the gradients all the same: NaN times 0 is NaN.
-            frames = torch.where(rearrange(mask, "f 1 -> f 1 1 1"), frames, 0)
-            features = torch.where(mask, self._encode_frames(frames, frames_per_chunk), 0)
-        features = rearrange(features, "(b t) d -> b t d", b=batch)
+        (features,) = encode_each_frame(self._encode_frames, video, frame_mask, frames_per_chunk)
         if pool:
-            features = features.sum(dim=1) / (frames_each if frame_mask is None else frame_mask.sum(1, keepdim=True))
+            features = mean_over_frames(features, frame_mask)
         return F.normalize(features, dim=-1) if normalize else features
 
     def encode_image(self, image: Tensor, normalize: bool | None = None) -> Tensor:
@@ -86,11 +69,11 @@ class PromptedModel(nn.Module):
         base: Any = super()
         prompts = self._active_prompts("vision")
         if self.prompts.enabled:
-            _check_frames("image", image, 4, self._image_size())
+            check_frames("image", image, 4, self._image_size())
         if prompts is None:
             return base.encode_image(image) if normalize is None else base.encode_image(image, normalize=normalize)
-        features = vision_tower(self).encode(image, prompts)
-        return F.normalize(features, dim=-1) if normalize else features
+        features, _ = vision_tower(self).encode(image, prompts)
+        return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
     def encode_text(self, text: Tensor, normalize: bool | None = None) -> Tensor:
         """Features of texts: token ids (C, L) -> (C, D). The prompts go in by themselves.
@@ -105,11 +88,12 @@ class PromptedModel(nn.Module):
         """
         base: Any = super()
         prompts = self._active_prompts("text")
-        if prompts is not None:
-            features = text_tower(self).encode(text, prompts)
-            return F.normalize(features, dim=-1) if normalize else features
-        text = fit_text(self, text, check=self.prompts.enabled)
-        return base.encode_text(text) if normalize is None else base.encode_text(text, normalize=normalize)
+        if prompts is None:
+            prompts = prompts_where_needed(self, text, check=self.prompts.enabled)
+        if prompts is None:
+            return base.encode_text(text) if normalize is None else base.encode_text(text, normalize=normalize)
+        features, _ = text_tower(self).encode(text, prompts)
+        return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
     def forward(
         self,
@@ -130,18 +114,10 @@ class PromptedModel(nn.Module):
                 `encode_video`, `encode_image` or `encode_text` refuses.
             TypeError: If an input is one that they refuse.
         """
-        if video is not None and image is not None:
-            raise ValueError("video and image are two names of one argument: pass one of them")
-        frames = image if video is None else video
-        if frames is None and frame_mask is not None:
-            raise ValueError("frame_mask was passed without a video")
+        frames = one_of(video, image, frame_mask)
         image_features = None
-        if isinstance(frames, Tensor) and frames.ndim == 4:
-            if frame_mask is not None:
-                raise ValueError(f"frame_mask belongs to a video (B, T, 3, H, W), got images {tuple(frames.shape)}")
+        if frames is not None and frames.ndim == 4:
             image_features = self.encode_image(frames, normalize=True)
-        elif isinstance(frames, Tensor) and frames.ndim != 5:
-            raise ValueError(f"expected a video (B, T, 3, H, W) or images (B, 3, H, W), got {tuple(frames.shape)}")
         elif frames is not None:
             image_features = self.encode_video(frames, frame_mask=frame_mask, normalize=True)
         outputs: dict[str, Any] = {
@@ -159,13 +135,29 @@ class PromptedModel(nn.Module):
 
     def encode_text_without_prompts(self, text: Tensor) -> Tensor:
         """What the frozen model itself makes of texts: token ids (C, L) -> (C, D), normalised."""
-        base: Any = super()
-        return base.encode_text(fit_text(self, text), normalize=True)
+        prompts = prompts_where_needed(self, text, check=True)
+        if prompts is None:
+            return self._encode_text_as_open_clip(text)
+        features, _ = text_tower(self).encode(text, prompts)
+        return F.normalize(features, dim=-1)
 
-    def _encode_frames(self, frames: Tensor, frames_per_chunk: int | None) -> Tensor:
-        chunks = frames.split(frames_per_chunk or len(frames))
+    def train(self, mode: bool = True) -> Any:
+        """Sets the training mode, except of batch norms (in convolutional stems): their statistics are frozen too."""
+        super().train(mode)
+        freeze_statistics(self)
+        return self
+
+    def _encode_frames(self, frames: Tensor) -> tuple[Tensor]:
         # Contrastive attention pooling leaves a dimension for its one query where there are no prompts.
-        return torch.cat([self.encode_image(chunk, normalize=False).flatten(1) for chunk in chunks])
+        return (self.encode_image(frames, normalize=False).flatten(1),)
+
+    def _encode_text_as_open_clip(self, text: Tensor) -> Tensor:
+        base: Any = super()
+        features: Tensor = base.encode_text(text, normalize=True)
+        return features
+
+    def _normalizes(self, normalize: bool | None) -> bool:
+        return self.normalizes_by_default if normalize is None else normalize
 
     def _image_size(self) -> tuple[int, int] | None:
         # Towers of no known family may well take other sizes than the one that they were made for.
@@ -182,75 +174,32 @@ class PromptedModel(nn.Module):
         # PEFT calls this on every module after it loaded an adapter with low_cpu_mem_usage.
         self.prompts.to(self.logit_scale.device)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        # The class is made at run time, so copies and pickles name what it is made of.
-        return _rebuild, (self.base_class,), self.__dict__
 
+def one_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:
+    """What `forward` got under one of its two names: videos (B, T, 3, H, W), images (B, 3, H, W), or None.
 
-_PROMPTED: dict[type[nn.Module], type[nn.Module]] = {}
-
-
-def patch(model: Any) -> None:
-    """Turns an open_clip model into a frozen `PromptedModel`, in place, and notes what `unpatch` has to restore."""
-    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    flags |= {name: module.training for name, module in model.named_modules()}
-    model.requires_grad_(False)
-    model.__class__ = _prompted(type(model))
-    model.flags_before = flags
-    model.prompts = PromptLayer()
-
-
-def unpatch(model: Any) -> nn.Module:
-    """Undoes `patch`: class, `requires_grad` of every parameter and training mode of every module as before."""
-    flags = model.flags_before
-    del model.prompts, model.flags_before
-    model.__class__ = model.base_class
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(flags.get(name, parameter.requires_grad))
-    for name, module in model.named_modules():
-        module.training = flags.get(name, module.training)
-    return model
-
-
-def _prompted(cls: type[nn.Module]) -> Any:
-    """One subclass for each open_clip class, so that wrapped models of one kind have one type."""
-    if cls not in _PROMPTED:
-        members = {"__module__": cls.__module__, "base_class": cls}
-        _PROMPTED[cls] = type(f"Prompted{cls.__name__}", (PromptedModel, cls), members)
-    return _PROMPTED[cls]
-
-
-def _rebuild(cls: type[nn.Module]) -> Any:
-    prompted = _prompted(cls)
-    return prompted.__new__(prompted)
-
-
-def _check_frames(name: str, frames: Any, rank: int, size: tuple[int, int] | None) -> None:
-    expected = "(B, 3, H, W)" if rank == 4 else "(B, T, 3, H, W)"
+    Raises:
+        TypeError: If it is no tensor.
+        ValueError: If both are given, it is neither, or a mask has no video that it belongs to.
+    """
+    if video is not None and image is not None:
+        raise ValueError("video and image are two names of one argument: pass one of them")
+    frames = image if video is None else video
+    if frames is None:
+        if frame_mask is not None:
+            raise ValueError("frame_mask was passed without a video")
+        return None
     if not isinstance(frames, Tensor):
-        raise TypeError(f"{name} must be a float tensor {expected}, got {type(frames).__name__}")
-    if frames.ndim != rank:
-        other = "encode_video" if frames.ndim == 5 else "encode_image" if frames.ndim == 4 else None
-        raise ValueError(
-            f"{name} must be of shape {expected}, got {tuple(frames.shape)}" + (f": use {other}" if other else "")
-        )
-    if not frames.is_floating_point():
-        raise TypeError(f"{name} must be float, as open_clip's preprocess returns it, got {frames.dtype}")
-    if frames.numel() == 0:
-        raise ValueError(f"{name} is empty: its shape is {tuple(frames.shape)}")
-    if frames.shape[-3] != 3:
-        raise ValueError(f"{name} must have 3 channels, {expected}, got {tuple(frames.shape)}")
-    if size is not None and tuple(frames.shape[-2:]) != tuple(size):
-        raise ValueError(f"{name} must be of the model's size {size}, got {tuple(frames.shape)}: use its preprocess")
+        raise TypeError(f"expected a video (B, T, 3, H, W) or images (B, 3, H, W), got {type(frames).__name__}")
+    if frames.ndim not in (4, 5):
+        raise ValueError(f"expected a video (B, T, 3, H, W) or images (B, 3, H, W), got {tuple(frames.shape)}")
+    if frames.ndim == 4 and frame_mask is not None:
+        raise ValueError(f"frame_mask belongs to a video (B, T, 3, H, W), got images {tuple(frames.shape)}")
+    return frames
 
 
-def _check_mask(mask: Tensor | None, batch: int, frames: int) -> None:
-    if mask is None:
-        return
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        raise TypeError(f"frame_mask must be a bool tensor (B, T), got {getattr(mask, 'dtype', type(mask).__name__)}")
-    if mask.shape != (batch, frames):
-        raise ValueError(f"frame_mask must be of shape (B, T) = ({batch}, {frames}), got {tuple(mask.shape)}")
-    if is_readable(mask) and not mask.any(dim=1).all():
-        row = int(mask.any(dim=1).int().argmin())
-        raise ValueError(f"frame_mask masks every frame of video {row}: leave out the video, or keep a frame")
+def freeze_statistics(model: nn.Module) -> None:
+    """Puts batch norms into eval mode."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.training = False

@@ -1,18 +1,32 @@
-"""The families of towers that take prompts. A new one is a file like `vision.py` or `text.py` and a line here."""
+"""The families of towers that take prompts. A new one is a file like `timm_towers.py` and a line here.
+
+A family is a class around a tower's module. `owns(module)` says whether a module is of it, `refusal(module)` why one
+cannot take prompts all the same. Its objects have
+
+- `family`, a name; `layers`; `width` of a token; `blocks`, the layers in pieces or whole (see `attention.py`);
+- `encode(inputs, prompts, with_tokens=False)`: images or token ids, and the (n, d) prompt that enters each layer (None:
+  carried on), to features (rows, D), not normalised, and the tokens if they are wanted;
+- image towers: `image_size`, None where any size will do;
+- text towers: `embedding` of tokens, `positions` for ids and prompts together, `check(text)` of token ids, and
+  `runs_alone(columns)`, whether the module's own forward takes texts of so many columns.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from open_clip import CLIP, CustomTextCLIP
-from torch import nn
+from open_clip import CLIP, CoCa, CustomTextCLIP
+from torch import Tensor, nn
 
-from vilt_prompt.text import TextTower
-from vilt_prompt.vision import VisionTower
+from vilt_prompt.hugging_face_towers import HuggingFaceTextTower
+from vilt_prompt.open_clip_towers import TextTower, VisionTower
+from vilt_prompt.timm_towers import TimmVisionTower
 
-MODELS = (CLIP, CustomTextCLIP)
-VISION_TOWERS = [VisionTower]
-TEXT_TOWERS = [TextTower]
+MODELS = (CLIP, CustomTextCLIP, CoCa)
+VISION_TOWERS: list[Any] = [VisionTower, TimmVisionTower]
+TEXT_TOWERS: list[Any] = [TextTower, HuggingFaceTextTower]
+
+ADD_A_TOWER = "CONTRIBUTING.md, A new family of towers"
 
 
 def is_open_clip(model: Any) -> bool:
@@ -43,22 +57,26 @@ def check_towers(model: Any, towers: str) -> None:
         ValueError: If one cannot.
     """
     if towers != "text":
-        _check_tower(VISION_TOWERS, model.visual, "vision", 'text prompts alone need no ViT: towers="text"')
+        way_out = 'text prompts alone need no ViT: towers="text", or method="coop"'
+        _check_tower(VISION_TOWERS, model.visual, "vision", way_out)
     if towers != "vision":
         _check_tower(TEXT_TOWERS, _text_module(model), "text", 'vision prompts alone: towers="vision"')
 
 
-def fit_text(model: nn.Module, text: Any, check: bool = True) -> Any:
-    """Texts for open_clip's own forward: checked, and a shorter `context_length` filled up to the tower's.
+def prompts_where_needed(model: nn.Module, text: Any, check: bool) -> list[Tensor | None] | None:
+    """For texts without prompts: None where open_clip's own forward takes them, else that no layer has a prompt.
 
-    Texts for a tower that could not take prompts are left as they are: filling them up may change their features.
+    Some towers take texts of their full length only; with no prompts at all, the library's own forward takes shorter
+    ones. Texts for a tower that could not take prompts are left as they are.
     """
     tower = text_tower(model)
-    if tower is None or tower.refusal(tower.text) is not None:
-        return text
+    if tower is None or tower.refusal(_text_module(model)) is not None:
+        return None
     if check:
-        tower.check(text, n=0)
-    return tower.pad(text)
+        tower.check(text)
+    if not isinstance(text, Tensor) or text.ndim != 2 or tower.runs_alone(text.shape[1]):
+        return None
+    return [None] * tower.layers
 
 
 def _text_module(model: Any) -> Any:
@@ -68,7 +86,7 @@ def _text_module(model: Any) -> Any:
 
 def _tower(families: list[Any], module: nn.Module) -> Any:
     for family in families:
-        if isinstance(module, family.module_classes):
+        if family.owns(module):
             return family(module)
     return None
 
@@ -78,7 +96,8 @@ def _check_tower(families: list[Any], module: nn.Module, kind: str, way_out: str
     reason = "it belongs to no known family" if tower is None else tower.refusal(module)
     if reason is not None:
         known = ", ".join(cls.__name__ for family in families for cls in family.module_classes)
+        name = " of ".join(type(part).__name__ for part in (getattr(module, "trunk", None), module) if part is not None)
         raise ValueError(
-            f"the {kind} tower {type(module).__name__} cannot take prompts: {reason}. "
-            f"Known {kind} towers: {known}; {way_out}"
+            f"the {kind} tower {name} cannot take prompts: {reason}. Known {kind} towers: {known}; {way_out}. "
+            f"How to add one: {ADD_A_TOWER}"
         )

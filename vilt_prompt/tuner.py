@@ -16,8 +16,10 @@ from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
 from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, PromptConfig
-from vilt_prompt.model import PromptedModel, patch, unpatch
+from vilt_prompt.model import PromptedModel
+from vilt_prompt.patching import patch, unpatch
 from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter_name
+from vilt_prompt.token_ids import content
 from vilt_prompt.towers import check_towers, depths, is_open_clip, text_tower, vision_tower
 
 OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own byte-pair tokenizer, which open_clip ships
@@ -85,10 +87,11 @@ class PromptTuner(BaseTuner):
         # Made on the CPU, prompts are the same under one seed whatever the device of the base model.
         target.to(self.model.logit_scale.device)
         if peft_config.ctx_init is not None:
-            embedding = text_tower(self.model).text.token_embedding
+            embedding = text_tower(self.model).embedding
             # Values from a file come after this; there the vocabulary may be another one.
             if max(peft_config.ctx_init) < embedding.num_embeddings:
-                target.start_from(adapter_name, embedding.weight[peft_config.ctx_init])
+                ids = torch.tensor(peft_config.ctx_init, device=embedding.weight.device)
+                target.start_from(adapter_name, embedding(ids))
 
     @classmethod
     def _get_adapter_state_dict(
@@ -146,7 +149,7 @@ def check_unwrapped(model: Any) -> None:
         )
     if not is_open_clip(model):
         raise TypeError(
-            "expected an open_clip model (CLIP or CustomTextCLIP), such as open_clip.create_model(...) returns, "
+            "expected an open_clip model (CLIP, CustomTextCLIP or CoCa), such as open_clip.create_model(...) returns, "
             f"got {type(model).__name__}"
         )
 
@@ -217,7 +220,7 @@ def _token_ids(ctx_init: str | list[int], text: Any) -> list[int]:
                 f"ctx_init={ctx_init!r} is a text, but the vocabulary of {text.vocabulary} ids is not open_clip's "
                 f"{OPEN_CLIP_VOCABULARY}: pass wrap(..., tokenizer=tokenizer), or token ids"
             )
-        return text.content(open_clip.SimpleTokenizer(context_length=text.positions)([ctx_init]))
+        return content(open_clip.SimpleTokenizer(), ctx_init)
     if max(ctx_init, default=0) >= text.vocabulary:
         raise ValueError(f"ctx_init has token ids up to {max(ctx_init)}, the vocabulary ends at {text.vocabulary - 1}")
     return ctx_init

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from vilt_prompt.checks import nearest
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.prompts import refuse_adapter_name
-from vilt_prompt.towers import check_towers, text_tower
+from vilt_prompt.token_ids import content
+from vilt_prompt.towers import check_towers
 from vilt_prompt.tuner import PromptTuner, check_unwrapped
 
 
@@ -53,7 +54,7 @@ def wrap(
             raise TypeError(f"wrap() got an unexpected keyword argument {name!r}. {nearest(name, known)}")
     if tokenizer is not None and isinstance(config.get("ctx_init"), str):
         check_towers(model, "text")
-        config["ctx_init"] = text_tower(model).content(tokenizer([config["ctx_init"]]))
+        config["ctx_init"] = content(tokenizer, config["ctx_init"])
     refuse_adapter_name(adapter_name)  # PEFT's own look at it takes strings alone
     return get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name)
 

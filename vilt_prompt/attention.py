@@ -1,0 +1,139 @@
+"""A transformer block taken apart, so that only the work that counts is done.
+
+A prompt whose output is thrown away is no token: it is keys and values, `attn(q=x, kv=[x, P])`. And in the last block
+only the tokens that are pooled ask. Both need a block in pieces: the projections to queries, keys and values, and the
+rest. Each library's blocks are taken apart in the file of its towers; what they share is here.
+
+Shapes: b batch, l tokens, m keys, n prompts, h heads, c channels of a head, d width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+
+class Block:
+    """One block in pieces. A library's kind of block says when it `fits`, and how it projects and updates."""
+
+    dropout = 0.0  # of the attention weights, while training
+    scale: float | None = None  # of the scores; None: one over the root of c
+    bias: Tensor | None = None  # (1, h, l, l), added to the scores between tokens; to and from prompts it is zero
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    @classmethod
+    def fits(cls, module: Any) -> bool:
+        """Whether this kind of block can take `module` apart."""
+        raise NotImplementedError
+
+    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
+        """(b, l, d) -> from queries (0), keys (1) and values (2) those of [first, last), each (b, h, l, c)."""
+        raise NotImplementedError
+
+    def rotate(self, projected: Tensor) -> Tensor:
+        """Queries or keys of tokens with their rotary embedding, which prompts never take: (b, h, l, c)."""
+        return projected
+
+    def update(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the block: tokens x (b, l, d) and what their queries brought (b, h, l, c) -> (b, l, d)."""
+        raise NotImplementedError
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (b, l, d) -> queries, keys and values, each (b, h, l, c)."""
+        q, k, v = self.project(x, 0, 3)
+        return self.rotate(q), self.rotate(k), v
+
+    def q(self, x: Tensor) -> Tensor:
+        """Tokens (b, l, d) -> queries (b, h, l, c)."""
+        return self.rotate(self.project(x, 0, 1)[0])
+
+    def kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (b, l, d) -> keys and values, each (b, h, l, c)."""
+        k, v = self.project(x, 1, 3)
+        return self.rotate(k), v
+
+    def prompt_kv(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """A prompt (b, n, d) -> keys and values, each (b, h, n, c)."""
+        k, v = self.project(prompt, 1, 3)
+        return k, v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Queries (b, h, l, c) over keys and values (b, h, m, c); `mask`: True may be seen, or added to the scores."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout, scale=self.scale)
+
+
+class WholeBlock:
+    """A block that cannot be taken apart: prompts are tokens in it, and their outputs are stripped."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def run(self, x: Tensor, seen: Tensor | None) -> Tensor:
+        """(b, l, d) -> (b, l, d); `seen` (b or 1, 1, l or 1, l): which token may see which."""
+        return self.module(x) if seen is None else self.module(x, attn_mask=self.additive(seen, x))
+
+    def additive(self, seen: Tensor, x: Tensor) -> Tensor:
+        """The mask as the module's own tower would give it: (l, l), or (b h, l, l), added to the scores."""
+        seen = seen.expand(-1, -1, x.shape[1], -1)
+        mask = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, float("-inf"))
+        if len(mask) == 1:
+            return mask[0, 0]
+        return mask.squeeze(1).repeat_interleave(self.module.attn.num_heads, dim=0)
+
+
+def take_apart(module: nn.Module, kinds: Sequence[type[Block]], **context: Any) -> Block | WholeBlock:
+    """The pieces of a block where one of these kinds fits it; otherwise it runs whole. The one place that chooses."""
+    for kind in kinds:
+        if kind.fits(module):
+            return kind(module, **context)
+    return WholeBlock(module)
+
+
+def project_heads(linear: nn.Module, x: Tensor, first: int, last: int, heads: int) -> Sequence[Tensor]:
+    """One linear map to queries, keys and values, queries first, of which [first, last) are wanted.
+
+    A plain linear map is sliced, which costs nothing; one that an adapter has replaced is computed whole.
+    """
+    if type(linear) is nn.Linear:
+        out = project_rows(linear.weight, linear.bias, x, first, last)
+    else:
+        out = linear(x).unflatten(-1, (3, -1))[..., first:last, :].flatten(-2)
+    return split_heads(out, last - first, heads)
+
+
+def project_rows(weight: Tensor, bias: Tensor | None, x: Tensor, first: int, last: int) -> Tensor:
+    """The thirds [first, last) of the rows of one matrix for queries, keys and values: (b, l, d) -> (b, l, s h c)."""
+    third = weight.shape[0] // 3
+    rows = slice(first * third, last * third)
+    return F.linear(x, weight[rows], None if bias is None else bias[rows])
+
+
+def split_heads(out: Tensor, parts: int, heads: int) -> Sequence[Tensor]:
+    """(b, l, s h c) -> s tensors (b, h, l, c)."""
+    return rearrange(out, "b l (s h c) -> s b h l c", s=parts, h=heads).unbind()
+
+
+def join_heads(attended: Tensor) -> Tensor:
+    """(b, h, l, c) -> (b, l, h c)."""
+    return rearrange(attended, "b h l c -> b l (h c)")
+
+
+def join(*parts: Tensor) -> Tensor:
+    """Joins keys (or values) of the same rows along the tokens; a part of batch 1 is shared by all rows."""
+    batch = max(part.shape[0] for part in parts)
+    return torch.cat([part.expand(batch, -1, -1, -1) for part in parts], dim=2)
+
+
+def run_layer(layer: Callable[..., Any], *tensors: Any, checkpointing: bool) -> Any:
+    """Runs one layer, keeping only its inputs for the backward pass where the tower's checkpointing is on."""
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(layer, *tensors, use_reentrant=False)
+    return layer(*tensors)

@@ -1,0 +1,115 @@
+"""Layers in which every token sees every other: image towers, and text towers without a causal mask.
+
+The order of keys does not matter there, so wherever a prompt stands in the text or image, it is joined at the end.
+
+Shapes: b batch, l tokens, n prompts, d width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from einops import repeat
+from torch import Tensor
+from torch.nn import functional as F
+
+from vilt_prompt.attention import Block, WholeBlock, join, run_layer
+
+Pooled = Tensor | int | None  # which tokens the tower pools: one index (b,) for each row, the first few, or all
+
+
+def run_bidirectional(
+    blocks: Sequence[Block | WholeBlock],
+    x: Tensor,
+    prompts: Sequence[Tensor | None],
+    *,
+    enter: Callable[[Tensor], Tensor],
+    seen: Tensor | None = None,
+    pooled: Pooled = None,
+    checkpointing: bool,
+) -> Tensor:
+    """Runs tokens through all layers, [x, _] = V_i([x, P_i]) (Eq. 7 and 11).
+
+    Args:
+        blocks: The layers.
+        x: (b, l, d) tokens, embedded.
+        prompts: The (n, d) prompt that enters each layer; None: carried on, or none at all.
+        enter: What the embedding does to the prompt (1, n, d) of the first layer.
+        seen: (b, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen.
+        pooled: Which tokens are wanted of the last layer.
+        checkpointing: Whether to keep only the inputs of each layer for the backward pass.
+
+    Returns:
+        (b, l, d), or just the tokens that are pooled.
+    """
+    tokens = x.shape[1]
+    fresh = sum(prompt is not None for prompt in prompts)
+    for i, (block, prompt) in enumerate(zip(blocks, prompts, strict=True), start=1):
+        if prompt is not None:
+            prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
+            if i == 1:
+                prompt = enter(prompt)
+            if i == fresh < len(blocks):  # carried from here on: from now on the prompts are tokens
+                x = torch.cat([x, prompt.expand(len(x), -1, -1)], dim=1)
+                prompt = None
+        if i < len(blocks):
+            x = run_layer(_layer, block, x, prompt, seen, checkpointing=checkpointing)
+        else:
+            x = run_layer(_last_layer, block, x, prompt, seen, tokens, pooled, checkpointing=checkpointing)
+    return x
+
+
+def _layer(block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, seen: Tensor | None) -> Tensor:
+    """One layer: (b, l, d) -> (b, l, d). The prompt (1, n, d) is keys and values where the block can be taken apart."""
+    if isinstance(block, WholeBlock):
+        rows = x.shape[1]
+        if prompt is not None:
+            x = torch.cat([x, prompt.expand(len(x), -1, -1)], dim=1)
+        return block.run(x, None if seen is None else _see_prompts(seen, x.shape[1]))[:, :rows]
+    q, k, v = block.qkv(x)
+    k, v = _join_prompt(block, k, v, prompt)
+    return block.update(x, block.attend(q, k, v, _mask(block, seen, x.shape[1], k.shape[2])))
+
+
+def _last_layer(
+    block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, seen: Tensor | None, tokens: int, pooled: Pooled
+) -> Tensor:
+    """The last layer, in which only the tokens that are pooled ask: (b, l, d) -> those of them."""
+    if isinstance(block, WholeBlock):
+        return _pick(_layer(block, x, prompt, seen)[:, :tokens], pooled)
+    k, v = _join_prompt(block, *block.kv(x), prompt)
+    mask = _mask(block, seen, x.shape[1], k.shape[2])
+    if mask is not None and mask.shape[2] > 1:
+        mask = _pick(mask[:, :, :tokens].expand(len(x), -1, -1, -1).transpose(1, 2), pooled).transpose(1, 2)
+    x = _pick(x[:, :tokens], pooled)
+    return block.update(x, block.attend(block.q(x), k, v, mask))
+
+
+def _pick(x: Tensor, pooled: Pooled) -> Tensor:
+    """(b, l, ...) -> the tokens that are pooled."""
+    if isinstance(pooled, Tensor):
+        return x[torch.arange(len(x), device=x.device), pooled].unsqueeze(1)
+    return x[:, :pooled]
+
+
+def _join_prompt(block: Block, k: Tensor, v: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+    if prompt is None:
+        return k, v
+    prompt_k, prompt_v = block.prompt_kv(prompt)
+    return join(k, prompt_k), join(v, prompt_v)
+
+
+def _mask(block: Block, seen: Tensor | None, rows: int, keys: int) -> Tensor | None:
+    """What is added to the scores (b or 1, h or 1, rows or 1, keys), or which may be seen. Prompts always are."""
+    if seen is not None:
+        seen = _see_prompts(seen, keys)
+    if block.bias is None:
+        return seen
+    tokens = block.bias.shape[-1]
+    bias = F.pad(block.bias, (0, keys - tokens, 0, rows - tokens))
+    return bias if seen is None else bias.masked_fill(~seen, float("-inf"))
+
+
+def _see_prompts(seen: Tensor, keys: int) -> Tensor:
+    return F.pad(seen, (0, keys - seen.shape[-1]), value=True)

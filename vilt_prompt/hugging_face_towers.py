@@ -1,0 +1,302 @@
+"""Hugging Face's text encoders inside open_clip's `HFTextEncoder`: BERT, RoBERTa, XLM-R, mT5, and NLLB's M2M100.
+
+They mask padding, and none is causal. Prompts stand after the first token, in mT5, which has no start token, in front.
+The prompt of the first layer enters as `inputs_embeds` do.
+
+Shapes: C texts, L their columns, b batch, l tokens, n prompts, h heads, d width, D features.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from open_clip.hf_model import ClsLastHiddenStatePooler, ClsPooler, HFTextEncoder
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from vilt_prompt.attention import Block, join_heads, split_heads
+from vilt_prompt.bidirectional import run_bidirectional
+from vilt_prompt.checks import is_readable
+from vilt_prompt.token_ids import check_ids, check_room, check_values
+
+Prompts = list[Tensor | None]
+
+
+class BertBlock(Block):
+    """A layer of BERT's kind: post-norm."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__(module)
+        self.attn = module.attention.self
+        if module.training:
+            self.dropout = self.attn.dropout.p
+
+    def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
+        """Three linear maps."""
+        maps = (self.attn.query, self.attn.key, self.attn.value)[first:last]
+        return [split_heads(linear(x), 1, self.attn.num_attention_heads)[0] for linear in maps]
+
+    def update(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The modules add the residuals themselves."""
+        x = self.module.attention.output(join_heads(attended), x)
+        updated: Tensor = self.module.output(self.module.intermediate(x), x)
+        return updated
+
+
+class M2M100Block(Block):
+    """A layer of M2M100's encoder: pre-norm."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__(module)
+        self.attn = module.self_attn
+        self.scale = self.attn.scaling
+        if module.training:
+            self.dropout = self.attn.dropout
+
+    def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
+        """Three linear maps."""
+        x = self.module.self_attn_layer_norm(x)
+        maps = (self.attn.q_proj, self.attn.k_proj, self.attn.v_proj)[first:last]
+        return [split_heads(linear(x), 1, self.attn.num_heads)[0] for linear in maps]
+
+    def update(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Output map and MLP, which this layer spells out."""
+        module = self.module
+        x = x + F.dropout(self.attn.out_proj(join_heads(attended)), module.dropout, module.training)
+        out = module.activation_fn(module.fc1(module.final_layer_norm(x)))
+        out = module.fc2(F.dropout(out, module.activation_dropout, module.training))
+        return _finite(x + F.dropout(out, module.dropout, module.training))
+
+
+class MT5Block(Block):
+    """A layer of mT5's encoder: pre-norm, unscaled scores, a relative position bias that all layers share."""
+
+    scale = 1.0
+
+    def __init__(self, module: Any, bias: Tensor) -> None:
+        super().__init__(module)
+        self.attn = module.layer[0].SelfAttention
+        self.bias = bias
+        if module.training:
+            self.dropout = self.attn.dropout
+
+    def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
+        """Three linear maps."""
+        x = self.module.layer[0].layer_norm(x)
+        maps = (self.attn.q, self.attn.k, self.attn.v)[first:last]
+        return [split_heads(linear(x), 1, self.attn.n_heads)[0] for linear in maps]
+
+    def update(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Output map; the MLP module adds its residual itself."""
+        attention, mlp = self.module.layer[0], self.module.layer[-1]
+        x = _finite(x + attention.dropout(self.attn.o(join_heads(attended))))
+        return _finite(mlp(x))
+
+
+class BertEncoder:
+    """BERT, RoBERTa and XLM-R; the latter two count positions from the id of padding on, and padding not at all."""
+
+    before = 1  # tokens in front of the prompts
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+        self.embedding: nn.Embedding = transformer.embeddings.word_embeddings
+        self.modules = transformer.encoder.layer
+        self.skips_padding = transformer.config.model_type != "bert"
+        offset = transformer.config.pad_token_id + 1 if self.skips_padding else 0
+        self.first_place: int = offset
+        self.positions: int = transformer.config.max_position_embeddings - offset
+
+    def embed(self, words: Tensor, places: Tensor) -> Tensor:
+        """Word embeddings (b, l, d) and where they stand (b, l) -> what enters the first layer (b, l, d)."""
+        embedded: Tensor = self.transformer.embeddings(inputs_embeds=words, position_ids=places)
+        return embedded
+
+    def blocks(self, tokens: int) -> list[Block]:
+        """The layers, for texts of so many tokens."""
+        return [BertBlock(module) for module in self.modules]
+
+    def finish(self, x: Tensor) -> Tensor:
+        """What comes after the last layer: (b, l, d) -> (b, l, d)."""
+        return x
+
+
+class M2M100Encoder:
+    """M2M100's encoder: sinusoids, counted as RoBERTa counts. Layers are not dropped: each has a prompt of its own."""
+
+    before = 1
+    skips_padding = True
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+        self.embedding: nn.Embedding = transformer.embed_tokens
+        self.modules = transformer.layers
+        self.first_place: int = transformer.config.pad_token_id + 1
+        self.positions: int = transformer.config.max_position_embeddings
+
+    def embed(self, words: Tensor, places: Tensor) -> Tensor:
+        """Word embeddings (b, l, d) and where they stand (b, l) -> what enters the first layer (b, l, d)."""
+        x = words + self.transformer.embed_positions.weights[places].to(words.device)
+        return F.dropout(x, self.transformer.dropout, self.transformer.training)
+
+    def blocks(self, tokens: int) -> list[Block]:
+        """The layers, for texts of so many tokens."""
+        return [M2M100Block(module) for module in self.modules]
+
+    def finish(self, x: Tensor) -> Tensor:
+        """What comes after the last layer: (b, l, d) -> (b, l, d)."""
+        normed: Tensor = self.transformer.layer_norm(x)
+        return normed
+
+
+class MT5Encoder:
+    """mT5's encoder: no position embeddings, a relative position bias between tokens, texts of any length."""
+
+    before = 0
+    skips_padding = False
+    first_place = 0
+    positions = sys.maxsize
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+        self.embedding: nn.Embedding = transformer.embed_tokens
+        self.modules = transformer.block
+
+    def embed(self, words: Tensor, places: Tensor) -> Tensor:
+        """Word embeddings (b, l, d), wherever they stand -> what enters the first layer (b, l, d)."""
+        dropped: Tensor = self.transformer.dropout(words)
+        return dropped
+
+    def blocks(self, tokens: int) -> list[Block]:
+        """The layers, for texts of so many tokens."""
+        bias = self.modules[0].layer[0].SelfAttention.compute_bias(tokens, tokens)
+        return [MT5Block(module, bias) for module in self.modules]
+
+    def finish(self, x: Tensor) -> Tensor:
+        """What comes after the last layer: (b, l, d) -> (b, l, d)."""
+        finished: Tensor = self.transformer.dropout(self.transformer.final_layer_norm(x))
+        return finished
+
+
+ENCODERS: dict[str, Any] = {
+    "bert": BertEncoder,
+    "roberta": BertEncoder,
+    "xlm-roberta": BertEncoder,
+    "m2m_100": M2M100Encoder,
+    "mt5": MT5Encoder,
+}
+
+
+class HuggingFaceTextTower:
+    """A frozen `HFTextEncoder`."""
+
+    module_classes: tuple[type[nn.Module], ...] = (HFTextEncoder,)
+
+    def __init__(self, text: HFTextEncoder) -> None:
+        self.text: Any = text
+        self.family = f"Hugging Face {text.config.model_type}"
+        self.encoder = ENCODERS[text.config.model_type](text.transformer)
+        self.embedding: nn.Embedding = self.encoder.embedding
+        self.vocabulary: int = self.embedding.num_embeddings
+        self.width: int = self.embedding.embedding_dim
+        self.layers = len(self.encoder.modules)
+        self.positions: int = self.encoder.positions
+        self.pad_id: int = text.config.pad_token_id
+
+    @classmethod
+    def owns(cls, text: nn.Module) -> bool:
+        """Whether a text tower is of this family."""
+        return isinstance(text, HFTextEncoder) and text.config.model_type in ENCODERS
+
+    @staticmethod
+    def refusal(text: Any) -> str | None:
+        """Why this tower cannot take prompts, or None."""
+        return None
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The layers, for whoever asks which kind they are."""
+        return self.encoder.blocks(1)
+
+    def check(self, text: Any) -> int | None:
+        """Checks (C, L) token ids; the number of columns without padding at their end, where it can be read.
+
+        Raises:
+            ValueError: If a text is nothing but padding, or as `token_ids` says.
+            TypeError: If they are not token ids.
+        """
+        check_ids(text, self.positions)
+        check_values(text, self.vocabulary)
+        if not is_readable(text):
+            return None
+        counted = torch.arange(1, text.shape[1] + 1, device=text.device)
+        filled = ((text != self.pad_id) * counted).amax(dim=1)
+        least, most = torch.stack([filled.amin(), filled.amax()]).tolist()
+        if least == 0:
+            raise ValueError(f"text {int(filled.argmin())} is nothing but padding (id {self.pad_id})")
+        return int(most)
+
+    def runs_alone(self, columns: int) -> bool:
+        """Whether the tower's own forward takes texts of so many columns."""
+        return True
+
+    def encode(self, text: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(C, L) token ids and the (n, d) prompt of each layer -> (C, D), not normalised, and the tokens if wanted.
+
+        Raises:
+            ValueError: If the texts do not fit the tower with the prompts in; see `check`.
+            TypeError: If they are not token ids.
+        """
+        n = max((len(prompt) for prompt in prompts if prompt is not None), default=0)
+        columns = self.check(text)
+        if columns is not None:
+            check_room(columns, self.positions, n)
+        # Padding at the end is seen by nobody; it runs only where its outputs are wanted or its length is not known.
+        ids = text[:, : self.positions - n if with_tokens or columns is None else columns]
+        mask = ids != self.pad_id
+        pools_first = isinstance(self.text.pooler, ClsPooler | ClsLastHiddenStatePooler)
+        x = run_bidirectional(
+            self.encoder.blocks(ids.shape[1]),
+            self.encoder.embed(self.embedding(ids), self._places(mask, n)),
+            prompts,
+            enter=self._enter,
+            seen=mask[:, None, None],
+            pooled=1 if pools_first and not with_tokens else None,
+            checkpointing=self._checkpointing(),
+        )
+        x = self.encoder.finish(x)
+        pool_first = getattr(self.text.transformer, "pooler", None)
+        output = BaseModelOutputWithPooling(x, None if pool_first is None else pool_first(x))
+        features: Tensor = self.text.proj(self.text.pooler(output, mask.long()))
+        if not with_tokens:
+            return features, None
+        tokens = F.pad(x, (0, 0, 0, text.shape[1] - ids.shape[1]))
+        return features, tokens[:, 1:] if type(self.text.pooler) is ClsPooler else tokens  # as open_clip does
+
+    def _checkpointing(self) -> bool:
+        # Which module carries the flag, and what the encoder calls the whole, differs between releases.
+        return any(getattr(module, "gradient_checkpointing", False) for module in self.text.transformer.modules())
+
+    def _places(self, mask: Tensor, n: int) -> Tensor:
+        """Where tokens stand (C, l) once n prompts are in, which count as tokens."""
+        encoder = self.encoder
+        moved = n * (torch.arange(mask.shape[1], device=mask.device) >= encoder.before)
+        if encoder.skips_padding:
+            return ((mask.cumsum(1) + moved) * mask) + encoder.first_place - 1
+        return (torch.arange(mask.shape[1], device=mask.device) + moved + encoder.first_place).expand(len(mask), -1)
+
+    def _enter(self, prompt: Tensor) -> Tensor:
+        first = self.encoder.first_place + self.encoder.before
+        places = torch.arange(first, first + prompt.shape[1], device=prompt.device).unsqueeze(0)
+        return self.encoder.embed(prompt, places)
+
+
+def _finite(x: Tensor) -> Tensor:
+    """Keeps half precision from overflowing, as these encoders do themselves."""
+    if x.dtype != torch.float16:
+        return x
+    largest = torch.finfo(x.dtype).max - 1000
+    return x.clamp(-largest, largest)

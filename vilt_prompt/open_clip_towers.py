@@ -1,0 +1,300 @@
+"""open_clip's own towers: how tokens are embedded, which the blocks are, how it pools. Its internals live here alone.
+
+Shapes: B images, C texts, L their columns, l tokens, n prompts, d width, D features.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from open_clip import CLIP
+from open_clip.transformer import (
+    Attention,
+    CustomResidualAttentionBlock,
+    ResidualAttentionBlock,
+    TextTransformer,
+    VisionTransformer,
+)
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vilt_prompt.attention import Block, WholeBlock, join_heads, project_rows, split_heads, take_apart
+from vilt_prompt.bidirectional import run_bidirectional
+from vilt_prompt.causal import run_causal
+from vilt_prompt.token_ids import Facts, check_ids, check_room, check_values, make_room
+
+Prompts = list[Tensor | None]
+
+
+class OpenClipBlock(Block):
+    """`ResidualAttentionBlock` and `CustomResidualAttentionBlock`, with torch's attention or open_clip's own."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__(module)
+        self.attn = module.attn
+        if module.training:
+            self.dropout = self.attn.dropout if isinstance(self.attn, nn.MultiheadAttention) else self.attn.attn_drop.p
+
+    @classmethod
+    def fits(cls, module: Any) -> bool:
+        """Whether block and attention are of the known classes; an adapter on the attention makes it another one."""
+        attn = getattr(module, "attn", None)
+        known = type(attn) in (nn.MultiheadAttention, Attention) and getattr(attn, "in_proj_weight", None) is not None
+        return known and type(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
+
+    def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
+        """Queries, keys and values stand in one matrix, in this order; both classes of attention name it alike."""
+        out = project_rows(self.attn.in_proj_weight, self.attn.in_proj_bias, self.module.ln_1(x), first, last)
+        parts = list(split_heads(out, last - first, self.attn.num_heads))
+        if hasattr(self.attn, "ln_q"):
+            norms = (self.attn.ln_q, self.attn.ln_k, nn.Identity())[first:last]
+            parts = [norm(part) for norm, part in zip(norms, parts, strict=True)]
+        return parts
+
+    def update(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The custom block has more norms and a scale for each head; elsewhere they are missing."""
+        module, attn = self.module, self.attn
+        if getattr(attn, "head_scale", None) is not None:
+            attended = attended * attn.head_scale
+        out = join_heads(attended)
+        out = attn.out_proj(attn.ln_inner(out) if hasattr(attn, "ln_inner") else out)
+        out = attn.out_drop(out) if hasattr(attn, "out_drop") else out
+        x = x + module.ls_1(module.ln_attn(out) if hasattr(module, "ln_attn") else out)
+        updated: Tensor = x + module.ls_2(module.mlp(module.ln_2(x)))
+        return updated
+
+
+def pieces(transformer: Any) -> list[Block | WholeBlock]:
+    """The blocks of one of open_clip's transformers."""
+    return [take_apart(module, [OpenClipBlock]) for module in transformer.resblocks]
+
+
+def block_refusal(transformer: Any) -> str | None:
+    """Why the blocks of a transformer cannot run at all, or None."""
+    if any(getattr(block.attn, "logit_scale", None) is not None for block in transformer.resblocks):
+        return "its blocks have scaled cosine attention, which open_clip's own forward cannot run either"
+    return None
+
+
+class VisionTower:
+    """A frozen `VisionTransformer`. Prompts stand after the patch tokens and go through `ln_pre` in layer 1."""
+
+    family = "open_clip VisionTransformer"
+    module_classes: tuple[type[nn.Module], ...] = (VisionTransformer,)
+
+    def __init__(self, visual: VisionTransformer) -> None:
+        self.visual = visual
+        self.blocks = pieces(visual.transformer)
+        self.layers = len(self.blocks)
+        self.width: int = visual.conv1.out_channels
+        self.image_size: tuple[int, int] | None = visual.image_size
+
+    @classmethod
+    def owns(cls, visual: nn.Module) -> bool:
+        """Whether an image tower is of this family."""
+        return isinstance(visual, cls.module_classes)
+
+    @staticmethod
+    def refusal(visual: Any) -> str | None:
+        """Why this tower cannot take prompts, or None."""
+        if visual.pool_type == "none" and getattr(visual, "attn_pool_contrastive", None) is None:
+            return "it does not pool its tokens"
+        return block_refusal(visual.transformer)
+
+    def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted."""
+        visual = self.visual
+        pools_class_token = visual.attn_pool is None and visual.pool_type == "tok"
+        x = run_bidirectional(
+            self.blocks,
+            visual._embeds(images),
+            prompts,
+            enter=visual.ln_pre,
+            pooled=1 if pools_class_token and not with_tokens else None,
+            checkpointing=visual.transformer.grad_checkpointing,
+        )
+        pooled, tokens = visual._pool(x)
+        pooled = pooled.flatten(1)  # contrastive attention pooling leaves a dimension for its one query
+        return pooled if visual.proj is None else pooled @ visual.proj, tokens if with_tokens else None
+
+
+class Layout(NamedTuple):
+    """Token ids (C, l) that fit, with what the layers have to know about them."""
+
+    ids: Tensor
+    facts: Facts | None
+    seen: Tensor | None  # (C, 1, 1, l), with the class embedding's column where there is one
+
+
+class TextTower:
+    """A frozen text tower, `TextTransformer` or spread over `CLIP`.
+
+    Causal towers: [SOS, P, name, EOS]. Without a causal mask the prompts stand in front where the last token is
+    pooled, else after the first. A class embedding (CoCa) stays last.
+    """
+
+    family = "open_clip TextTransformer"
+    module_classes: tuple[type[nn.Module], ...] = (CLIP, TextTransformer)
+
+    def __init__(self, text: CLIP | TextTransformer) -> None:
+        self.text = text
+        self.transformer = text.transformer
+        self.blocks = pieces(text.transformer)
+        self.layers = len(self.blocks)
+        self.embedding: nn.Embedding = text.token_embedding
+        self.vocabulary: int = self.embedding.num_embeddings
+        self.class_embedding: Tensor | None = getattr(text, "cls_emb", None)
+        rows, self.width = text.positional_embedding.shape
+        self.positions: int = rows if self.class_embedding is None else rows - 1  # for ids and prompts
+        # CLIP holds the parts of its text tower itself and calls these two by longer names.
+        self.in_clip = isinstance(text, CLIP)
+        self.eos_id: int = text.text_eos_id if self.in_clip else text.eos_id
+        pool_type: str = text.text_pool_type if self.in_clip else text.pool_type
+        self.pool_type = pool_type if self.class_embedding is None else "class embedding"
+        self.causal = text.attn_mask is not None
+
+    @classmethod
+    def owns(cls, text: nn.Module) -> bool:
+        """Whether a text tower is of this family."""
+        return isinstance(text, cls.module_classes)
+
+    @staticmethod
+    def refusal(text: Any) -> str | None:
+        """Why this tower cannot take prompts, or None."""
+        return block_refusal(text.transformer)
+
+    def check(self, text: Any) -> Facts | None:
+        """Checks (C, L) token ids, and says what is known of them; see `token_ids`."""
+        check_ids(text, self.positions)
+        return check_values(text, self.vocabulary, self._end(text))
+
+    def runs_alone(self, columns: int) -> bool:
+        """Whether the tower's own forward takes texts of so many columns."""
+        any_number = not self.in_clip and (self.class_embedding is not None or not self.causal)
+        return any_number or columns == self.positions
+
+    def encode(self, text: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(C, L) token ids and the (n, d) prompt of each layer -> (C, D), not normalised, and the tokens if wanted.
+
+        Tokens come back one for each id; 0 where an id was dropped to make room for the prompts.
+
+        Raises:
+            ValueError: If the texts do not fit the tower with the prompts in; see `token_ids`.
+            TypeError: If they are not token ids.
+        """
+        n = max((len(prompt) for prompt in prompts if prompt is not None), default=0)
+        layout = self._fit(text, n, with_tokens)
+        keep_all = with_tokens or self.pool_type in ("first", "none")
+        run = self._run_causal if self.causal else self._run_bidirectional
+        x = run(layout, prompts, n, keep_all)
+        dropped = (0, 0, 0, text.shape[1] - layout.ids.shape[1])  # the columns that made room
+        if self.class_embedding is not None:
+            # open_clip norms the class embedding alone, after pooling.
+            return self._project(self.text.ln_final(x[:, -1])), F.pad(x[:, :-1], dropped) if with_tokens else None
+        x = self.text.ln_final(x)
+        tokens = F.pad(x, dropped) if with_tokens else None
+        if self.pool_type == "none":
+            return self._project(x), tokens
+        if keep_all:
+            x = x[torch.arange(len(x), device=x.device), self._pooled(text, layout)].unsqueeze(1)
+        return self._project(x.squeeze(1)), tokens
+
+    def _fit(self, text: Tensor, n: int, with_tokens: bool) -> Layout:
+        facts = self.check(text)
+        ids = text
+        if self.pool_type == "none" or (self.causal and self.pool_type == "last"):
+            check_room(text.shape[1], self.positions, n)
+        elif self.causal and self.pool_type in ("argmax", "eos") and not with_tokens and facts is not None:
+            assert facts.last_end is not None
+            check_room(facts.last_end + 1, self.positions, n)
+            ids = text[:, : facts.last_end + 1]  # nothing after the last end token counts
+        else:
+            ids = make_room(text, facts, self.positions, n)
+        seen = self._seen(ids, n)
+        if self.class_embedding is not None and seen is not None and facts is not None and not with_tokens:
+            # Only the class embedding is wanted, so columns that it sees in no text need not be run.
+            columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1
+            ids, seen = ids[:, :columns], torch.cat([seen[..., :columns], seen[..., -1:]], dim=-1)
+        return Layout(ids, facts, seen)
+
+    def _seen(self, ids: Tensor, n: int) -> Tensor | None:
+        """Which tokens may be seen where the tower masks padding, as if prompts were valid tokens: (C, 1, 1, l)."""
+        if self.class_embedding is None and not getattr(self.text, "use_pad_mask", False):
+            return None
+        valid = ids != self.text.pad_id
+        if self.class_embedding is not None:
+            always = valid.new_ones(len(valid), 1)
+            if self.text.correct_cls_mask:
+                valid = torch.cat([valid, always], dim=1)
+            else:
+                # open_clip's older mask is one column off: a token is seen if the one before it is valid.
+                before = torch.cat([always, valid[:, 1:]], dim=1) if n else valid
+                valid = torch.cat([always, before], dim=1)
+        return valid[:, None, None]
+
+    def _run_causal(self, layout: Layout, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
+        """The tokens of [SOS, P, name, EOS] without P, all of them or the pooled one: (C, l, d)."""
+        ids = layout.ids
+        position = self.text.positional_embedding.to(self.transformer.get_cast_dtype())
+        x = self.embedding(ids).to(position.dtype)
+        shared = layout.facts is not None and layout.facts.shared_start
+        rest = x[:, 1:] + position[n + 1 : n + ids.shape[1]]  # where the name stands once the prompts are in
+        rest = self._append_class_embedding(rest, position)
+        first, rest = run_causal(
+            self.blocks,
+            x[: 1 if shared else None, :1] + position[:1],
+            rest,
+            prompts,
+            enter=lambda prompt: prompt + position[1 : n + 1],
+            seen=None if layout.seen is None else layout.seen[..., 1:],
+            pooled=None if keep_all else self._pooled(ids, layout) - 1,
+            checkpointing=self.transformer.grad_checkpointing,
+        )
+        return torch.cat([first.expand(len(rest), -1, -1), rest], dim=1) if keep_all else rest
+
+    def _run_bidirectional(self, layout: Layout, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
+        """The tokens without the prompts, all of them or the pooled one: (C, l, d)."""
+        ids = layout.ids
+        position = self.text.positional_embedding.to(self.transformer.get_cast_dtype())
+        before = 0 if self.pool_type == "last" else 1  # tokens in front of the prompts
+        places = torch.cat([position[:before], position[n + before : n + ids.shape[1]]])
+        x = self._append_class_embedding(self.embedding(ids).to(position.dtype) + places, position)
+        return run_bidirectional(
+            self.blocks,
+            x,
+            prompts,
+            enter=lambda prompt: prompt + position[before : n + before],
+            seen=layout.seen,
+            pooled=None if keep_all else self._pooled(ids, layout),
+            checkpointing=self.transformer.grad_checkpointing,
+        )
+
+    def _append_class_embedding(self, x: Tensor, position: Tensor) -> Tensor:
+        if self.class_embedding is None:
+            return x
+        last = self.class_embedding.to(x.dtype) + position[-1]
+        return torch.cat([x, last.expand(len(x), 1, -1)], dim=1)
+
+    def _pooled(self, ids: Tensor, layout: Layout) -> Tensor:
+        """The column of the token that is pooled, counted without prompts: (C,)."""
+        columns = layout.ids.shape[1]
+        column = {"first": 0, "last": columns - 1, "class embedding": columns}.get(self.pool_type)
+        if column is not None:
+            return ids.new_full((len(ids),), column)
+        end = self._end(ids)
+        assert end is not None
+        return end
+
+    def _end(self, text: Tensor) -> Tensor | None:
+        """The column of the end token that the tower pools (C,), 0 where none follows; None: it looks for none."""
+        if self.pool_type in ("argmax", "eos"):
+            return (text.eq(self.eos_id).int() if self.pool_type == "eos" else text).argmax(dim=-1)
+        return None
+
+    def _project(self, pooled: Tensor) -> Tensor:
+        projection = self.text.text_projection
+        if projection is None:
+            return pooled
+        features: Tensor = projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection
+        return features

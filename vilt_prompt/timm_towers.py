@@ -1,0 +1,188 @@
+"""timm's plain vision transformers in open_clip's `TimmModel`: `VisionTransformer`, `Eva`, `VisionTransformerRelPos`.
+
+They differ in position embedding (absolute, rotary, relative bias), norms, class token and pooling; the trunk's own
+methods do the embedding and the pooling. Prompts stand after the patch tokens.
+
+Shapes: B images, b batch, l tokens, n prompts, h heads, c channels of a head, d width, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from open_clip.timm_model import TimmModel
+from timm.layers.attention import Attention, AttentionRope
+from timm.layers.pos_embed_sincos import apply_rot_embed_cat
+from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
+from timm.models.vision_transformer import Block as ViTBlock
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from timm.models.vision_transformer_relpos import (
+    RelPosAttention,
+    RelPosBlock,
+    ResPostRelPosBlock,
+    VisionTransformerRelPos,
+)
+from torch import Tensor, nn
+
+from vilt_prompt.attention import Block, join_heads, project_heads, project_rows, split_heads, take_apart
+from vilt_prompt.bidirectional import run_bidirectional
+
+Prompts = list[Tensor | None]
+
+PRE_NORM = (ViTBlock, EvaBlock, RelPosBlock)
+POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
+
+
+class TimmBlock(Block):
+    """A block of timm's: pre-norm, or post-norm in its residual branches, with any of the four attentions below."""
+
+    def __init__(self, module: Any, rope: Tensor | None = None, shared_bias: Tensor | None = None) -> None:
+        """Args: the module, and what all layers share of this forward pass: `rope` (l, 2c) or (.., l, 2c), the bias."""
+        super().__init__(module)
+        self.attn = module.attn
+        self.rope = rope
+        rel_pos = getattr(self.attn, "rel_pos", None)
+        self.bias = shared_bias if rel_pos is None else rel_pos.get_bias()
+        if module.training:
+            self.dropout = self.attn.attn_drop.p
+
+    @classmethod
+    def fits(cls, module: Any) -> bool:
+        """Whether block and attention are of the known classes, without gates or shared heads."""
+        attn = getattr(module, "attn", None)
+        return (
+            type(module) in PRE_NORM + POST_NORM
+            and type(attn) in (Attention, AttentionRope, EvaAttention, RelPosAttention)
+            and getattr(attn, "gate", None) is None
+            and getattr(attn, "num_kv_groups", 1) == 1
+        )
+
+    def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
+        """One fused map for queries, keys and values, or three; then the norms of queries and keys."""
+        attn = self.attn
+        if isinstance(self.module, PRE_NORM):
+            x = self.module.norm1(x)
+        parts: Sequence[Tensor]
+        if attn.qkv is None:
+            maps = (attn.q_proj, attn.k_proj, attn.v_proj)[first:last]
+            parts = [split_heads(linear(x), 1, attn.num_heads)[0] for linear in maps]
+        elif getattr(attn, "q_bias", None) is None or type(attn.qkv) is not nn.Linear:
+            parts = project_heads(attn.qkv, x, first, last, attn.num_heads)
+        else:  # EVA's keys have no bias that is learned, so the module keeps the three apart
+            bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
+            parts = split_heads(project_rows(attn.qkv.weight, bias, x, first, last), last - first, attn.num_heads)
+        norms = (attn.q_norm, attn.k_norm, nn.Identity())[first:last]
+        return [norm(part) for norm, part in zip(norms, parts, strict=True)]
+
+    def rotate(self, projected: Tensor) -> Tensor:
+        """Turns the patches. The tokens before them and prompts that are carried behind them are left alone."""
+        if self.rope is None:
+            return projected
+        start = self.attn.num_prefix_tokens
+        before, patches, after = projected.tensor_split((start, start + self.rope.shape[-2]), dim=2)
+        if patches.shape[2] == 0:
+            return projected
+        turned = apply_rot_embed_cat(patches, self.rope, **self._layout())
+        return torch.cat([before, turned, after], dim=2).type_as(projected)
+
+    def update(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Output map and MLP, each with its norm before or after, its layer scale and its stochastic depth."""
+        module, attn = self.module, self.attn
+        out = join_heads(attended)
+        out = attn.proj_drop(attn.proj(attn.norm(out) if hasattr(attn, "norm") else out))
+        if isinstance(module, POST_NORM):
+            x = x + module.drop_path1(module.norm1(out))
+            return x + module.drop_path2(module.norm2(module.mlp(x)))
+        x = x + module.drop_path1(self._scaled(1, out))
+        return x + module.drop_path2(self._scaled(2, module.mlp(module.norm2(x))))
+
+    def _scaled(self, branch: int, out: Tensor) -> Tensor:
+        """The branch's layer scale: timm's ViTs have a module, Eva a parameter."""
+        if hasattr(self.module, f"ls{branch}"):
+            return getattr(self.module, f"ls{branch}")(out)
+        gamma = getattr(self.module, f"gamma_{branch}", None)
+        return out if gamma is None else gamma * out
+
+    def _layout(self) -> dict[str, bool]:
+        # Older releases of timm know one layout of rotary embeddings only, and no argument for it.
+        return {"half": True} if getattr(self.attn, "rotate_half", False) else {}
+
+
+class TimmVisionTower:
+    """A frozen `TimmModel` whose trunk is a plain vision transformer."""
+
+    module_classes: tuple[type[nn.Module], ...] = (VisionTransformer, Eva, VisionTransformerRelPos)
+
+    def __init__(self, visual: TimmModel) -> None:
+        self.visual = visual
+        self.trunk: Any = visual.trunk
+        self.family = f"timm {type(self.trunk).__name__}"
+        self.layers = len(self.trunk.blocks)
+        self.width: int = self.trunk.embed_dim
+        # Such trunks resample their position embedding for each image.
+        any_size = getattr(self.trunk, "dynamic_img_size", False)
+        self.image_size: tuple[int, int] | None = None if any_size else visual.image_size
+
+    @property
+    def blocks(self) -> list[Any]:
+        """The layers, without what they are told of each image; for whoever asks which kind they are."""
+        return [take_apart(module, [TimmBlock]) for module in self.trunk.blocks]
+
+    @classmethod
+    def owns(cls, visual: nn.Module) -> bool:
+        """Whether an image tower is of this family."""
+        return isinstance(visual, TimmModel) and isinstance(visual.trunk, cls.module_classes)
+
+    @staticmethod
+    def refusal(visual: Any) -> str | None:
+        """Why this tower cannot take prompts, or None."""
+        trunk = visual.trunk
+        if not trunk.global_pool:
+            return "it does not pool its tokens"
+        if isinstance(trunk, VisionTransformer):
+            return None  # its blocks are called with tokens alone, so whatever they are, they run whole
+        unknown = [block for block in trunk.blocks if not TimmBlock.fits(block)]
+        if unknown:
+            kind = f"{type(unknown[0]).__name__} with {type(getattr(unknown[0], 'attn', None)).__name__}"
+            return f"its blocks are {kind}, which need position embeddings of prompts as well"
+        return None
+
+    def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+        """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted."""
+        trunk = self.trunk
+        x, blocks = self._embed(images)
+        pools_class_token = trunk.global_pool == "token" and getattr(trunk, "attn_pool", None) is None
+        x = run_bidirectional(
+            blocks,
+            x,
+            prompts,
+            enter=getattr(trunk, "norm_pre", nn.Identity()),
+            pooled=1 if pools_class_token and not with_tokens else None,
+            checkpointing=trunk.grad_checkpointing,
+        )
+        x = trunk.norm(x)
+        return self.visual.head(trunk.forward_head(x)), x if with_tokens else None
+
+    def _embed(self, images: Tensor) -> tuple[Tensor, list[Any]]:
+        """The tokens (B, l, d) that enter the first layer, and the layers with what they share for these images."""
+        trunk = self.trunk
+        x = trunk.patch_embed(images)
+        rope = bias = None
+        if isinstance(trunk, VisionTransformerRelPos):
+            if trunk.cls_token is not None:
+                x = torch.cat([trunk.cls_token.expand(len(x), -1, -1), x], dim=1)
+            bias = None if trunk.shared_rel_pos is None else trunk.shared_rel_pos.get_bias()
+        elif isinstance(trunk, Eva):
+            x, rope = trunk._pos_embed(x)
+            x = trunk.norm_pre(x)
+        else:
+            x = trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(x)))
+        # In mixed mode each layer has rotary embeddings of its own.
+        ropes = list(rope) if rope is not None and getattr(trunk, "rope_mixed", False) else [rope] * self.layers
+        blocks = [
+            take_apart(module, [TimmBlock], rope=rope, shared_bias=bias)
+            for module, rope in zip(trunk.blocks, ropes, strict=True)
+        ]
+        return x, blocks
