@@ -36,6 +36,7 @@ ARCHITECTURES: dict[str, tuple[dict, dict, dict]] = {
     "24/12": ({"layers": 24}, {"layers": 12}, {}),
     "10/12": ({"layers": 10}, {"layers": 12}, {}),
     "4/4": ({"layers": 4}, {"layers": 4}, {}),
+    "5/3": ({"layers": 5}, {"layers": 3}, {}),
     "2/2": ({"layers": 2}, {"layers": 2}, {}),
     # blocks
     "quick_gelu": ({}, {}, {"quick_gelu": True}),
@@ -75,7 +76,7 @@ ARCHITECTURES: dict[str, tuple[dict, dict, dict]] = {
 }
 DEPTHS = ("12/12", "24/12", "10/12", "4/4")
 # Pooling the last token leaves no room for prompts in full rows, and prompts do not go into custom blocks.
-FEATURES = tuple(name for name in ARCHITECTURES if name not in ("2/2", *DEPTHS, "last_pool", "custom_blocks"))
+FEATURES = tuple(name for name in ARCHITECTURES if name not in ("2/2", "5/3", *DEPTHS, "last_pool", "custom_blocks"))
 
 
 def build(name: str, seed: int = 0, **model_arguments) -> nn.Module:

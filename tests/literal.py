@@ -10,6 +10,9 @@ Shape letters: B batch, T frames, C classes, L columns of token ids, n prompts, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from fractions import Fraction
+
 import torch
 from literal_hf import hf_blocks, hf_width, literal_hf_text
 from literal_rows import Prompts, drop_padding, repeated
@@ -37,18 +40,21 @@ def literal_settings(
     towers: str | None = None,
     lead: str | None = None,
     mapper: str | None = None,
+    pairing: str = "layer",
 ) -> dict:
     """Says what a method's defaults come to on one model.
 
     Returns:
-        `towers`, `lead`, `mapper`, `K`, and the last layer with a fresh prompt in each tower: `text_depth` and
-        `vision_depth`, 0 for a tower without prompts.
+        `towers`, `lead`, `mapper`, `pairing`, `K`, and the last layer with a fresh prompt in each tower: `text_depth`
+        and `vision_depth`, 0 for a tower without prompts.
     """
     text_layers, vision_layers = len(text_blocks(clip)), len(vision_blocks(clip))
     default = METHODS[method]
     towers, lead, mapper = towers or default["towers"], lead or default["lead"], mapper or default["mapper"]
 
-    if depth is not None:
+    if pairing == "proportional":
+        text_depth, vision_depth = text_layers, vision_layers
+    elif depth is not None:
         text_depth = vision_depth = depth
     elif method == "vilt":
         text_depth = vision_depth = min(text_layers, vision_layers)
@@ -67,6 +73,7 @@ def literal_settings(
         "towers": towers,
         "lead": lead,
         "mapper": mapper,
+        "pairing": pairing,
         "K": K,
         "text_depth": text_depth if towers in ("both", "text") else 0,
         "vision_depth": vision_depth if towers in ("both", "vision") else 0,
@@ -94,6 +101,7 @@ def literal_prompts(
     towers: str,
     lead: str,
     mapper: str,
+    pairing: str,
     K: int | None,
 ) -> tuple[Prompts, Prompts]:
     """Writes out which prompt enters which layer.
@@ -123,6 +131,9 @@ def literal_prompts(
         return text, vision
 
     assert towers == "both"
+    if pairing == "proportional":
+        learned = (tensors["vilt_text"], tensors.get("vilt_vision"))
+        return proportional_prompts(*learned, text_layers, vision_layers, K, mapped)
     assert text_depth == vision_depth
     text_leads = text_depth if lead == "text" else K
     for i in range(1, text_depth + 1):
@@ -133,6 +144,40 @@ def literal_prompts(
             vision[i - 1] = tensors["vilt_vision"][i - text_leads - 1]
             text[i - 1] = mapped("vilt_F_tilde", vision[i - 1], i - text_leads - 1)
     return text, vision
+
+
+def proportional_prompts(
+    text_learned: Tensor,
+    vision_learned: Tensor | None,
+    text_layers: int,
+    vision_layers: int,
+    K: int | None,
+    mapped: Callable[[str, Tensor, int], Tensor],
+) -> tuple[Prompts, Prompts]:
+    """The same where a layer pairs with the one at its relative depth in the other tower, and all have prompts."""
+    text_leads = text_layers if K is None else K
+    text: Prompts = []
+    vision: Prompts = []
+    led_by_vision: dict[int, Tensor] = {}
+    for i in range(1, vision_layers + 1):
+        pair = at_relative_depth(Fraction(i, vision_layers), text_layers)
+        if pair <= text_leads:
+            vision.append(mapped("vilt_F", text_learned[pair - 1], i - 1))
+        else:
+            led_by_vision[i] = vision_learned[len(led_by_vision)]
+            vision.append(led_by_vision[i])
+    for i in range(1, text_layers + 1):
+        if i <= text_leads:
+            text.append(text_learned[i - 1])
+        else:
+            pair = at_relative_depth(Fraction(i, text_layers), vision_layers)
+            text.append(mapped("vilt_F_tilde", led_by_vision[pair], i - text_leads - 1))
+    return text, vision
+
+
+def at_relative_depth(depth: Fraction, layers: int) -> int:
+    """The first of so many layers, counted from 1, that lies at a relative depth or below it."""
+    return next(i for i in range(1, layers + 1) if Fraction(i, layers) >= depth)
 
 
 def text_tower(clip: nn.Module) -> nn.Module:
@@ -218,7 +263,10 @@ def literal_encode_text_tokens(clip: nn.Module, ids: Tensor, prompts: Prompts) -
         x = torch.cat([x[:, :at], repeated(prompts[0], x), x[:, at:]], dim=1)
     if class_embedding is not None:
         x = torch.cat([x, repeated(class_embedding[None], x)], dim=1)
-    x = x + tower.positional_embedding[: x.shape[1]].to(dtype)
+    positions = tower.positional_embedding[: x.shape[1]].to(dtype)
+    if class_embedding is not None:  # it stays last, with the last position embedding, however short the text is
+        positions = torch.cat([positions[:-1], tower.positional_embedding[-1:].to(dtype)])
+    x = x + positions
 
     mask = None if tower.attn_mask is None else tower.attn_mask[: x.shape[1], : x.shape[1]]
     if class_embedding is not None:

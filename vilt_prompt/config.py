@@ -19,7 +19,7 @@ TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
 TOWERS = ("both", "text", "vision")
 LEADS = ("split", "text", "own")
 MAPPERS = ("shared", "per_layer", "none")
-
+PAIRINGS = ("layer", "proportional")
 
 SMALLER_TOWER = "smaller tower"
 EACH_TOWER = "each tower"
@@ -64,7 +64,10 @@ class PromptConfig(PeftConfig):
         towers: "both", "text" or "vision": which towers get prompts.
         lead: "split" (text leads in layers 1..K, vision in K+1..depth), "text" (in all), or "own" (each tower learns
             its own, nothing is mapped).
-        mapper: "shared" (one linear map for each direction), "per_layer", or "none".
+        mapper: "shared" (one linear map for each direction), "per_layer" (one for each layer that follows), or "none".
+        pairing: "layer" (layer i of one tower goes with layer i of the other), or "proportional": prompts in all layers
+            of both towers, each paired with the layer at the same relative depth of the other tower. K then counts the
+            text tower's layers.
         ctx_init: A text, or token ids, whose token embeddings fill the first rows of the first text prompt.
         base_model: open_clip's name of the base model, or a "hf-hub:" or "local-dir:" name. A note for readers.
         base_pretrained: open_clip's tag of the base model's weights.
@@ -82,6 +85,7 @@ class PromptConfig(PeftConfig):
     towers: str | None = field(default=None, metadata={"help": "Which towers get prompts: both, text, vision."})
     lead: str | None = field(default=None, metadata={"help": "Which tower leads: split, text, own."})
     mapper: str | None = field(default=None, metadata={"help": "Maps between the towers: shared, per_layer, none."})
+    pairing: str = field(default="layer", metadata={"help": "Which layers go together: layer, proportional."})
     ctx_init: str | list[int] | None = field(default=None, metadata={"help": "Text or token ids to start from."})
     base_model: str | None = field(default=None, metadata={"help": "open_clip's name of the base model."})
     base_pretrained: str | None = field(default=None, metadata={"help": "open_clip's tag of its weights."})
@@ -99,6 +103,7 @@ class PromptConfig(PeftConfig):
         self.task_type = TASK_TYPE
         self.target_modules = ["prompts"]
         check_choice("method", self.method, METHODS)
+        check_choice("pairing", self.pairing, PAIRINGS)
         for name, choices in (("towers", TOWERS), ("lead", LEADS), ("mapper", MAPPERS)):
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), choices)
@@ -155,8 +160,8 @@ class PromptConfig(PeftConfig):
     def resolve(self, text_layers: int, vision_layers: int) -> PromptConfig:
         """The same settings with nothing left open, for towers of these depths, 0 where one has no known layers.
 
-        `depth` stays None only where each tower learns its own prompts in all of its layers and the towers differ
-        in depth.
+        `depth` stays None only where the towers differ in depth and all layers of both have prompts of their own, or
+        under proportional pairing.
 
         Raises:
             ValueError: If `depth` or `K` is beyond the towers.
@@ -166,7 +171,10 @@ class PromptConfig(PeftConfig):
         smaller = min(layers for layers in (text_layers, vision_layers) if layers)
         method_depth = METHODS[self.method].depth
         depth = self.depth
-        if depth is not None:
+        proportional = self.pairing == "proportional"
+        if proportional:
+            assert depth is None
+        elif depth is not None:
             if depth > min(prompted):
                 raise ValueError(
                     f"depth={depth} is out of range: choose depth in 1..{min(prompted)}, the towers' layers"
@@ -179,10 +187,14 @@ class PromptConfig(PeftConfig):
             depth = min(prompted)
         K = None
         if lead == "split":
-            assert depth is not None
-            K = max(1, depth // 2) if self.K is None else self.K
-            if K not in range(1, depth + 1):
-                raise ValueError(f"K={K} is out of range: choose K in 1..{depth} (the depth), or K=None for half of it")
+            layers = text_layers if proportional else depth
+            assert layers is not None
+            K = max(1, layers // 2) if self.K is None else self.K
+            if K not in range(1, layers + 1):
+                what = "text tower's layers" if proportional else "depth"
+                raise ValueError(
+                    f"K={K} is out of range: choose K in 1..{layers} (the {what}), or K=None for half of it"
+                )
         resolved = dataclasses.replace(
             self,
             n_ctx_vision=self.n_ctx if self.n_ctx_vision is None else self.n_ctx_vision,
@@ -219,6 +231,12 @@ class PromptConfig(PeftConfig):
             raise ValueError(
                 f"n_ctx_vision={self.n_ctx_vision} differs from n_ctx={self.n_ctx}, but prompts are mapped between "
                 'the towers: leave n_ctx_vision at None, or choose lead="own" (method="independent")'
+            )
+        if self.pairing == "proportional" and lead == "own":
+            raise ValueError('pairing="proportional" pairs layers to map between them, but lead="own" maps nothing')
+        if self.pairing == "proportional" and self.depth is not None:
+            raise ValueError(
+                f'depth={self.depth}, but pairing="proportional" puts prompts into all layers: leave depth at None'
             )
         if self.ctx_init is not None and towers == "vision":
             raise ValueError('ctx_init fills the first text prompt, but towers="vision" has no text prompts')

@@ -48,20 +48,35 @@ class PromptTable:
                 for i in range(config.depth or len(table[tower])):
                     table[tower][i] = Source(tower, i)
         else:
-            assert config.depth is not None
-            text_led = config.depth if config.K is None else config.K
-            for i in range(config.depth):
-                source = Source("text", i) if i < text_led else Source("vision", i - text_led)
-                table["text"][i] = table["vision"][i] = source
+            proportional = config.pairing == "proportional"
+            depths = (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 0)
+            text_led = depths[0] if config.K is None else config.K
+            # Vision leads in the layers whose partner in the text tower comes after those that text leads.
+            first_led = next((i for i in range(depths[1]) if partner(i, *depths[::-1]) >= text_led), depths[1])
+            for i in range(depths[0]):
+                led = i < text_led
+                table["text"][i] = Source("text", i) if led else Source("vision", partner(i, *depths) - first_led)
+            for i in range(depths[1]):
+                led = i >= first_led
+                row = i - first_led if led else partner(i, *depths[::-1])
+                table["vision"][i] = Source("vision" if led else "text", row)
         return cls(tuple(table["text"]), tuple(table["vision"]))
 
     def learned(self, tower: str) -> int:
         """k: the number of layers whose prompt is learned in the space of `tower`."""
         return len({source for source in self.text + self.vision if source is not None and source.leader == tower})
 
-    def is_mapped(self, leader: str, tower: str) -> bool:
-        """Whether any layer of `tower` takes its prompt from `leader` through a map."""
-        return leader != tower and any(s is not None and s.leader == leader for s in getattr(self, tower))
+    def mapped(self, leader: str, tower: str) -> int:
+        """How many layers of `tower` take their prompt from `leader`, the other tower, through a map."""
+        return sum(source is not None and source.leader == leader for source in getattr(self, tower))
+
+
+def partner(i: int, layers: int, others: int) -> int:
+    """Which of the other tower's layers stands at the relative depth of layer i, both counted from 0.
+
+    Counted from 1 that is layer ceil(i * others / layers): layer i itself where both towers are equally deep.
+    """
+    return ((i + 1) * others + layers - 1) // layers - 1
 
 
 class PerLayerLinear(nn.Module):
@@ -102,12 +117,12 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 prompts = torch.empty(shape, dtype=torch.float32).normal_(std=0.02)
                 self._learned(tower)[adapter_name] = nn.Parameter(prompts)
         for leader, follower in (("text", "vision"), ("vision", "text")):
-            if table.is_mapped(leader, follower):
+            mapped = table.mapped(leader, follower)
+            if mapped:
                 d_in, d_out = widths[leader], widths[follower]
-                per_layer = config.mapper == "per_layer"
                 self._maps(leader)[adapter_name] = (
-                    PerLayerLinear(learned[leader], d_in, d_out)
-                    if per_layer
+                    PerLayerLinear(mapped, d_in, d_out)
+                    if config.mapper == "per_layer"
                     else nn.Linear(d_in, d_out, dtype=torch.float32)
                 )
 
@@ -122,15 +137,22 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             raise ValueError("no adapter is active: add one with add_adapter(...) and set_adapter(...)")
         (adapter,) = self.active_adapters
         sources = getattr(self.tables[adapter], tower)
-        rows: dict[str, tuple[Tensor, ...]] = {}
-        for leader in {source.leader for source in sources if source is not None}:
+        prompts: list[Tensor | None] = [None] * len(sources)
+        for leader in ("text", "vision"):
+            layers = [i for i, source in enumerate(sources) if source is not None and source.leader == leader]
+            if not layers:
+                continue
             learned = self._learned(leader)[adapter]  # [k n d]
+            rows = [sources[i].row for i in layers]
             if leader != tower:
                 mapper = self._maps(leader)[adapter]
+                if rows != list(range(len(learned))):  # under proportional pairing layers may share a row, or skip some
+                    learned = learned[rows]
                 # open_clip's convert_weights_to_lp halves every nn.Linear, the maps among them.
                 learned = mapper(learned.to(mapper.weight.dtype))
-            rows[leader] = learned.unbind()
-        return [None if source is None else rows[source.leader][source.row] for source in sources]
+            for i, prompt in zip(layers, learned.unbind(), strict=True):
+                prompts[i] = prompt
+        return prompts
 
     @property
     def enabled(self) -> bool:
