@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from vilt_prompt.attention import Block, WholeBlock, join_heads, project_rows, split_heads, take_apart
 from vilt_prompt.bidirectional import run_bidirectional
-from vilt_prompt.causal import run_causal
+from vilt_prompt.causal import SideBySide, run_causal
+from vilt_prompt.packing import Packing
 from vilt_prompt.token_ids import Facts, check_ids, check_room, check_values, make_room
 
 Prompts = list[Tensor | None]
@@ -235,23 +236,39 @@ class TextTower:
 
     def _run_causal(self, layout: Layout, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
         """The tokens of [SOS, P, name, EOS] without P, all of them or the pooled one: (C, l, d)."""
-        ids = layout.ids
+        ids, packing = layout.ids, None if keep_all else self._packing(layout)
         position = self.text.positional_embedding.to(self.transformer.get_cast_dtype())
-        x = self.embedding(ids).to(position.dtype)
         shared = layout.facts is not None and layout.facts.shared_start
-        rest = x[:, 1:] + position[n + 1 : n + ids.shape[1]]  # where the name stands once the prompts are in
-        rest = self._append_class_embedding(rest, position)
-        first, rest = run_causal(
+        if packing is None:
+            x = self.embedding(ids[:, 1:]).to(position.dtype) + position[n + 1 : n + ids.shape[1]]
+            x = self._append_class_embedding(x, position)  # [C l d], where they stand once the prompts are in
+            ends = None if keep_all else self._pooled(ids, layout) - 1
+            where: Packing | SideBySide = SideBySide(x.shape[0], x.shape[1], ends)
+        else:
+            x = self.embedding(ids[:, 1:].flatten()[packing.tokens]).to(position.dtype)
+            x, where = x + position[packing.columns + n + 1], packing  # [t d]
+        return run_causal(
             self.blocks,
-            x[: 1 if shared else None, :1] + position[:1],
-            rest,
+            self.embedding(ids[: 1 if shared else None, :1]).to(position.dtype) + position[:1],
+            x.reshape(1, -1, self.width),
             prompts,
+            where,
             enter=lambda prompt: prompt + position[1 : n + 1],
             seen=None if layout.seen is None else layout.seen[..., 1:],
-            pooled=None if keep_all else self._pooled(ids, layout) - 1,
             checkpointing=self.transformer.grad_checkpointing,
         )
-        return torch.cat([first.expand(len(rest), -1, -1), rest], dim=1) if keep_all else rest
+
+    def _packing(self, layout: Layout) -> Packing | None:
+        """How the names can be packed, if that saves anything."""
+        facts, end = layout.facts, self._end(layout.ids)
+        if facts is None or end is None or not facts.shared_start or layout.seen is not None:
+            return None
+        if any(isinstance(block, WholeBlock) for block in self.blocks):
+            return None
+        rows = zip(layout.ids.tolist(), end.tolist(), strict=True)
+        columns = layout.ids.shape[1] - 1
+        packing = Packing([row[1 : last + 1] for row, last in rows], columns, layout.ids.device)
+        return packing if len(packing.tokens) < columns * len(layout.ids) else None
 
     def _run_bidirectional(self, layout: Layout, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
         """The tokens without the prompts, all of them or the pooled one: (C, l, d)."""
