@@ -1,10 +1,10 @@
 """The work that must be done, as a formula: the tokens that must be computed, attention over the keys they see.
 
-Floating-point operations of one forward pass, two for each multiplication and addition, of matrix products, attention and
-the patch convolution: what `torch.utils.flop_counter` counts. The floor of the prompted towers has no padding, no prompt
-row whose output is thrown away, the start token and the prompts once for all classes, and one query in the last layer.
+Floating-point operations of one forward pass, two for each multiplication and addition, of matrix products, attention
+and the patch convolution: what `torch.utils.flop_counter` counts. The floor of the prompted towers has no padding, no
+prompt row whose output is thrown away, start token and prompts once for all classes, and one query in the last layer.
 
-A linear map of width d to s d costs 2 s d^2 for a token: a block has 3 (to queries, keys, values), 1 (out), 4 and 4 (MLP).
+A linear map of width d to s d costs 2 s d^2 for a token: a block has s = 3 (queries, keys, values), 1 (out), 4 and 4.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler complains where 
 
 import torch
 from cases import Case
-from subjects import Bench, Subject
+from subjects import Subject
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -86,11 +86,12 @@ def memory_of(subject: Subject, case: Case, weights: Iterable[Tensor]) -> tuple[
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
     ):
         _, out = run(subject, case, part_is_done)
-    # Parts ran one after another: the others' activations would have been there too.
-    return Memory(sum(saved), peak[0] + sum(saved) - max(saved)), out
+    # Parts ran one after another: had they run as one, the peak would have been as many times higher as more was kept.
+    scale = sum(saved) / max(saved) if len(saved) > 1 else 1
+    return Memory(sum(saved), round(scale * peak[0])), out
 
 
-def flops_of(bench: Bench, subject: Subject, case: Case) -> int:
+def flops_of(subject: Subject) -> int:
     """Floating-point operations of a forward pass with gradients on, by torch's own counter.
 
     The counter does not see fused attention, so attention is computed as matrix products.

@@ -11,9 +11,9 @@ from torch import nn
 MODELS = ("ViT-B-32", "ViT-B-16", "ViT-L-14")
 # For trying the harness itself: its figures mean nothing.
 TINY: dict[str, Any] = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "layers": 4, "width": 64, "head_width": 32, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 4},
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "layers": 3, "width": 32, "head_width": 16, "patch_size": 4},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
 N_CTX = 10
 

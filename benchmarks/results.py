@@ -23,7 +23,7 @@ class Ratio(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:.3g} ({self.low:.3g}–{self.high:.3g})"
+        return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -57,8 +57,23 @@ def find(results: dict[str, Any], key: str, machine: str) -> Record | None:
 
 def put(results: dict[str, Any], record: Record) -> None:
     """Adds a record; one of the same case on the same machine is replaced."""
-    results["records"] = [r for r in results["records"] if (r["key"], r["machine"]) != (record["key"], record["machine"])]
+    results["records"] = [
+        r for r in results["records"] if (r["key"], r["machine"]) != (record["key"], record["machine"])
+    ]
     results["records"].append(record)
+
+
+def inputs(record: Record) -> list[str]:
+    """The class names and frames of a record, as far as it has any."""
+    case = record["case"]
+    frames = None if case["frames"] is None else f"{case['frames']} frame{'s' * (case['frames'] > 1)}"
+    return [part for part in (case["labels"], frames) if part is not None]
+
+
+def setting(record: Record) -> tuple[str, str, str]:
+    """What a record was measured with."""
+    case = record["case"]
+    return case["device"], case["precision"], case["model"]
 
 
 def ratio(record: Record, over: str, under: str, what: str = "total_s") -> Ratio | None:

@@ -1,7 +1,7 @@
 """What is measured against what: bare open_clip, the literal token-by-token computation, and the library.
 
-All three share one set of frozen weights. At inference a subject gives features; in training a loss that is linear in the
-features, as if another loss had sent back a fixed gradient: a cross-entropy over C logits would cost microseconds.
+All three share one set of frozen weights. At inference a subject gives features; in training a loss that is linear in
+them, as if another loss had sent back a fixed gradient: a cross-entropy over C logits would cost microseconds.
 
 Shapes: B videos, C classes, T frames, D features.
 """
@@ -21,10 +21,12 @@ import torch
 from cases import Case, kept_bytes
 from torch import Tensor, nn
 
-import vilt_prompt
-
+# The library and its literal computation are those beside this folder, whatever else is installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from literal import learnable_tensors, literal_encode_text, literal_encode_video, literal_prompts, literal_settings
+
+import vilt_prompt
 
 AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -81,20 +83,22 @@ class Bench:
 
     def gradients(self) -> Tensor:
         """The gradients of all prompts and maps as one vector."""
-        return torch.cat([torch.zeros_like(t).flatten() if t.grad is None else t.grad.flatten() for t in self.tensors.values()])
+        return torch.cat(
+            [torch.zeros_like(t).flatten() if t.grad is None else t.grad.flatten() for t in self.tensors.values()]
+        )
 
     def subject(self, name: str, case: Case, inputs: Inputs, memory: float) -> Subject:
         """One subject of a case; in parts if it would keep more than `memory` bytes for its backward pass.
 
         Classes and frames do not depend on each other, so the seconds of parts add up. The library runs whole.
         """
-        encode_text, encode_video = self._encoders(name)
         pieces = [(inputs.ids, inputs.video, inputs.text_gradient)]
         if name != "library" and not fits(case, memory):
             pieces = _pieces(case, inputs, memory)
 
         def run(ids: Tensor | None, video: Tensor | None, text_gradient: Tensor) -> Tensor:
             with autocast(case):
+                encode_text, encode_video = self._encoders(name)
                 text = None if ids is None else encode_text(ids)  # (C, D)
                 frames = None if video is None else encode_video(video)  # (1, D)
             if case.mode == "inference":
@@ -117,17 +121,15 @@ class Bench:
             return self.prompted.encode_text, self.prompted.encode_video
         if name == "bare":
             return self.base.encode_text, lambda video: self.base.encode_image(video[0]).mean(dim=0, keepdim=True)
-        return (
-            lambda ids: literal_encode_text(self.base, ids, self._literal_prompts()[0]),
-            lambda video: literal_encode_video(self.base, video, self._literal_prompts()[1]),
-        )
-
-    def _literal_prompts(self) -> tuple[list[Tensor | None], list[Tensor | None]]:
-        return literal_prompts(
+        text_prompts, vision_prompts = literal_prompts(
             self.tensors,
             text_layers=self.sizes.text_layers,
             vision_layers=self.sizes.vision_layers,
             **literal_settings(self.base, K=self.sizes.K),
+        )
+        return (
+            lambda ids: literal_encode_text(self.base, ids, text_prompts),
+            lambda video: literal_encode_video(self.base, video, vision_prompts),
         )
 
 

@@ -10,21 +10,42 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import results as results_file
-from results import Record, bytes_ratio, median_of, ratio
-from targets import targets
+from results import Record, bytes_ratio, inputs, median_of, ratio, setting
+from targets import REFERENCE, targets
 
 SUBJECTS = ("bare", "literal", "library")
-MARKED = re.compile(r"(<!-- benchmarks: (\w+) -->\n).*?(<!-- /benchmarks -->)", flags=re.DOTALL)
+MARKED = re.compile(r"^( *)<!-- benchmarks: (\w+) -->\n.*?<!-- /benchmarks -->", flags=re.DOTALL | re.MULTILINE)
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
     """The tables by the names that pages ask for them."""
-    return {"targets": targets_table(results), "results": results_table(results), "machines": machines_table(results)}
+    return {
+        "ratios": ratios_table(results),
+        "targets": targets_table(results),
+        "results": results_table(results),
+        "machines": machines_table(results),
+    }
+
+
+def ratios_table(results: dict[str, Any]) -> str:
+    """How many times as fast training is as the literal computation, and inference as bare open_clip: a line a case."""
+    rows = []
+    for record in results["records"]:
+        case = record["case"]
+        train = case["mode"] == "train"
+        found = ratio(record, "literal", "library") if train else ratio(record, "library", "bare")
+        if found is not None:
+            name = {"text": "`encode_text`", "step": "training step", "image": "`encode_video`"}[case["measure"]]
+            what = "forward and backward: literal computation / library" if train else "inference: library / bare model"
+            unusual = () if setting(record) == REFERENCE else setting(record)
+            rows.append((", ".join([name, *inputs(record), *unusual, what]), str(found)))
+    return markdown(("", "ratio"), rows)
 
 
 def targets_table(results: dict[str, Any]) -> str:
@@ -68,10 +89,7 @@ def passes(record: Record) -> list[tuple[str, str]]:
 
 def title(record: Record) -> str:
     """What a record is of."""
-    case = record["case"]
-    frames = None if case["frames"] is None else f"{case['frames']} frames"
-    parts = (case["measure"], case["labels"], frames, case["model"], case["device"], case["precision"])
-    return ", ".join(part for part in parts if part is not None)
+    return ", ".join([record["case"]["measure"], *inputs(record), *reversed(setting(record))])
 
 
 def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -99,7 +117,8 @@ def fill(page: str, results: dict[str, Any]) -> str:
     def between(match: re.Match[str]) -> str:
         if match[2] not in made:
             raise ValueError(f"there is no table {match[2]!r}: choose one of {', '.join(made)}")
-        return f"{match[1]}\n{made[match[2]]}\n\n{match[3]}"
+        lines = (f"<!-- benchmarks: {match[2]} -->", "", made[match[2]], "", "<!-- /benchmarks -->")
+        return textwrap.indent("\n".join(lines), match[1])
 
     return MARKED.sub(between, page)
 
@@ -114,13 +133,13 @@ def _row(record: Record, what: str, name: str) -> tuple[str, ...]:
     return (
         title(record),
         name,
-        *("–" if value is None else f"{value:.3g}" for value in seconds),
+        *("-" if value is None else f"{value:.3g}" for value in seconds),
         _or_dash(ratio(record, "literal", "library", what)),
         _or_dash(ratio(record, "library", "bare", what)),
         f"{flops['literal'] / flops['floor']:.3g}",
-        "–" if tokens is None or record["case"]["frames"] is not None else f"{tokens['own']:.3g}",
-        *("–" if value is None or not backward else gigabytes(value) for value in peaks),
-        "–" if saved is None or not backward else f"{saved:.3g}",
+        "-" if tokens is None or record["case"]["frames"] is not None else f"{tokens['own']:.3g}",
+        *("-" if value is None or not backward else gigabytes(value) for value in peaks),
+        "-" if saved is None or not backward else f"{saved:.3g}",
         "; ".join(f"{subject} in {count} parts, memory added up" for subject, count in parts.items()),
     )
 
@@ -135,7 +154,7 @@ def gigabytes(count: int) -> str:
 
 
 def _or_dash(value: object) -> str:
-    return "–" if value is None else str(value)
+    return "-" if value is None else str(value)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -150,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
     for page in chosen.write:
         text = page.read_text()
         if not MARKED.search(text):
-            parser.error(f"{page} has no line <!-- benchmarks: targets -->, results or machines, and <!-- /benchmarks -->")
+            parser.error(f"{page} has no line <!-- benchmarks: targets --> and <!-- /benchmarks -->")
         page.write_text(fill(text, found))
     if not chosen.write:
         print("\n\n".join(tables(found).values()))

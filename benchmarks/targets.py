@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from results import Record, bytes_ratio, ratio
+from results import Record, bytes_ratio, inputs, ratio, setting
 
 REFERENCE = ("cpu", "fp32", "ViT-B-16")  # the setting for which the targets on ratios of time and memory were set
 SHARE_OF_TOKENS = 0.85
@@ -41,10 +41,9 @@ class Target(NamedTuple):
 def targets(record: Record) -> list[Target]:
     """The targets that a record has something to say on."""
     case, found = record["case"], []
-    where = ", ".join(str(case[field]) for field in ("model", "device", "precision"))
-    reference = (case["device"], case["precision"], case["model"]) == REFERENCE
+    where = ", ".join([*inputs(record), *reversed(setting(record))])
     faster = ratio(record, "literal", "library")
-    if case["mode"] == "train" and reference and faster is not None:
+    if case["mode"] == "train" and setting(record) == REFERENCE and faster is not None:
         if case["measure"] == "text":
             allowed = record["token_ratios"]["own"]
             spread = f"{faster} of {allowed:.3g}"
@@ -59,11 +58,10 @@ def targets(record: Record) -> list[Target]:
             found.append(Target(what, STEP[case["labels"]], True, faster.median, str(faster)))
     slower = ratio(record, "library", "bare")
     if case["measure"] == "image" and case["mode"] == "inference" and slower is not None:
-        what = f"inference, {case['frames']} frames, {where}: library / bare"
+        what = f"inference, {where}: library / bare"
         found.append(Target(what, INFERENCE, False, slower.median, str(slower)))
     counted = record["subjects"].get("library", {}).get("flops")
     if counted is not None:
-        inputs = ", ".join(str(case[field]) for field in ("labels", "frames") if case[field] is not None)
-        what = f"{case['measure']}, {inputs}, {where}: FLOPs of a forward pass / floor"
+        what = f"{case['measure']}, {where}: FLOPs of a forward pass / floor"
         found.append(Target(what, FLOPS, False, counted / record["flops"]["floor"]))
     return found
