@@ -89,11 +89,16 @@ def _panel(time: Axes, memory: Axes, measure: str, records: Sequence[Record]) ->
     _floor(time, records, axis)
     for panel in (time, memory):
         panel.set_xscale("log")
-        panel.set_yscale("log")
+        low, high = panel.dataLim.intervaly
+        if high > 5 * low:
+            panel.set_yscale("log")
+        else:  # a logarithmic axis would make much of little
+            panel.set_ylim(0, 1.1 * high)
         panel.set_xlabel(axis)
         ticks = sorted({_place(record, axis) for record in records})
         panel.set_xticks(ticks, [str(tick) for tick in ticks])
-        panel.minorticks_off()
+        panel.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
+        panel.xaxis.minorticks_off()
         panel.grid(alpha=0.3)
 
 

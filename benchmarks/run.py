@@ -4,6 +4,7 @@
 minutes on two CPU cores. `--plan` says what a command line is going to take, `--all` takes everything. Weights are
 random, class names real; nothing is downloaded. Times are taken in one process, in turn. Every case is written to
 `--out` as soon as it is done, and one that is there is not measured again: a run that was stopped goes on where it was.
+The picture needs matplotlib, which `pip install -e ".[examples]"` brings.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = results_file.read(chosen.out)
 
     def is_there(case: Case) -> bool:
-        return results_file.find(results, case.key, machine.name(here[case.device])) is not None
+        record = results_file.find(results, case.key, machine.name(here[case.device]))
+        return record is not None and set(subjects_of(case, chosen)) <= set(record["subjects"])
 
     left = [case for case in wanted if chosen.again or not is_there(case)]
     seconds = [

@@ -270,6 +270,11 @@ def test_another_machine_is_measured_anew(tmp_path, monkeypatch, measured, capsy
     assert "3 cases, 0 of them in" in capsys.readouterr().out
 
 
+def test_a_subject_that_is_missing_is_measured(measured, capsys):
+    run.main([*COMMAND, "--out", str(measured), "--plan", "--subjects", "bare", "library"])
+    assert "3 cases, 1 of them in" in capsys.readouterr().out  # bare is there at inference alone
+
+
 def test_results_of_another_schema_are_refused(tmp_path):
     (tmp_path / "old.json").write_text('{"schema": 0}')
     with pytest.raises(
