@@ -148,7 +148,12 @@ def serialise(config: str, tensors: dict[str, Tensor], replaces: str | None = No
     """
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in sorted(tensors.items())}
     record = {"config": config, "replaces": replaces, "sha256": _checksum(config, replaces, tensors)}
-    return save(tensors, metadata={RECORD: json.dumps(record), "format": "pt"})
+    content = save(tensors, metadata={"format": "pt", RECORD: json.dumps(record)})
+    # safetensors writes metadata in any order; the same adapter shall be the same bytes, and no new commit on the Hub.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def config_text(config: dict[str, Any]) -> str:
