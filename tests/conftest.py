@@ -1,4 +1,4 @@
-"""Keeps the tests off the network: the Hub's client knows one server, on loopback, which is down unless a test starts it.
+"""Keeps the tests off the network: the Hub's client knows one server, on loopback, down unless a test starts it.
 
 The client reads its environment when it is imported, so this comes first.
 """

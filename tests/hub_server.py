@@ -177,7 +177,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         private = asked.get("private") or asked.get("visibility") == "private"
         repo = self.hub.repos[repo_id] = Repo(bool(private))
-        repo.commit("main", {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}, "initial commit")
+        repo.commit(
+            "main", {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}, "initial commit"
+        )
         self.answer_json({"url": f"{self.hub.url}/{repo_id}"})
 
     def validate(self) -> None:

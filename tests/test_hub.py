@@ -141,9 +141,7 @@ def test_a_subfolder_of_a_repository(hub, tmp_path):
     hub.repos[REPO].commit("main", content, "A second adapter")
     hub.storage |= {_sha(value): value for name, value in content.items() if name.endswith("safetensors")}
     assert torch.equal(features(pull(subfolder="deep/down")), features(model))
-    assert torch.equal(
-        features(PeftModel.from_pretrained(build("4/4"), REPO, subfolder="deep/down")), features(model)
-    )
+    assert torch.equal(features(PeftModel.from_pretrained(build("4/4"), REPO, subfolder="deep/down")), features(model))
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO, subfolder="nowhere"), "pass subfolder=")
 
 

@@ -112,9 +112,9 @@ def _what_it_is(config: dict[str, Any], parameters: int) -> str:
     of_base = f"`{base}`" if base else "an open_clip model whose name was not recorded"
     return (
         f"{parameters:,} learned numbers that make a frozen CLIP understand video: prompts for {towers} of {of_base}, "
-        "as a vilt-prompt adapter in the layout of [PEFT](https://github.com/huggingface/peft). CLIP's weights are not in "
-        "here; loading checks that they are the right ones. Class names are plain text, and may be others than those of "
-        "the training. Features are averaged over the frames, so the order of the frames plays no part."
+        "as a vilt-prompt adapter in the layout of [PEFT](https://github.com/huggingface/peft). CLIP's weights are not "
+        "in here; loading checks that they are the right ones. Class names are plain text, and may be others than those "
+        "of the training. Features are averaged over the frames, so the order of the frames plays no part."
     )
 
 

@@ -160,9 +160,7 @@ class PromptConfig(PeftConfig):
         try:
             config = cls.from_peft_type(**files.config)
             if not isinstance(config.ctx_init, list | None):
-                raise ValueError(
-                    f"ctx_init is {config.ctx_init!r}, token ids or nothing were expected in a saved config"
-                )
+                raise ValueError(f"ctx_init is {config.ctx_init!r}, a saved one is a list of token ids")
         except (TypeError, ValueError) as error:
             raise ValueError(f"{files.folder / CONFIG_NAME} is not valid: {error}. Copy it again") from error
         config.files, config.strict_base = files, strict_base

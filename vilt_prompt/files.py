@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -251,7 +252,8 @@ def _compare(config: dict[str, Any], saved: dict[str, Any], folder: Path) -> Non
 
     def different(names: tuple[str, ...]) -> str:
         return "; ".join(
-            f"{name} is {config.get(name, 'missing')!r}, {saved.get(name, 'missing')!r} was saved"
+            f"{name} is {shorten(repr(config.get(name, 'missing')), 60)}, "
+            f"{shorten(repr(saved.get(name, 'missing')), 60)} was saved"
             for name in names
             if config.get(name, "missing") != saved.get(name, "missing")
         )
