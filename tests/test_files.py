@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 
 import open_clip
+import peft
 import pytest
 import torch
 from architectures import build, class_ids, frames
@@ -187,6 +188,15 @@ def test_loading_anew_into_an_adapter_that_is_there(tmp_path):
     with pytest.raises(ValueError, match="there is an adapter 'default' of another structure"):
         model.load_adapter(str(tmp_path / "other"), "default")
     assert torch.equal(features(model), features(wrapped(seed=1)))
+
+
+def test_settings_from_a_folder_may_be_trained_anew(tmp_path):
+    wrapped(seed=1).save_pretrained(tmp_path / "a")
+    wrapped(seed=2).save_pretrained(tmp_path / "b")
+    model = peft.get_peft_model(build("4/4"), PromptConfig.from_pretrained(tmp_path / "a")).eval()
+    assert not torch.equal(features(model), features(wrapped(seed=1)))
+    model.load_adapter(tmp_path / "b", "default")
+    assert torch.equal(features(model), features(wrapped(seed=2)))
 
 
 # saving that does not come to its end

@@ -75,6 +75,11 @@ def test_push_and_pull(hub):
     assert torch.equal(features(other), features(model))
 
 
+def test_a_name_alone_is_in_ones_own_namespace(hub):
+    model, _ = push(repo_id="prompts")
+    assert torch.equal(features(pull("me/prompts")), features(model))
+
+
 def test_the_active_adapter_goes_to_the_root(hub):
     model = wrapped()
     torch.manual_seed(1)
@@ -258,7 +263,7 @@ def test_a_server_that_fails_twice_while_pulling(hub):
 def test_a_server_that_goes_on_failing(hub, tmp_path):
     push()
     hub.fail(10_000, where="/commit/")
-    with pytest.raises(OSError, match="the server fails with 503. Try again later"):
+    with pytest.raises(OSError, match="the server fails with 503. Push again, later"):
         push(seed=1)
     assert hub.repos[REPO].messages == ["initial commit", "Upload prompts"]
     hub.fail(10_000)

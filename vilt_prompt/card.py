@@ -25,14 +25,7 @@ EXAMPLE_CLASSES = ["walking", "swimming", "juggling"]
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """What the config does not know about an adapter, each optional.
-
-    Args:
-        class_names: The classes that it was trained on; others can be given when it is used.
-        template: The hand-crafted prompt of the scenario-guided term, such as "a video of a person doing {}.".
-        metrics: Names and values, such as {"top-1 accuracy (%)": 93.1}.
-        dataset: What it was trained and measured on; a dataset's id on the Hub is linked.
-        license: An identifier of the Hub, such as "mit".
+    """What the config does not know about an adapter, each optional: see `push_to_hub`.
 
     Raises:
         TypeError: If a fact is of the wrong type.
@@ -113,8 +106,8 @@ def _what_it_is(config: dict[str, Any], parameters: int) -> str:
     return (
         f"{parameters:,} learned numbers that make a frozen CLIP understand video: prompts for {towers} of {of_base}, "
         "as a vilt-prompt adapter in the layout of [PEFT](https://github.com/huggingface/peft). CLIP's weights are not "
-        "in here; loading checks that they are the right ones. Class names are plain text, and may be others than those "
-        "of the training. Features are averaged over the frames, so the order of the frames plays no part."
+        "in here; loading checks that they are the right ones. Class names are plain text, and may be others than in "
+        "training. Features are averaged over the frames, so the order of the frames plays no part."
     )
 
 

@@ -156,7 +156,8 @@ class PromptConfig(PeftConfig):
             ValueError: If there is no such adapter, or one of its files is missing, damaged or a pickle.
         """
         for_the_hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        files = read(fetch(pretrained_model_name_or_path, subfolder=subfolder, **for_the_hub))
+        folder = fetch(pretrained_model_name_or_path, subfolder=subfolder, **for_the_hub)
+        files = read(folder, os.fspath(pretrained_model_name_or_path))
         try:
             config = cls.from_peft_type(**files.config)
             if not isinstance(config.ctx_init, list | None):

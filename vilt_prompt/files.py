@@ -46,12 +46,14 @@ class AdapterFiles:
 
     Attributes:
         folder: Where the files are.
+        source: What the user gave, a folder or a repository.
         config: The fields of the config.
         shapes: The shape of each tensor.
         record: The metadata that `serialise` wrote; None in a file that PEFT wrote by itself.
     """
 
     folder: Path
+    source: str
     config: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
     record: dict[str, str | None] | None
@@ -72,7 +74,7 @@ class AdapterFiles:
                 raise ValueError(f"{weights} is damaged (its checksum differs): copy it again")
 
 
-def read(folder: Path) -> AdapterFiles:
+def read(folder: Path, source: str) -> AdapterFiles:
     """Looks at the config and the header of the tensors, and checks that they belong together.
 
     Raises:
@@ -98,7 +100,7 @@ def read(folder: Path) -> AdapterFiles:
     missing = [name for name in STRUCTURE if name not in config]
     if missing:
         raise ValueError(f"{folder / CONFIG_NAME} lacks {', '.join(missing)}: copy it again")
-    return AdapterFiles(folder, config, shapes, record)
+    return AdapterFiles(folder, source, config, shapes, record)
 
 
 def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:

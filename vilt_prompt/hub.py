@@ -60,13 +60,13 @@ def fetch(
         if not folder.is_dir():
             raise ValueError(f"there is no folder {folder}: give the subfolder that save_pretrained(...) wrote")
         return folder
-    repo_id = str(path_or_repo)
+    repo_id = os.fspath(path_or_repo)
     if isinstance(path_or_repo, Path) or not _may_be_repository(repo_id):
         raise ValueError(
             f"there is no folder {folder}: give the folder that save_pretrained(...) wrote, or a repository id like "
             '"user/name"'
         )
-    with _explained(repo_id, revision):
+    with _explained(repo_id, revision, "fetched from", "Nothing of it is kept: try again"):
         for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
             file = hf_hub_download(
                 repo_id,
@@ -119,7 +119,7 @@ def push(
     """
     api = HfApi(token=token, library_name="vilt-prompt")
     text = config_text(config)
-    with _explained(repo_id, revision, "pushed to"):
+    with _explained(repo_id, revision, "pushed to", "Push again"):
         repo_id = _patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True)).repo_id
         if revision is not None and not _patiently(lambda: api.revision_exists(repo_id, revision)):
             _patiently(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
@@ -157,7 +157,7 @@ def _patiently(call: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def _explained(repo_id: str, revision: str | None, what: str = "fetched from") -> Iterator[None]:
+def _explained(repo_id: str, revision: str | None, what: str, way_out: str) -> Iterator[None]:
     """Turns the client's errors into ones that say what to do."""
     at = f" at revision {revision!r}" if revision else ""
     start = f"the adapter cannot be {what} {repo_id!r}{at}"
@@ -195,18 +195,16 @@ def _explained(repo_id: str, revision: str | None, what: str = "fetched from") -
             raise ValueError(
                 f"{start}: the server answers {status} ({error}). Check that the token may do this, and the arguments"
             ) from error
-        raise AdapterIOError(f"{start}: the server fails with {status}. Try again later") from error
+        raise AdapterIOError(f"{start}: the server fails with {status}. {way_out}, later") from error
     except HTTPError as error:
-        raise AdapterIOError(
-            f"{start}: the connection to {constants.ENDPOINT} broke ({error}). Nothing of it is kept: try again"
-        ) from error
+        raise AdapterIOError(f"{start}: the connection to {constants.ENDPOINT} broke ({error}). {way_out}") from error
     except HFValidationError as error:
         raise ValueError(f"{start}: this is no repository id ({error}). It looks like 'user/name'") from error
     except OSError as error:
         advice = "the disk is full: free some space, or pass cache_dir=" if error.errno == errno.ENOSPC else str(error)
-        raise AdapterIOError(f"{start}: {advice}. Nothing of it is kept: try again") from error
+        raise AdapterIOError(f"{start}: {advice}. {way_out}") from error
     except ValueError as error:  # force_download without a connection, for one
-        raise AdapterIOError(f"{start}: {error.__cause__ or error}") from error
+        raise AdapterIOError(f"{start}: {error.__cause__ or error}. {way_out}") from error
 
 
 def _check_subfolder(subfolder: str) -> None:

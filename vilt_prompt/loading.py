@@ -151,5 +151,5 @@ def create_model_and_transforms(
 
 
 def _load(model: nn.Module, config: Any, adapter_name: str, is_trainable: bool) -> PeftModel:
-    folder = str(config.files.folder)
-    return PromptPeftModel.from_pretrained(model, folder, adapter_name, is_trainable=is_trainable, config=config)
+    source = config.files.source
+    return PromptPeftModel.from_pretrained(model, source, adapter_name, is_trainable=is_trainable, config=config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,11 @@ class PromptPeftModel(PeftModel):
         is_main_process: bool = True,
         *,
         state_dict: dict[str, Tensor] | None = None,
-        **facts: Any,
+        class_names: Sequence[str] | None = None,
+        template: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+        dataset: str | None = None,
+        license: str | None = None,  # noqa: A002
     ) -> None:
         """Saves adapters: config, tensors and a model card, each to a folder of its own.
 
@@ -56,11 +61,14 @@ class PromptPeftModel(PeftModel):
             save_embedding_layers: Without effect, for PEFT's sake: there are none.
             is_main_process: Nothing is written if not.
             state_dict: The model's, where it must be gathered from several processes.
-            facts: `class_names`, `template`, `metrics`, `dataset`, `license` for the card, see `push_to_hub`. A README
-                that is there is kept.
+            class_names: For the card, as the rest; see `push_to_hub`. A README that is there is kept.
+            template: As above.
+            metrics: As above.
+            dataset: As above.
+            license: As above.
 
         Raises:
-            TypeError: If a fact is unknown or of the wrong type.
+            TypeError: If something for the card is of the wrong type.
             ValueError: If there is no such adapter, its tensors are not finite, or a pickle is asked for.
             OSError: If the disk is full or refuses.
         """
@@ -68,13 +76,14 @@ class PromptPeftModel(PeftModel):
             raise ValueError("adapters are saved as safetensors alone, never as pickles: leave safe_serialization=True")
         if os.path.isfile(save_directory):
             raise ValueError(f"{save_directory} is a file: give a folder")
+        facts = TrainingFacts(class_names, template, metrics, dataset, license)
         names = list(self.peft_config) if selected_adapters is None else selected_adapters
         contents = {name: self.adapter_content(name, state_dict) for name in names}
         if not is_main_process:
             return
         for name, (config, tensors) in contents.items():
             folder = Path(save_directory, "" if name == "default" else name)
-            write(folder, config, tensors, model_card(config, _count(tensors), TrainingFacts(**facts)))
+            write(folder, config, tensors, model_card(config, _count(tensors), facts))
 
     def adapter_content(
         self, adapter_name: str, state_dict: dict[str, Tensor] | None = None
@@ -96,7 +105,7 @@ class PromptPeftModel(PeftModel):
 
     def load_adapter(  # type: ignore[override]  # PEFT's other arguments are handed on
         self,
-        model_id: str,
+        model_id: str | os.PathLike[str],
         adapter_name: str,
         is_trainable: bool = False,
         *,
@@ -117,8 +126,9 @@ class PromptPeftModel(PeftModel):
         """
         for_the_hub = {name: kwargs.pop(name) for name in ("subfolder", *HUB_ARGUMENTS) if name in kwargs}
         configs: Any = self.peft_config
+        files = configs[adapter_name].files if adapter_name in configs else None
         # PeftModel.from_pretrained has added the adapter by now, and only its values are missing.
-        if adapter_name not in configs or configs[adapter_name].files is None:
+        if files is None or files.source != os.fspath(model_id):
             config = PromptConfig.from_pretrained(model_id, strict_base=strict_base, **for_the_hub)
             config.inference_mode = not is_trainable
             if adapter_name in configs:
@@ -163,7 +173,11 @@ def push_to_hub(
     revision: str | None = None,
     create_pr: bool = False,
     commit_message: str = "Upload prompts",
-    **facts: Any,
+    class_names: Sequence[str] | None = None,
+    template: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    dataset: str | None = None,
+    license: str | None = None,  # noqa: A002
 ) -> CommitInfo:
     """Shares an adapter on the Hugging Face Hub: config, tensors and a model card, in one commit.
 
@@ -178,32 +192,36 @@ def push_to_hub(
         revision: Branch, made if there is none; None: the main one.
         create_pr: Whether to open a pull request instead.
         commit_message: First line of the commit.
-        facts: `class_names`, `template`, `metrics`, `dataset`, `license`: see `TrainingFacts`. They are for the model
-            card; a README that the repository has is kept as it is.
+        class_names: For the model card, as all that follows; a README that the repository has is kept as it is. The
+            classes of the training; others can be given when the adapter is used.
+        template: The hand-crafted prompt of the scenario-guided term, such as "a video of a person doing {}.".
+        metrics: Names and values, such as {"top-1 accuracy": 93.1}; the Hub shows them.
+        dataset: What it was trained and measured on; a dataset's id on the Hub is linked.
+        license: An identifier of the Hub, such as "mit".
 
     Returns:
         The commit, with its `oid`, `commit_url` and `pr_url`.
 
     Raises:
-        TypeError: If `wrapped` is no wrapped model, or a fact is unknown or of the wrong type.
+        TypeError: If `wrapped` is no wrapped model, or something for the card is of the wrong type.
         ValueError: If the adapter cannot be saved, or the repository not be written to.
         OSError: If the Hub or the connection fails. The branch is as it was then.
     """
     if not isinstance(wrapped, PromptPeftModel):
         raise TypeError(f"expected what wrap() returned, got {type(wrapped).__name__}")
-    known = TrainingFacts(**facts)
+    facts = TrainingFacts(class_names, template, metrics, dataset, license)
     config, tensors = wrapped.adapter_content(wrapped.active_adapter if adapter_name is None else adapter_name)
     return push(
         repo_id,
         config,
         tensors,
-        lambda full_id: model_card(config, _count(tensors), known, full_id),
+        lambda full_id: model_card(config, _count(tensors), facts, full_id),
         private=private,
         token=token,
         revision=revision,
         create_pr=create_pr,
         commit_message=commit_message,
-        is_card_filled=bool(known),
+        is_card_filled=bool(facts),
     )
 
 
