@@ -443,6 +443,7 @@ HOSTILE_SETTINGS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:.*was changed after it was saved")
 @pytest.mark.parametrize(("changes", "message"), HOSTILE_SETTINGS, ids=lambda value: str(value)[:40])
 def test_hostile_settings(changes, message, tmp_path):
     save_by_peft_alone(wrapped(), tmp_path / "by PEFT")

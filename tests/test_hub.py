@@ -20,6 +20,9 @@ from PIL import Image
 import vilt_prompt
 from vilt_prompt import PromptConfig
 
+# The client's own, on the way it uploads.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
 ROOT = Path(__file__).resolve().parents[1]
 SMALL_CLIP = f"local-dir:{ROOT / 'examples' / 'small_clip' / 'emoji-vit-12x128'}"
 FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}

@@ -84,6 +84,7 @@ def model_card(config: dict[str, Any], parameters: int, facts: TrainingFacts, re
         f"# {_title(name, facts)}",
         _what_it_is(config, parameters),
         f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, facts, repo_id)}```",
+        "`frames` are PIL images of one video; 0.07 is the default temperature of the loss in training.",
         "PEFT knows these files once `import vilt_prompt` has run; without that import it stops with "
         "`KeyError: 'VILT_PROMPT'`.",
         _training(config, facts),
@@ -127,9 +128,8 @@ def _snippet(config: dict[str, Any], facts: TrainingFacts, repo_id: str | None) 
         "import torch, vilt_prompt\n\n"
         f"names = {names}\n"
         f"{load}"
-        "video = torch.stack([preprocess(frame) for frame in frames])[None]  # frames: PIL images of one video\n"
-        "logits = model.encode_video(video, normalize=True) @ model.encode_text(tokenizer(names), normalize=True).T\n"
-        "probabilities = (logits / 0.07).softmax(dim=-1)  # 0.07: the default temperature of the loss\n"
+        "video = model.encode_video(torch.stack([preprocess(frame) for frame in frames])[None], normalize=True)\n"
+        "probabilities = (video @ model.encode_text(tokenizer(names), normalize=True).T / 0.07).softmax(dim=-1)\n"
     )
 
 
