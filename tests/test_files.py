@@ -123,6 +123,10 @@ def test_a_file_does_not_depend_on_its_name_its_neighbours_or_the_classes(tmp_pa
     model.encode_text(IDS)
     model.save_pretrained(tmp_path / "many")
     assert (tmp_path / "alone" / WEIGHTS).read_bytes() == (tmp_path / "many" / "ucf101" / WEIGHTS).read_bytes()
+    for _ in range(8):  # safetensors alone would order its metadata by chance
+        alone.save_pretrained(tmp_path / "again")
+        assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "alone" / WEIGHTS).read_bytes()
+        shutil.rmtree(tmp_path / "again")
     assert (tmp_path / "alone" / CONFIG).read_bytes() == (tmp_path / "many" / "ucf101" / CONFIG).read_bytes()
 
 
@@ -215,12 +219,14 @@ def in_a_child(action) -> int:
 
 
 def killed_at_line(number: int, action):
-    """An action whose process kills itself before the given line of `files.py` that it comes to."""
+    """An action whose process kills itself before the given line that it comes to, of those that touch the disk."""
     lines = 0
+    functions = [getattr(vilt_prompt.files, name) for name in ("write", "_former_config", "_remove_abandoned")]
+    codes = {function.__code__ for function in (*functions, vilt_prompt.files._temporary.__wrapped__)}
 
     def trace(frame, event, _):
         nonlocal lines
-        if frame.f_code.co_filename != vilt_prompt.files.__file__:
+        if frame.f_code not in codes:
             return None
         if event == "line":
             if lines == number:
@@ -252,11 +258,12 @@ def test_killed_at_every_line_of_saving(overwrite, tmp_path):
         assert status in (0, -signal.SIGKILL)
         if overwrite or {CONFIG, WEIGHTS} <= names(folder):
             found = features(load(folder))
-            assert torch.equal(features(PeftModel.from_pretrained(build("4/4"), str(folder))), found)
             is_new = torch.equal(found, expected_new)
             assert is_new or (overwrite and torch.equal(found, expected_old))
             seen["new" if is_new else "old"] += 1
-            seen["torn"] += is_new and json.loads((folder / CONFIG).read_text())["method"] != "maple"
+            if is_new and json.loads((folder / CONFIG).read_text())["method"] != "maple":
+                seen["torn"] += 1
+                assert torch.equal(features(PeftModel.from_pretrained(build("4/4"), str(folder))), found)
         else:
             with pytest.raises(ValueError, match="holds no adapter_"):
                 load(folder)
@@ -265,7 +272,7 @@ def test_killed_at_every_line_of_saving(overwrite, tmp_path):
             break
     assert status == 0
     assert seen["new"] > 1
-    assert seen["old" if overwrite else "none"] > 20
+    assert seen["old" if overwrite else "none"] > 10
     assert (seen["torn"] > 0) is overwrite  # the state that the metadata of the tensors is there for
     new.save_pretrained(folder)
     assert names(folder) == {CONFIG, WEIGHTS, CARD}
@@ -275,16 +282,18 @@ def test_killed_at_every_line_of_saving(overwrite, tmp_path):
 def test_killed_at_any_time_while_saving_in_a_loop(tmp_path):
     adapters = [wrapped(seed, n_ctx=2 + seed) for seed in range(2)]
     expected = [features(adapter) for adapter in adapters]
-    adapters[0].save_pretrained(tmp_path)
+    started = time.perf_counter()
+    assert in_a_child(lambda: adapters[0].save_pretrained(tmp_path)) == 0
+    duration = time.perf_counter() - started
     chance = random.Random(0)
     seen = set()
-    for _ in range(40):
+    for _ in range(30):
         child = os.fork()
         if child == 0:
             while True:
                 for adapter in reversed(adapters):
                     adapter.save_pretrained(tmp_path)
-        time.sleep(chance.uniform(0, 0.03))
+        time.sleep(chance.uniform(0, 3 * duration))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         found = features(load(tmp_path))

@@ -146,17 +146,21 @@ def _training(config: dict[str, Any], facts: TrainingFacts) -> str:
         "dataset": facts.dataset,
         "template of the scenario-guided term": f"`{facts.template}`" if facts.template else None,
     }
-    lines = [f"| {name} | {value} |" for name, value in rows.items() if value is not None]
+    lines = [_row(name, value) for name, value in rows.items() if value is not None]
     return "\n".join(["## How it was trained", "", "| | |", "|---|---|", *lines])
 
 
 def _results(facts: TrainingFacts) -> str:
     if not facts.metrics:
         return ""
-    lines = [f"| {name} | {float(value):g} |" for name, value in facts.metrics.items()]
+    lines = [_row(name, f"{float(value):g}") for name, value in facts.metrics.items()]
     return "\n".join(
         [f"## Results on {facts.dataset or 'a dataset that is not stated'}", "", "| | |", "|---|---|", *lines]
     )
+
+
+def _row(*cells: Any) -> str:
+    return "".join("| " + str(cell).replace("|", "\\|") + " " for cell in cells) + "|"
 
 
 def _classes(facts: TrainingFacts) -> str:
