@@ -68,7 +68,7 @@ class HubServer:
             close_session()  # a connection that is kept alive would go on being served
         self.server = None
 
-    def fail(self, times: int, status: int = 503, where: str = "") -> None:
+    def fail(self, times: int, status: int = 503, where: str = "", code: str = "") -> None:
         """Answers the next requests whose path contains `where` with an error."""
         left = [times]
 
@@ -76,7 +76,7 @@ class HubServer:
             if left[0] == 0 or where not in handler.path:
                 return False
             left[0] -= 1
-            handler.answer(status, b"no such luck")
+            handler.answer(status, b"no such luck", {"X-Error-Code": code} if code else None)
             return True
 
         self.faults.append(fault)

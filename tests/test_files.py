@@ -23,6 +23,7 @@ import torch
 from architectures import build, class_ids, frames
 from huggingface_hub import ModelCard
 from peft import LoraConfig, PeftModel
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -161,6 +162,14 @@ def test_files_that_peft_wrote_by_itself_load(tmp_path):
         assert set(file.metadata()) == {"format"}
     for loaded in (load(tmp_path), PeftModel.from_pretrained(build("4/4"), str(tmp_path))):
         assert torch.equal(features(loaded), features(model))
+
+
+def test_peft_alone_says_what_the_card_says(tmp_path, monkeypatch):
+    wrapped().save_pretrained(tmp_path)
+    monkeypatch.delitem(PEFT_TYPE_TO_CONFIG_MAPPING, "VILT_PROMPT")
+    with pytest.raises(KeyError, match="VILT_PROMPT"):
+        PeftModel.from_pretrained(build("4/4"), str(tmp_path))
+    assert "`KeyError: 'VILT_PROMPT'`" in (tmp_path / CARD).read_text()
 
 
 def test_an_adapter_that_diverged_does_not_replace_a_good_one(tmp_path):
@@ -374,6 +383,8 @@ def test_damaged_tensors(tmp_path):
         refused(tmp_path, r"is damaged \(its checksum differs\): copy it again|holds NaN or infinity")
         flip(weights, bit)
     assert torch.equal(features(load(tmp_path)), features(wrapped()))
+    save_file({f"tensor {i}": torch.zeros(1) for i in range(1000)}, weights)
+    refused(tmp_path, "holds 1000 tensors: that is no adapter")
     weights.unlink()
     weights.mkdir()
     refused(tmp_path, "holds no adapter_model.safetensors")

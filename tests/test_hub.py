@@ -187,6 +187,13 @@ def test_who_may_not_write_is_told_so(hub):
     assert not hub.repos
 
 
+def test_a_gated_repository(hub):
+    push()
+    hub.fail(100, status=403, where="/resolve/", code="GatedRepo")
+    message = f"access is gated. Ask for it at {hub.url}/{REPO}, then pass token="
+    assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO), message)
+
+
 def test_a_missing_revision(hub):
     push()
     assert_untouched(
@@ -291,6 +298,19 @@ def test_a_connection_that_goes_on_breaking(hub, tmp_path):
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO, local_files_only=True), "not in the cache")
     hub.faults.clear()
     assert torch.equal(features(pull()), features(wrapped()))
+
+
+def test_a_file_that_is_damaged_on_the_way(hub):
+    """The client looks at the size alone."""
+    push()
+    whole = dict(hub.storage)
+    (oid,) = whole
+    hub.storage[oid] = whole[oid][:-3] + b"\0" + whole[oid][-2:]
+    message = r"is damaged \(its checksum differs\): copy it again, or fetch it anew with force_download=True"
+    assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO), message)
+    hub.storage = whole
+    assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO), message)
+    assert torch.equal(features(pull(force_download=True)), features(wrapped()))
 
 
 def test_a_full_disk_while_downloading(hub, tmp_path, monkeypatch):
@@ -423,6 +443,11 @@ def test_training_goes_on_from_create_model_and_transforms(small):
     assert trainable
     assert all(".default" in name for name in trainable)
     assert model.training
+
+
+def test_the_base_in_half_precision(small):
+    model, _, _ = vilt_prompt.create_model_and_transforms("me/emoji", precision="bf16")
+    assert model.visual.conv1.weight.dtype == torch.bfloat16
 
 
 def _sha(content: bytes) -> str:

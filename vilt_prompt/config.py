@@ -11,7 +11,7 @@ from peft import PeftConfig
 from peft.utils import CONFIG_NAME
 
 from vilt_prompt.checks import check_choice, check_count
-from vilt_prompt.files import PEFT_TYPE, read
+from vilt_prompt.files import AGAIN, PEFT_TYPE, read
 from vilt_prompt.hub import fetch
 
 TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
@@ -88,7 +88,9 @@ class PromptConfig(PeftConfig):
     ctx_init: str | list[int] | None = field(default=None, metadata={"help": "Text or token ids to start from."})
     base_model: str | None = field(default=None, metadata={"help": "open_clip's name of the base model."})
     base_pretrained: str | None = field(default=None, metadata={"help": "open_clip's tag of its weights."})
-    base_fingerprint: dict[str, Any] | None = field(default=None, metadata={"help": "Set by the library."})
+    base_fingerprint: dict[str, Any] | None = field(
+        default=None, repr=False, metadata={"help": "Tells the base's weights from others. Set by the library."}
+    )
     # PEFT looks up the modules to adapt in this field; the prompts of both towers live in one module.
     target_modules: list[str] | None = field(default=None, metadata={"help": "Set by the library."})
 
@@ -163,7 +165,9 @@ class PromptConfig(PeftConfig):
             if not isinstance(config.ctx_init, list | None):
                 raise ValueError(f"ctx_init is {config.ctx_init!r}, a saved one is a list of token ids")
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{files.folder / CONFIG_NAME} is not valid: {error}. Copy it again") from error
+            raise ValueError(
+                f"{files.folder / CONFIG_NAME} is not valid: {error}. {AGAIN[0].upper()}{AGAIN[1:]}"
+            ) from error
         config.files, config.strict_base = files, strict_base
         return config
 

@@ -37,6 +37,8 @@ STRUCTURE = ("method", "towers", "lead", "mapper", "depth", "K", "n_ctx", "n_ctx
 NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint")
 
 LARGEST_CONFIG = 2**20  # bytes; one that `save_pretrained` wrote has about 5 kB
+MOST_TENSORS = 100  # ours have at most 6; what is named in errors shall be readable
+AGAIN = "copy it again, or fetch it anew with force_download=True"
 ABANDONED = 3600.0  # seconds after which a temporary file belongs to a process that was killed
 
 
@@ -71,7 +73,7 @@ class AdapterFiles:
         if self.record is not None:
             expected = _checksum(self.record["config"], self.record["replaces"], tensors)
             if self.record["sha256"] != expected:
-                raise ValueError(f"{weights} is damaged (its checksum differs): copy it again")
+                raise ValueError(f"{weights} is damaged (its checksum differs): {AGAIN}")
 
 
 def read(folder: Path, source: str) -> AdapterFiles:
@@ -88,6 +90,8 @@ def read(folder: Path, source: str) -> AdapterFiles:
     weights = folder / SAFETENSORS_WEIGHTS_NAME
     with _opened(weights) as file:
         keys = file.keys()  # safetensors' files cannot be iterated over
+        if len(keys) > MOST_TENSORS:
+            raise ValueError(f"{weights} holds {len(keys)} tensors: that is no adapter of this library")
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
         metadata = file.metadata() or {}
     record = None
@@ -99,7 +103,7 @@ def read(folder: Path, source: str) -> AdapterFiles:
             _compare(config, saved, folder)
     missing = [name for name in STRUCTURE if name not in config]
     if missing:
-        raise ValueError(f"{folder / CONFIG_NAME} lacks {', '.join(missing)}: copy it again")
+        raise ValueError(f"{folder / CONFIG_NAME} lacks {', '.join(missing)}: {AGAIN}")
     return AdapterFiles(folder, source, config, shapes, record)
 
 
@@ -213,7 +217,7 @@ def _read_config(path: Path) -> tuple[bytes, dict[str, Any]]:
         if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
             raise ValueError("it names no peft_type")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}): copy it again") from error
+        raise ValueError(f"{path} is damaged ({error}): {AGAIN}") from error
     return content, config
 
 
@@ -234,7 +238,7 @@ def _opened(weights: Path) -> Iterator[Any]:
             start = stream.read(4)
         if start[:1] == b"\x80" or start == b"PK\x03\x04":
             raise ValueError(f"{weights} is a pickle, not safetensors: pickles are never loaded") from error
-        raise ValueError(f"{weights} is damaged ({error}): copy it again") from error
+        raise ValueError(f"{weights} is damaged ({error}): {AGAIN}") from error
 
 
 def _read_record(text: str, weights: Path) -> tuple[dict[str, str | None], dict[str, Any]]:
@@ -245,7 +249,7 @@ def _read_record(text: str, weights: Path) -> tuple[dict[str, str | None], dict[
         if not isinstance(saved, dict):
             raise ValueError("its config is none")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{weights} is damaged ({error!r} in its metadata): copy it again") from error
+        raise ValueError(f"{weights} is damaged ({error!r} in its metadata): {AGAIN}") from error
     return record, saved
 
 

@@ -185,8 +185,9 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
         if found.get(key, shape) != shape
     ]
     if problems:
+        shown = "; ".join(problems[:6]) + (f" (and {len(problems) - 6} more)" if len(problems) > 6 else "")
         raise ValueError(
-            f"the adapter's tensors do not fit its config on this model: {'; '.join(problems)}. "
+            f"the adapter's tensors do not fit its config on this model: {shown}. "
             "Is it the model that the adapter was trained on?"
         )
 
