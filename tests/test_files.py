@@ -67,7 +67,7 @@ def save_by_peft_alone(model: PeftModel, folder: Path) -> None:
 
 def refused(folder: Path, message: str) -> None:
     """That a folder is refused with a message, quickly, by every way of loading, and that no model changes."""
-    started = time.perf_counter()
+    started = time.process_time()
     base = build("4/4")
     with pytest.raises(ValueError, match=message):
         vilt_prompt.from_pretrained(base, folder)
@@ -80,7 +80,7 @@ def refused(folder: Path, message: str) -> None:
         model.load_adapter(str(folder), "default")
     assert list(model.peft_config) == ["default"]
     assert torch.equal(features(model), before)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 5
 
 
 # layout
@@ -127,7 +127,6 @@ def test_a_file_does_not_depend_on_its_name_its_neighbours_or_the_classes(tmp_pa
     for _ in range(8):  # safetensors alone would order its metadata by chance
         alone.save_pretrained(tmp_path / "again")
         assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "alone" / WEIGHTS).read_bytes()
-        shutil.rmtree(tmp_path / "again")
     assert (tmp_path / "alone" / CONFIG).read_bytes() == (tmp_path / "many" / "ucf101" / CONFIG).read_bytes()
 
 
@@ -526,7 +525,6 @@ def test_mutated_files(writer, tmp_path):
     chance = random.Random(0)
     outcomes = {"refused": 0, "same": 0, "other values": 0}
     base = build("4/4")
-    started = time.perf_counter()
     for _ in range(300):
         name = chance.choice([CONFIG, WEIGHTS])
         # Half of the changes go to where tensors do not lie, which most would miss.
@@ -548,7 +546,6 @@ def test_mutated_files(writer, tmp_path):
     assert outcomes["refused"] > 100
     if writer == "us":  # without a checksum, nothing tells a changed value from another one
         assert outcomes["other values"] == 0
-    assert time.perf_counter() - started < 60
     assert torch.equal(features(vilt_prompt.from_pretrained(base, tmp_path)), expected)
 
 

@@ -168,6 +168,9 @@ def test_private_repositories(hub):
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO), message)
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO, token="wrong"), message)
     assert torch.equal(features(pull(token="reader")), features(wrapped()))
+    by_peft = PeftModel.from_pretrained(build("4/4"), REPO, token="reader", revision="main")
+    assert torch.equal(features(by_peft), features(wrapped()))
+    by_peft.load_adapter(REPO, "again", token="reader")
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, "me/nothing", token="reader"), message)
 
 

@@ -202,8 +202,7 @@ class PromptConfig(PeftConfig):
             K = max(1, depth // 2) if self.K is None else self.K
             if K not in range(1, depth + 1):
                 raise ValueError(f"K={K} is out of range: choose K in 1..{depth} (the depth), or K=None for half of it")
-        resolved = dataclasses.replace(
-            self,
+        return self.replace(
             n_ctx_vision=self.n_ctx if self.n_ctx_vision is None else self.n_ctx_vision,
             K=K,
             depth=depth,
@@ -211,8 +210,12 @@ class PromptConfig(PeftConfig):
             lead=lead,
             mapper=mapper,
         )
-        resolved.files, resolved.strict_base = self.files, self.strict_base
-        return resolved
+
+    def replace(self, **changes: Any) -> PromptConfig:
+        """A copy with other settings, of the same files."""
+        copy = dataclasses.replace(self, **changes)
+        copy.files, copy.strict_base = self.files, self.strict_base
+        return copy
 
     def structure(self) -> tuple[str, str, str]:
         """`towers`, `lead`, `mapper`: given values first; the rest from the method, as far as they can hold."""

@@ -123,8 +123,10 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)
-        replaces = _former_config(folder)
         text = config_text(config)
+        replaces = _former_config(folder)
+        if replaces == _digest(text.encode()):
+            replaces = None  # nothing to tell apart
         with (
             _temporary(folder, CONFIG_NAME, text.encode()) as new_config,
             _temporary(folder, SAFETENSORS_WEIGHTS_NAME, serialise(text, tensors, replaces)) as new_weights,
@@ -132,13 +134,13 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
         ):
             if not (folder / CARD_NAME).exists():
                 os.replace(new_card, folder / CARD_NAME)
-            if replaces is None:  # a config alone is no adapter yet
+            if replaces is None:  # a config alone is no adapter yet, and the same config is none the worse
                 os.replace(new_config, folder / CONFIG_NAME)
             os.replace(new_weights, folder / SAFETENSORS_WEIGHTS_NAME)  # from here on it is the new adapter
             if replaces is not None:
                 os.replace(new_config, folder / CONFIG_NAME)
     except OSError as error:
-        advice = "free some space" if error.errno == errno.ENOSPC else "see to it"
+        advice = "free some space" if error.errno == errno.ENOSPC else "put that right"
         raise AdapterIOError(
             f"the adapter could not be saved to {folder} ({error}): {advice} and save again. What the folder held "
             "before is whole"
@@ -151,7 +153,7 @@ def serialise(config: str, tensors: dict[str, Tensor], replaces: str | None = No
     Args:
         config: Text of `adapter_config.json`.
         tensors: On any device.
-        replaces: Digest of the config that is in the folder by now.
+        replaces: Digest of the other config that is in the folder by now, if any.
     """
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in sorted(tensors.items())}
     record = {"config": config, "replaces": replaces, "sha256": _checksum(config, replaces, tensors)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -134,10 +133,10 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
     refuse_adapter_name(adapter_name)
     towers, _, _ = config.structure()
     if config.files is None:
-        config = _copy(config, base_fingerprint=fingerprint(model))
+        config = config.replace(base_fingerprint=fingerprint(model))
     elif not check_base(model, config, config.strict_base):
         # Whatever is learned from here on belongs to this base.
-        config = _copy(config, base_model=None, base_pretrained=None, base_fingerprint=fingerprint(model))
+        config = config.replace(base_model=None, base_pretrained=None, base_fingerprint=fingerprint(model))
     check_towers(model, towers)
     if towers != "vision":
         text = text_tower(model)
@@ -147,18 +146,12 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
                 f"of the text tower: choose n_ctx in 1..{text.positions - 2}, in practice far less"
             )
         if config.ctx_init is not None and config.files is None:
-            config = _copy(config, ctx_init=_token_ids(config.ctx_init, text))
+            config = config.replace(ctx_init=_token_ids(config.ctx_init, text))
     config = config.resolve(*depths(model))
     if config.files is not None:
         check_shapes(model, config, config.files.shapes)
         config.files.verify()
     return config
-
-
-def _copy(config: PromptConfig, **changes: Any) -> PromptConfig:
-    copied = dataclasses.replace(config, **changes)
-    copied.files, copied.strict_base = config.files, config.strict_base
-    return copied
 
 
 def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[int, ...]]) -> None:
