@@ -200,7 +200,8 @@ def test_a_gated_repository(hub):
 def test_a_missing_revision(hub):
     push()
     assert_untouched(
-        lambda base: vilt_prompt.from_pretrained(base, REPO, revision="v7"), "at revision 'v7': there is no such branch"
+        lambda base: vilt_prompt.from_pretrained(base, REPO, revision="v7"),
+        "'me/prompts' is no folder here, .* at revision 'v7': there is no such branch",
     )
 
 
@@ -351,6 +352,7 @@ def test_names_that_are_no_repository(hub):
     for name in ("nothing", "./nothing/here", "a/b/c", "~me/prompts", "/me/prompts"):
         assert_untouched(lambda base, name=name: vilt_prompt.from_pretrained(base, name), "there is no folder")
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, "me/pro mpts"), "this is no repository id")
+    assert_untouched(lambda base: vilt_prompt.from_pretrained(base, __file__), "is a file: give the folder")
     assert not hub.requests
 
 

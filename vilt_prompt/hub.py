@@ -60,13 +60,16 @@ def fetch(
         if not folder.is_dir():
             raise ValueError(f"there is no folder {folder}: give the subfolder that save_pretrained(...) wrote")
         return folder
+    if Path(path_or_repo).is_file():
+        raise ValueError(f"{path_or_repo} is a file: give the folder that it is in")
     repo_id = os.fspath(path_or_repo)
     if isinstance(path_or_repo, Path) or not _may_be_repository(repo_id):
         raise ValueError(
             f"there is no folder {folder}: give the folder that save_pretrained(...) wrote, or a repository id like "
             '"user/name"'
         )
-    with _explained(repo_id, revision, "fetched from", "Nothing of it is kept: try again"):
+    start = f"{repo_id!r} is no folder here, and cannot be fetched from the Hub{_at(revision)}"
+    with _explained(start, repo_id, "Nothing of it is kept: try again"):
         for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
             file = hf_hub_download(
                 repo_id,
@@ -119,7 +122,7 @@ def push(
     """
     api = HfApi(token=token, library_name="vilt-prompt")
     text = config_text(config)
-    with _explained(repo_id, revision, "pushed to", "Push again"):
+    with _explained(f"the adapter cannot be pushed to {repo_id!r}{_at(revision)}", repo_id, "Push again"):
         repo_id = _patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True)).repo_id
         if revision is not None and not _patiently(lambda: api.revision_exists(repo_id, revision)):
             _patiently(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
@@ -157,10 +160,8 @@ def _patiently(call: Callable[[], T]) -> T:
 
 
 @contextlib.contextmanager
-def _explained(repo_id: str, revision: str | None, what: str, way_out: str) -> Iterator[None]:
+def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
     """Turns the client's errors into ones that say what to do."""
-    at = f" at revision {revision!r}" if revision else ""
-    start = f"the adapter cannot be {what} {repo_id!r}{at}"
     try:
         yield
     except GatedRepoError as error:
@@ -205,6 +206,10 @@ def _explained(repo_id: str, revision: str | None, what: str, way_out: str) -> I
         raise AdapterIOError(f"{start}: {advice}. {way_out}") from error
     except ValueError as error:  # force_download without a connection, for one
         raise AdapterIOError(f"{start}: {error.__cause__ or error}. {way_out}") from error
+
+
+def _at(revision: str | None) -> str:
+    return "" if revision is None else f" at revision {revision!r}"
 
 
 def _check_subfolder(subfolder: str) -> None:
