@@ -15,6 +15,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
+from vilt_prompt.adapters import SeveralAdapters
 from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, PromptConfig
 from vilt_prompt.model import PromptedModel, patch, unpatch
 from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter_name
@@ -107,18 +108,8 @@ class PromptTuner(BaseTuner):
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
 
 
-class PromptPeftModel(PeftModel):
+class PromptPeftModel(SeveralAdapters, PeftModel):
     """PEFT's model around a prompted open_clip model."""
-
-    def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
-        """Makes one adapter the active one, trainable unless `inference_mode`.
-
-        Raises:
-            ValueError: If there is no such adapter, or more than one is asked for.
-        """
-        if not isinstance(adapter_name, str):
-            raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
-        super().set_adapter(adapter_name, inference_mode=inference_mode)
 
 
 def register() -> None:
