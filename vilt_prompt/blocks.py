@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from vilt_prompt.foreign import check_attention
+
 
 def block_refusal(blocks: Iterable[nn.Module]) -> str | None:
     """Why the blocks of a tower cannot be taken apart, or None."""
@@ -33,6 +35,7 @@ class Block:
     def __init__(self, block: ResidualAttentionBlock) -> None:
         self.block = block
         self.attn: nn.MultiheadAttention = block.attn
+        check_attention(self.attn)
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(b, l, d) -> queries, keys and values, each (b, h, l, c)."""

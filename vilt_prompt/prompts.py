@@ -99,6 +99,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         self.vilt_F = nn.ModuleDict()
         self.vilt_F_tilde = nn.ModuleDict()
         self.tables: dict[str, PromptTable] = {}
+        self.configs: dict[str, PromptConfig] = {}  # the tuner's own
 
     def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
         """Makes the prompts, N(0, 0.02^2), and the maps of a new adapter, in float32."""

@@ -39,7 +39,7 @@ class TextTower:
         self.transformer = text.transformer
         self.layers = len(text.transformer.resblocks)
         self.positions, self.width = text.positional_embedding.shape
-        self.vocabulary: int = text.token_embedding.num_embeddings
+        self.vocabulary: int = len(text.token_embedding.weight)
         # CLIP holds the parts of its text tower itself and calls these two by longer names.
         in_clip = isinstance(text, CLIP)
         self.pool_type: str = text.text_pool_type if in_clip else text.pool_type

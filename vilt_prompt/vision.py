@@ -23,7 +23,7 @@ class VisionTower:
     def __init__(self, visual: VisionTransformer) -> None:
         self.visual = visual
         self.layers = len(visual.transformer.resblocks)
-        self.width: int = visual.conv1.out_channels
+        self.width: int = len(visual.conv1.weight)
         self.image_size: tuple[int, int] = visual.image_size
 
     @staticmethod

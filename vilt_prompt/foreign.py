@@ -1,0 +1,78 @@
+"""PEFT adapters of other kinds, such as LoRA, in the same open_clip model: what works beside prompts, what is refused.
+
+The towers run in pieces. A module that is called (the MLPs' linear layers, the patch and token embeddings, the norms)
+is what PEFT made of it. The weights of an attention are read, not called: whatever PEFT put around them would be
+ignored without a word, so that is an error. An adapter that comes after `wrap` is found by the blocks, at each call.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from open_clip.transformer import ResidualAttentionBlock
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
+from torch import nn
+
+from vilt_prompt.config import PromptConfig
+
+ADAPTED = (BaseTunerLayer, AuxiliaryTrainingWrapper)  # what PEFT puts around a module
+
+
+def check_attention(attention: nn.Module) -> None:
+    """Checks that the weights of an attention are all there is to it.
+
+    Raises:
+        ValueError: If PEFT has put an adapter of another kind around it or its output projection.
+    """
+    if isinstance(attention, ADAPTED) or isinstance(attention.out_proj, ADAPTED):
+        raise ValueError(
+            "there is an adapter of another kind, such as LoRA, on the attention of a block, where a tower with "
+            'prompts would ignore it: adapt the MLPs instead, LoraConfig(target_modules=["c_fc", "c_proj"]), or '
+            "merge that adapter into the weights before wrap"
+        )
+
+
+def check_attentions(model: nn.Module, towers: str) -> None:
+    """Checks the attentions of all blocks in the towers that shall have prompts ("both", "text" or "vision").
+
+    Raises:
+        ValueError: If one has an adapter of another kind.
+    """
+    for name, module in model.named_modules():
+        tower = "vision" if name.startswith("visual.") else "text"
+        if isinstance(module, ResidualAttentionBlock) and towers in ("both", tower):
+            check_attention(module.attn)
+
+
+def set_aside(model: nn.Module) -> Any:
+    """Takes the note off a model in which PEFT keeps the configs of adapters, and returns it.
+
+    PEFT writes into this note whatever it puts into the model next, so that one kind's configs would replace another's.
+    """
+    return model.__dict__.pop("peft_config", None)
+
+
+def put_back(model: nn.Module, note: Any) -> None:
+    """Puts back what `set_aside` took, in place of what PEFT has put there since."""
+    set_aside(model)
+    if note is not None:
+        model.peft_config = note
+
+
+class PromptConfigs(dict[str, Any]):
+    """The configs of a tuner. PEFT would write those of another tuner into it that is put around the wrapped model."""
+
+    def __setitem__(self, adapter_name: str, config: PeftConfig) -> None:
+        if not isinstance(config, PromptConfig):
+            raise TypeError(
+                f"a {type(config).__name__} cannot go around a model with prompts: put it on the open_clip model "
+                "inside, get_peft_model(wrapped.get_base_model(), ...)"
+            )
+        super().__setitem__(adapter_name, config)
+
+    def update(self, configs: Any) -> None:  # type: ignore[override]
+        """Adds configs, checked as one of them is."""
+        for adapter_name, config in dict(configs).items():
+            self[adapter_name] = config
