@@ -178,3 +178,30 @@ def test_a_peft_model_is_not_wrapped_nor_put_around():
         get_peft_model(model, lora(["c_fc"]))
     assert type(model.peft_config["default"]) is PromptConfig
     assert close(features(model), before)
+
+
+@pytest.mark.parametrize("adapter_name", ["default", "mlp"])
+def test_the_prompts_in_a_lora_file_replace_no_others(adapter_name, tmp_path):
+    model = wrap(build("4/4"))
+    lora_model = get_peft_model(model.get_base_model(), lora(["c_fc"]), adapter_name)
+    lora_model.save_pretrained(tmp_path)
+    folder = tmp_path / adapter_name if adapter_name != "default" else tmp_path
+    other = vilt_prompt.wrap(build("4/4"), **SETTINGS)
+    before = copy.deepcopy(learnable_tensors(other))
+    message = r"another kind, and prompts \(prompts.vilt_.*Load that adapter before the prompts"
+    with pytest.raises(ValueError, match=message):
+        PeftModel.from_pretrained(other.get_base_model(), folder, adapter_name=adapter_name)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in learnable_tensors(other).items())
+    first = PeftModel.from_pretrained(build("4/4"), folder, adapter_name=adapter_name)
+    assert close(features(wrap(first.get_base_model())), features(model))
+
+
+def test_whole_models_and_prompts_alone_load():
+    model, other = wrap(build("4/4")), vilt_prompt.wrap(build("4/4", seed=3), **SETTINGS).eval()
+    other.load_state_dict(model.state_dict())
+    assert close(features(other), features(model))
+    prompts = {name: tensor + 1 for name, tensor in model.state_dict().items() if "prompts." in name}
+    model.load_state_dict(prompts, strict=False)
+    assert not close(features(other), features(model))
+    other.get_base_model().prompts.load_state_dict(model.prompts.state_dict())
+    assert close(features(other), features(model))

@@ -7,6 +7,7 @@ ignored without a word, so that is an error. An adapter that comes after `wrap` 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from open_clip.transformer import ResidualAttentionBlock
@@ -59,6 +60,25 @@ def put_back(model: nn.Module, note: Any) -> None:
     set_aside(model)
     if note is not None:
         model.peft_config = note
+
+
+def check_state_dict(keys: Iterable[str], prefix: str) -> None:
+    """Checks that what is loaded into a prompted model is the model, or prompts alone, or no prompts at all.
+
+    PEFT writes the tensors of all tuners in a model into the file of each. So a LoRA that was saved beside prompts has
+    those in its file, and would overwrite the present ones without a word.
+
+    Raises:
+        ValueError: If there are prompts and tensors of something else, but not the model's.
+    """
+    inside = [key.removeprefix(prefix) for key in keys]
+    prompts = [key for key in inside if key.startswith("prompts.")]
+    if prompts and len(prompts) < len(inside) and "logit_scale" not in inside:
+        raise ValueError(
+            f"what is loaded has the tensors of an adapter of another kind, and prompts ({prompts[0]}, ...), which "
+            "would replace those of the model: PEFT saves them along. Load that adapter before the prompts (wrap the "
+            "model after it), or load the two in two calls"
+        )
 
 
 class PromptConfigs(dict[str, Any]):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilt_prompt.checks import check_count, is_readable
+from vilt_prompt.foreign import check_state_dict
 from vilt_prompt.prompts import LayerPrompts, PromptLayer
 from vilt_prompt.towers import fit_text, text_tower, vision_tower
 
@@ -181,6 +182,10 @@ class PromptedModel(nn.Module):
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str) -> None:
         # PEFT calls this on every module after it loaded an adapter with low_cpu_mem_usage.
         self.prompts.to(self.logit_scale.device)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        check_state_dict(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class is made at run time, so copies and pickles name what it is made of.
