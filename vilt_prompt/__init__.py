@@ -1,6 +1,7 @@
 """Prompts for open_clip models, so that CLIP understands video with a few trained vectors (ViLT-CLIP, AAAI 2024)."""
 
 from vilt_prompt.config import PromptConfig
+from vilt_prompt.conversion import convert
 from vilt_prompt.loading import from_pretrained
 from vilt_prompt.losses import ScenarioGuidedLoss, scenario_features, scenario_loss
 from vilt_prompt.prompts import LayerPrompts
@@ -12,6 +13,7 @@ __all__ = [
     "LayerPrompts",
     "PromptConfig",
     "ScenarioGuidedLoss",
+    "convert",
     "from_pretrained",
     "scenario_features",
     "scenario_loss",
