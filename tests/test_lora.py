@@ -131,6 +131,9 @@ def test_each_tuner_keeps_its_configs_and_its_switches(tmp_path):
     with model.disable_adapter():
         pass
     assert [parameter.requires_grad for parameter in base.parameters()] == before
+    model.base_model.disable_adapter_layers()
+    assert close(features(model), features(merged(["c_fc"])))
+    model.base_model.enable_adapter_layers()
     with lora_model.disable_adapter():
         assert close(features(model), features(build("4/4")))  # PEFT's own switches all adapters in the model
     assert close(features(model), both)
