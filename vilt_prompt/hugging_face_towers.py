@@ -200,8 +200,7 @@ class HuggingFaceTextTower:
         self.family = f"Hugging Face {text.config.model_type}"
         self.encoder = ENCODERS[text.config.model_type](text.transformer)
         self.embedding: nn.Embedding = self.encoder.embedding
-        self.vocabulary: int = self.embedding.num_embeddings
-        self.width: int = self.embedding.embedding_dim
+        self.vocabulary, self.width = self.embedding.weight.shape
         self.layers = len(self.encoder.modules)
         self.positions: int = self.encoder.positions
         self.pad_id: int = text.config.pad_token_id

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilt_prompt.checks import check_count
+from vilt_prompt.foreign import check_state_dict
 from vilt_prompt.frames import check_frame_mask, check_frames, encode_each_frame, mean_over_frames
 from vilt_prompt.prompts import LayerPrompts, PromptLayer
 from vilt_prompt.towers import prompts_where_needed, text_tower, vision_tower
@@ -173,6 +174,10 @@ class PromptedModel(nn.Module):
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str) -> None:
         # PEFT calls this on every module after it loaded an adapter with low_cpu_mem_usage.
         self.prompts.to(self.logit_scale.device)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        check_state_dict(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def one_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from vilt_prompt.attention import Block, WholeBlock, join_heads, project_rows, split_heads, take_apart
 from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.causal import SideBySide, run_causal
+from vilt_prompt.foreign import check_attention
 from vilt_prompt.packing import Packing
 from vilt_prompt.token_ids import Facts, check_ids, check_room, check_values, make_room
 
@@ -34,6 +35,7 @@ class OpenClipBlock(Block):
     def __init__(self, module: Any) -> None:
         super().__init__(module)
         self.attn = module.attn
+        check_attention(self.attn)
         if module.training:
             self.dropout = self.attn.dropout if isinstance(self.attn, nn.MultiheadAttention) else self.attn.attn_drop.p
 
@@ -86,9 +88,8 @@ class VisionTower:
 
     def __init__(self, visual: VisionTransformer) -> None:
         self.visual = visual
-        self.blocks = pieces(visual.transformer)
-        self.layers = len(self.blocks)
-        self.width: int = visual.conv1.out_channels
+        self.layers = len(visual.transformer.resblocks)
+        self.width: int = len(visual.conv1.weight)
         self.image_size: tuple[int, int] | None = visual.image_size
 
     @classmethod
@@ -102,6 +103,11 @@ class VisionTower:
         if visual.pool_type == "none" and getattr(visual, "attn_pool_contrastive", None) is None:
             return "it does not pool its tokens"
         return block_refusal(visual.transformer)
+
+    @property
+    def blocks(self) -> list[Block | WholeBlock]:
+        """The layers, in pieces where they can be taken apart."""
+        return pieces(self.visual.transformer)
 
     def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
         """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted."""
@@ -141,10 +147,9 @@ class TextTower:
     def __init__(self, text: CLIP | TextTransformer) -> None:
         self.text = text
         self.transformer = text.transformer
-        self.blocks = pieces(text.transformer)
-        self.layers = len(self.blocks)
+        self.layers = len(text.transformer.resblocks)
         self.embedding: nn.Embedding = text.token_embedding
-        self.vocabulary: int = self.embedding.num_embeddings
+        self.vocabulary: int = len(self.embedding.weight)
         self.class_embedding: Tensor | None = getattr(text, "cls_emb", None)
         rows, self.width = text.positional_embedding.shape
         self.positions: int = rows if self.class_embedding is None else rows - 1  # for ids and prompts
@@ -164,6 +169,11 @@ class TextTower:
     def refusal(text: Any) -> str | None:
         """Why this tower cannot take prompts, or None."""
         return block_refusal(text.transformer)
+
+    @property
+    def blocks(self) -> list[Block | WholeBlock]:
+        """The layers, in pieces where they can be taken apart."""
+        return pieces(self.transformer)
 
     def check(self, text: Any) -> Facts | None:
         """Checks (C, L) token ids, and says what is known of them; see `token_ids`."""
@@ -236,7 +246,8 @@ class TextTower:
 
     def _run_causal(self, layout: Layout, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
         """The tokens of [SOS, P, name, EOS] without P, all of them or the pooled one: (C, l, d)."""
-        ids, packing = layout.ids, None if keep_all else self._packing(layout)
+        ids, blocks = layout.ids, self.blocks
+        packing = None if keep_all else self._packing(layout, blocks)
         position = self.text.positional_embedding.to(self.transformer.get_cast_dtype())
         shared = layout.facts is not None and layout.facts.shared_start
         if packing is None:
@@ -248,7 +259,7 @@ class TextTower:
             x = self.embedding(ids[:, 1:].flatten()[packing.tokens]).to(position.dtype)
             x, where = x + position[packing.columns + n + 1], packing  # [t d]
         return run_causal(
-            self.blocks,
+            blocks,
             self.embedding(ids[: 1 if shared else None, :1]).to(position.dtype) + position[:1],
             x.reshape(1, -1, self.width),
             prompts,
@@ -258,12 +269,12 @@ class TextTower:
             checkpointing=self.transformer.grad_checkpointing,
         )
 
-    def _packing(self, layout: Layout) -> Packing | None:
+    def _packing(self, layout: Layout, blocks: list[Block | WholeBlock]) -> Packing | None:
         """How the names can be packed, if that saves anything."""
         facts, end = layout.facts, self._end(layout.ids)
         if facts is None or end is None or not facts.shared_start or layout.seen is not None:
             return None
-        if any(isinstance(block, WholeBlock) for block in self.blocks):
+        if any(isinstance(block, WholeBlock) for block in blocks):
             return None
         rows = zip(layout.ids.tolist(), end.tolist(), strict=True)
         columns = layout.ids.shape[1] - 1

@@ -14,6 +14,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
+from vilt_prompt.adapters import SeveralAdapters
 from vilt_prompt.card import TrainingFacts, model_card
 from vilt_prompt.config import HUB_ARGUMENTS, TASK_TYPE, PromptConfig
 from vilt_prompt.files import CARD_NAME, PEFT_TYPE, STRUCTURE, check_values, write
@@ -22,18 +23,8 @@ from vilt_prompt.prompts import PREFIX
 from vilt_prompt.tuner import PromptTuner, check_shapes, resolve_for
 
 
-class PromptPeftModel(PeftModel):
+class PromptPeftModel(SeveralAdapters, PeftModel):
     """PEFT's model around a prompted open_clip model."""
-
-    def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
-        """Makes one adapter the active one, trainable unless `inference_mode`.
-
-        Raises:
-            ValueError: If there is no such adapter, or more than one is asked for.
-        """
-        if not isinstance(adapter_name, str):
-            raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
-        super().set_adapter(adapter_name, inference_mode=inference_mode)
 
     def save_pretrained(  # type: ignore[override]  # PEFT's other arguments are for conversions of LoRA
         self,

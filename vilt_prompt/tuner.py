@@ -8,11 +8,13 @@ from typing import Any
 
 import open_clip
 import torch
+from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.fingerprint import check_base, fingerprint
+from vilt_prompt.foreign import PromptConfigs, check_attentions, put_back, set_aside
 from vilt_prompt.model import PromptedModel
 from vilt_prompt.patching import patch, unpatch
 from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter_name
@@ -33,7 +35,13 @@ class PromptTuner(BaseTuner):
 
     def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
         check_unwrapped(model)
-        super().__init__(model, peft_config, adapter_name, **kwargs)
+        # Another tuner may be in the model already, or come later: each keeps its own configs.
+        other_configs = set_aside(model)
+        try:
+            super().__init__(model, PromptConfigs(peft_config), adapter_name, **kwargs)
+        finally:
+            put_back(model, other_configs)
+        self.model.prompts.configs = self.peft_config
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """PEFT's injection, with everything checked, and the config resolved, before the model is touched."""
@@ -52,10 +60,22 @@ class PromptTuner(BaseTuner):
             )
         super().delete_adapter(adapter_name)
 
+    def is_in_place(self) -> bool:
+        """Whether the prompts in the model are those of this tuner: not taken out, nor followed by another tuner's."""
+        prompts = getattr(self.model, "prompts", None)
+        return isinstance(prompts, PromptLayer) and prompts.configs is self.peft_config
+
     def unload(self) -> nn.Module:
         """Takes the prompts out: the open_clip model as it was before it was wrapped."""
-        del self.model.peft_config
         return unpatch(self.model)
+
+    def enable_adapter_layers(self) -> None:
+        """Switches the prompts on; PEFT's own version switches adapters of other kinds in the model as well."""
+        self.model.prompts.enable_adapters(True)
+
+    def disable_adapter_layers(self) -> None:
+        """Switches the prompts off, and nothing else."""
+        self.model.prompts.enable_adapters(False)
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> Any:
         """Prompts are tokens, not weights: there is nothing to merge them into.
@@ -86,7 +106,7 @@ class PromptTuner(BaseTuner):
         if peft_config.ctx_init is not None:
             embedding = text_tower(self.model).embedding
             # Values from a file come after this; there the vocabulary may be another one.
-            if max(peft_config.ctx_init) < embedding.num_embeddings:
+            if max(peft_config.ctx_init) < len(embedding.weight):
                 ids = torch.tensor(peft_config.ctx_init, device=embedding.weight.device)
                 target.start_from(adapter_name, embedding(ids))
 
@@ -96,7 +116,9 @@ class PromptTuner(BaseTuner):
     ) -> dict[str, Tensor]:
         # While saving, PEFT asks the Hub about a base of this name; our files name the base in `base_model`.
         config.base_model_name_or_path = None
-        return super()._get_adapter_state_dict(model, config, adapter_name, state_dict, *args, **kwargs)
+        # PEFT takes the tensors of all tuners in the model, LoRA's too.
+        ours = {key: tensor for key, tensor in state_dict.items() if f".prompts.{PREFIX}" in key}
+        return super()._get_adapter_state_dict(model, config, adapter_name, ours, *args, **kwargs)
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
@@ -119,6 +141,11 @@ def check_unwrapped(model: Any) -> None:
             "the model is wrapped already: use wrapped.add_adapter(name, PromptConfig(...)) for another adapter, "
             "or unwrap(wrapped) first"
         )
+    if isinstance(model, PeftModel):
+        raise TypeError(
+            f"the model is PEFT's already ({model.peft_type}): wrap the open_clip model inside, "
+            "wrap(model.get_base_model(), ...)"
+        )
     if not is_open_clip(model):
         raise TypeError(
             "expected an open_clip model (CLIP, CustomTextCLIP or CoCa), such as open_clip.create_model(...) returns, "
@@ -135,6 +162,7 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
     """
     refuse_adapter_name(adapter_name)
     towers, _, _ = config.structure()
+    check_attentions(model, towers)
     if config.files is None:
         config = config.replace(base_fingerprint=fingerprint(model))
     elif not check_base(model, config, config.strict_base):
