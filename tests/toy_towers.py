@@ -7,7 +7,7 @@ over patches or words, blocks that run whole. `literal_image` and `literal_text`
 from __future__ import annotations
 
 import torch
-from open_clip import CLIP
+from open_clip import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from torch import Tensor, nn
 
 from vilt_prompt.attention import WholeBlock
@@ -128,13 +128,12 @@ class ToyTextTower:
         return self.module.project(x.mean(dim=1)), x if with_tokens else None
 
 
-def toy_clip(seed: int = 0) -> CLIP:
-    """An open_clip model whose towers are toys."""
-    from open_clip import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
-
-    torch.manual_seed(seed)
-    cfgs = CLIPVisionCfg(layers=1, width=16, head_width=8, image_size=16, patch_size=8), CLIPTextCfg(4, 5, 8, 1, layers=1)
-    model = CustomTextCLIP(8, *cfgs)
+def toy_clip() -> CustomTextCLIP:
+    """An open_clip model whose towers are toys, with the same weights each time."""
+    torch.manual_seed(0)
+    vision_cfg = CLIPVisionCfg(layers=1, width=8, head_width=8, image_size=16, patch_size=8)
+    text_cfg = CLIPTextCfg(context_length=4, vocab_size=5, width=8, heads=1, layers=1)
+    model = CustomTextCLIP(8, vision_cfg, text_cfg)
     model.visual, model.text = ToyImageModule(8), ToyTextModule(8)
     return model.eval()
 
