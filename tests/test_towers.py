@@ -61,22 +61,27 @@ def both_features(model, name: str):
 
 @pytest.mark.parametrize("name", WITH_VIT)
 def test_disabled_and_unwrapped_it_is_the_base_bit_for_bit(name):
-    base = build(name)
-    clip = copy.deepcopy(base)
+    clip, base = build(name), build(name)
+    ids, images = text_ids(name, LENGTHS), frames(base, 2)
+
+    def plain_features(clip) -> tuple[Tensor, Tensor]:
+        return clip.encode_text(ids, normalize=False), clip.encode_image(images, normalize=False)
+
     with torch.no_grad():
-        before = both_features(base, name)
+        before = plain_features(base)
+        frozen = plain_features(base.requires_grad_(False))  # kernels may differ where weights want gradients
         model = vilt_prompt.wrap(clip, K=2, n_ctx=N_CTX)
         randomise_prompts(model)
         prompted = both_features(model, name)
         with model.disable_adapter():
-            assert_equal(both_features(model, name), before)
-        assert not torch.equal(prompted[1], before[1])
-        assert torch.equal(prompted[0], before[0]) == (name == "text_first_causal")
+            assert_equal(plain_features(model), frozen)
+        assert relative_error(prompted[1], before[1].reshape(prompted[1].shape)) > 1e-2
+        assert name in NO_CROP or (relative_error(prompted[0], before[0]) < 1e-5) == (name == "text_first_causal")
         assert vilt_prompt.unwrap(model) is clip
-        assert_equal(both_features(clip, name), before)
+        assert_equal(plain_features(clip), before)
     assert list(clip.state_dict()) == list(base.state_dict())
     assert_equal(clip.state_dict().values(), base.state_dict().values())
-    assert [p.requires_grad for p in clip.parameters()] == [p.requires_grad for p in base.parameters()]
+    assert [p.requires_grad for p in clip.parameters()] == [p.requires_grad for p in build(name).parameters()]
     assert [m.training for m in clip.modules()] == [m.training for m in base.modules()]
 
 
@@ -128,16 +133,13 @@ def batch_norms(model) -> list:
     return [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
 
 
-def test_convolutional_stems_have_batch_norms():
-    assert [name for name in WITH_VIT if batch_norms(build(name))] == ["mobileclip_b"]
-
-
-@pytest.mark.parametrize("name", ["mobileclip_b", *WITHOUT_VIT])
+@pytest.mark.parametrize("name", ["mobileclip_b", "resnet", "fastvit"])
 def test_batch_norms_keep_their_statistics_in_training_mode(name):
     towers = {"towers": "text"} if name in WITHOUT_VIT else {"K": 2}
     model = vilt_prompt.wrap(build(name), n_ctx=N_CTX, **towers)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    want = [feature.detach() for feature in both_features(model, name)]
+    assert batch_norms(model)
+    want = both_features(model, name)
     model.train()
     got = both_features(model, name)
     assert_equal(got, want)
@@ -216,10 +218,10 @@ def test_texts_of_fewer_columns(name):
 @pytest.mark.parametrize("name", COCAS)
 def test_coca_gives_what_the_literal_computation_gives(name, output_labels):
     model, reference = wrapped_with_reference(name, K=2)
-    images, video, ids = frames(model, 3), frames(model, 3, 2, seed=1), text_ids(name, LENGTHS[:3])
+    images, video, ids = frames(model, 3), frames(model, 3, 2, seed=1), text_ids(name, LENGTHS[:3], model.context_length)
     mask = torch.tensor([[True, False], [True, True], [False, True]])
     text, vision = reference.prompts()
-    kept = ids.shape[1] - (N_CTX if ids.shape[1] + N_CTX > reference.base.context_length else 0)
+    kept = ids.shape[1] - (0 if "hf" in EVERY[name].text else N_CTX)
 
     def compare(got: dict, want: dict) -> None:
         assert got.keys() == want.keys()
@@ -229,14 +231,14 @@ def test_coca_gives_what_the_literal_computation_gives(name, output_labels):
                 got[key], tensor = got[key][:, : kept - output_labels], tensor[:, : kept - output_labels]
             assert relative_error(got[key], tensor) <= 1e-5, key
 
-    compare(model(images, ids, output_labels=output_labels), literal_coca(reference.base, images, ids, text, vision, output_labels))
+    want = literal_coca(reference.base, images, ids, text, vision, output_labels)
+    compare(model(images, ids, output_labels=output_labels), want)
 
     encoded = [
         [part.mean(0) for part in literal_encode_image_tokens(reference.base, clip[seen], vision)]
         for clip, seen in zip(video, mask, strict=True)
     ]
     latent, tokens = (torch.stack(parts) for parts in zip(*encoded, strict=True))
-    want = literal_coca(reference.base, images, ids, text, vision, output_labels)
     _, text_tokens = literal_encode_text_tokens(reference.base, ids, text)
     want["image_features"] = torch.nn.functional.normalize(latent, dim=-1)
     want["logits"] = reference.base.text_decoder(tokens, text_tokens[:, :-1] if output_labels else text_tokens)
@@ -285,10 +287,10 @@ def test_coca_generates_captions(generation_type):
 # -- Models that take prompts in their text tower only, and models that take none ----------------------------------
 
 
-@pytest.mark.parametrize("settings", [{"towers": "text"}, {"method": "coop"}], ids=["text", "coop"])
+@pytest.mark.parametrize("settings", [{"towers": "text", "depth": 4}, {"method": "coop"}], ids=["text", "coop"])
 @pytest.mark.parametrize("name", WITHOUT_VIT)
 def test_text_prompts_beside_an_image_tower_that_is_no_vit(name, settings):
-    model, reference = wrapped_with_reference(name, K=None, **{"lead": "own", "mapper": "none", **settings})
+    model, reference = wrapped_with_reference(name, lead="own", mapper="none", **settings)
     ids, images = text_ids(name, LENGTHS), frames(model, 2)
     got, want = model.encode_text(ids, normalize=False), reference.encode_text(ids)
     assert relative_error(got, want) <= 1e-5
