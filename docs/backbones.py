@@ -6,6 +6,7 @@ Hugging Face's text encoders, which open_clip would fetch, are written down here
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +42,13 @@ def roberta(kind: type[PretrainedConfig], vocabulary: int, width: int, layers: i
 def mt5(width: int, mlp: int, layers: int, heads: int) -> PretrainedConfig:
     """mT5's family."""
     return MT5Config(
-        vocab_size=250_112, d_model=width, d_kv=64, d_ff=mlp, num_layers=layers, num_decoder_layers=layers, num_heads=heads
+        vocab_size=250_112,
+        d_model=width,
+        d_kv=64,
+        d_ff=mlp,
+        num_layers=layers,
+        num_decoder_layers=layers,
+        num_heads=heads,
     )
 
 
@@ -134,18 +141,18 @@ def page(rows: list[Row]) -> str:
     with_vit = [row for row in rows if not row.layers.endswith("-")]
     text_only = [row for row in rows if row.layers.endswith("-")]
     shallow = [row.name for row in with_vit if min(map(int, row.layers.split(" / "))) < K]
-    clipped = f"here in {', '.join(shallow)}" if shallow else "which no model of this table needs"
+    clipped = f"here {', '.join(shallow)}" if shallow else "there is none here"
     return f"""# Backbones
 
-All {len(rows)} models of open_clip {open_clip.__version__}, as `python docs/backbones.py` prints them: each is built in
-its real size on the meta device and wrapped. `tests/test_backbones.py` runs `encode_video`, `encode_text`, gradients,
+All {len(rows)} models of open_clip {open_clip.__version__}, as `python docs/backbones.py` writes them: each is built in its real
+size on the meta device and wrapped. `tests/test_backbones.py` runs `encode_video`, `encode_text`, gradients,
 `disable_adapter`, saving and loading on each of them, and fails when this page is stale.
 
 - **family**: which code of the library the text and the image tower run through; one family is one file.
 - **layers** and **widths**: of the text / the image tower. A layer of one goes with the same layer of the other, and the
   deeper tower carries its prompts on after the last common one (`pairing="layer"`, see [the method](method.md)).
-- **trainable**: parameters of prompts and maps at K={K}, n_ctx={N_CTX}. A model whose smaller tower has fewer than {K}
-  layers takes K = that many ({clipped}): text leads throughout, and there is no map from vision to text.
+- **trainable**: parameters of prompts and maps at K={K}, n_ctx={N_CTX}. A model whose smaller tower had fewer than {K} layers
+  ({clipped}) would take K = that many: text leads throughout, and there is no map from vision to text.
 - **MB**: what these take in float32, in millions of bytes; the saved file has a few hundred bytes more.
 - **keys**: whether prompts that are thrown away after each layer are only keys and values in the blocks of both towers;
   where not, they are tokens whose outputs are stripped, which is exact too, but slower.
@@ -166,7 +173,10 @@ Text prompts alone: `wrap(clip, n_ctx={N_CTX}, method="coop")`. Asking for visio
 
 def table(rows: list[Row]) -> str:
     """Rows as Markdown."""
-    lines = ["| model | family (text, image) | layers | widths | trainable | MB | keys |", "|---|---|---|---|---:|---:|---|"]
+    lines = [
+        "| model | family (text, image) | layers | widths | trainable | MB | keys |",
+        "|---|---|---|---|---:|---:|---|",
+    ]
     for r in rows:
         lines.append(
             f"| {r.name} | {r.family} | {r.layers} | {r.widths} | {r.trainable:,} | {r.megabytes:.2f} | {r.keys} |"
@@ -175,4 +185,5 @@ def table(rows: list[Row]) -> str:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # open_clip warns that there are no weights
     PAGE.write_text(page([row(name, wrap(build(name))) for name in open_clip.list_models()]), encoding="utf-8")

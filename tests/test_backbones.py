@@ -72,7 +72,11 @@ def expected_shapes(text: tuple[int, int], vision: tuple[int, int]) -> dict[str,
     depth = min(text_layers, vision_layers)
     shapes = {"vilt_text": (min(K, depth), N_CTX, d_t), "vilt_F.weight": (d_v, d_t), "vilt_F.bias": (d_v,)}
     if depth > K:
-        shapes |= {"vilt_vision": (depth - K, N_CTX, d_v), "vilt_F_tilde.weight": (d_t, d_v), "vilt_F_tilde.bias": (d_t,)}
+        shapes |= {
+            "vilt_vision": (depth - K, N_CTX, d_v),
+            "vilt_F_tilde.weight": (d_t, d_v),
+            "vilt_F_tilde.bias": (d_t,),
+        }
     return shapes
 
 
@@ -143,7 +147,9 @@ def test_a_model_without_a_vit_takes_text_prompts_alone(zoo_model, request):
     video, ids = inputs(zoo_model)
     before = described(zoo_model)
     for settings in ({"K": K}, {"method": "vpt_deep"}, {"method": "independent"}):
-        with pytest.raises(ValueError, match='cannot take prompts: it belongs to no known family.*text prompts alone need'):
+        with pytest.raises(
+            ValueError, match="cannot take prompts: it belongs to no known family.*text prompts alone need"
+        ):
             vilt_prompt.wrap(zoo_model, **settings)
         assert described(zoo_model) == before
 

@@ -181,7 +181,15 @@ def test_visual_prompts_may_be_permuted(name, settings):
 
 # Rows of so many words fit, with the prompts in, into the 24 positions of these towers; one more does not. A causal tower
 # counts start and end token; without a mask, or with CoCa's, one token of padding is kept where the end token is none.
-ROOM = {"vit": 19, "clipa": 19, "siglip": 20, "siglip2": 19, "mobileclip2_large": 18, "text_eos_without_mask": 18, "coca": 17}
+ROOM = {
+    "vit": 19,
+    "clipa": 19,
+    "siglip": 20,
+    "siglip2": 19,
+    "mobileclip2_large": 18,
+    "text_eos_without_mask": 18,
+    "coca": 17,
+}
 
 
 @pytest.mark.parametrize(("name", "words"), ROOM.items(), ids=ROOM)
@@ -218,7 +226,11 @@ def test_texts_of_fewer_columns(name):
 @pytest.mark.parametrize("name", COCAS)
 def test_coca_gives_what_the_literal_computation_gives(name, output_labels):
     model, reference = wrapped_with_reference(name, K=2)
-    images, video, ids = frames(model, 3), frames(model, 3, 2, seed=1), text_ids(name, LENGTHS[:3], model.context_length)
+    images, video, ids = (
+        frames(model, 3),
+        frames(model, 3, 2, seed=1),
+        text_ids(name, LENGTHS[:3], model.context_length),
+    )
     mask = torch.tensor([[True, False], [True, True], [False, True]])
     text, vision = reference.prompts()
     kept = ids.shape[1] - (0 if "hf" in EVERY[name].text else N_CTX)
@@ -265,13 +277,22 @@ def test_captions_one_token_after_another(name):
             assert torch.equal(greedy(model, images), greedy(reference.base, images))
 
 
-@pytest.mark.skipif(not _has_transformers, reason="open_clip's CoCa.generate needs BeamSearchScorer, gone from transformers 5")
+@pytest.mark.skipif(
+    not _has_transformers, reason="open_clip's CoCa.generate needs BeamSearchScorer, gone from transformers 5"
+)
 @pytest.mark.parametrize("generation_type", ["beam_search", "top_k"])
 def test_coca_generates_captions(generation_type):
     model, reference = wrapped_with_reference("coca", K=2)
     images = frames(model, 2)
     special = {"sot_token_id": 98, "eos_token_id": 99, "pad_token_id": 0}
-    arguments = {**special, "generation_type": generation_type, "seq_len": 10, "num_beams": 4, "num_beam_groups": 2, "top_k": 1}
+    arguments = {
+        **special,
+        "generation_type": generation_type,
+        "seq_len": 10,
+        "num_beams": 4,
+        "num_beam_groups": 2,
+        "top_k": 1,
+    }
 
     def generate(clip) -> Tensor:
         return clip.generate(images, **arguments)
@@ -297,7 +318,9 @@ def test_text_prompts_beside_an_image_tower_that_is_no_vit(name, settings):
     got_gradients, want_gradients = gradients(learnable_tensors(model), got), gradients(reference.tensors, want)
     assert_same_gradients(got_gradients, want_gradients, 1e-4, "none")
     assert torch.equal(model.encode_image(images), reference.base.encode_image(images))
-    with pytest.raises(ValueError, match='cannot take prompts.*text prompts alone need no ViT: towers="text", or method'):
+    with pytest.raises(
+        ValueError, match='cannot take prompts.*text prompts alone need no ViT: towers="text", or method'
+    ):
         vilt_prompt.wrap(build(name), K=2)
 
 
