@@ -144,14 +144,14 @@ def page(rows: list[Row]) -> str:
     clipped = f"here {', '.join(shallow)}" if shallow else "there is none here"
     return f"""# Backbones
 
-All {len(rows)} models of open_clip {open_clip.__version__}, as `python docs/backbones.py` writes them: each is built in its real
-size on the meta device and wrapped. `tests/test_backbones.py` runs `encode_video`, `encode_text`, gradients,
-`disable_adapter`, saving and loading on each of them, and fails when this page is stale.
+All {len(rows)} models of open_clip {open_clip.__version__}, as `python docs/backbones.py` writes them: each is built
+in its real size on the meta device and wrapped. `tests/test_backbones.py` runs `encode_video`, `encode_text`,
+gradients, `disable_adapter`, saving and loading on each of them, and fails when this page is stale.
 
 - **family**: which code of the library the text and the image tower run through; one family is one file.
-- **layers** and **widths**: of the text / the image tower. A layer of one goes with the same layer of the other, and the
-  deeper tower carries its prompts on after the last common one (`pairing="layer"`, see [the method](method.md)).
-- **trainable**: parameters of prompts and maps at K={K}, n_ctx={N_CTX}. A model whose smaller tower had fewer than {K} layers
+- **layers** and **widths**: of the text / the image tower. Layer i of one goes with layer i of the other, and the deeper
+  tower carries its prompts on after the last common one (`pairing="layer"`, see [the method](method.md)).
+- **trainable**: parameters of prompts and maps at K={K}, n_ctx={N_CTX}. A model whose smaller tower had fewer layers
   ({clipped}) would take K = that many: text leads throughout, and there is no map from vision to text.
 - **MB**: what these take in float32, in millions of bytes; the saved file has a few hundred bytes more.
 - **keys**: whether prompts that are thrown away after each layer are only keys and values in the blocks of both towers;

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "pairing"  # the same file each time
-import matplotlib.pyplot as plt
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
@@ -58,6 +54,8 @@ def draw(axes: Axes, pairing: str) -> None:
 
 
 if __name__ == "__main__":
+    plt.switch_backend("svg")
+    plt.rcParams["svg.hashsalt"] = "pairing"  # the same file each time
     figure, panels = plt.subplots(1, 2, figsize=(10, 5.2), layout="constrained")
     for axes, pairing in zip(panels, ("layer", "proportional"), strict=True):
         draw(axes, pairing)

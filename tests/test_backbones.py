@@ -67,7 +67,7 @@ def sizes(model: nn.Module, name: str) -> dict[str, tuple[int, int]]:
 
 
 def expected_shapes(text: tuple[int, int], vision: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """The prompts and maps of DESIGN's table: text leads 1..K, vision in the rest of the smaller tower's layers."""
+    """Text leads 1..K, vision in the rest of the smaller tower's layers."""
     (text_layers, d_t), (vision_layers, d_v) = text, vision
     depth = min(text_layers, vision_layers)
     shapes = {"vilt_text": (min(K, depth), N_CTX, d_t), "vilt_F.weight": (d_v, d_t), "vilt_F.bias": (d_v,)}
@@ -100,6 +100,7 @@ def test_the_zoo_has_116_models_with_a_vit_and_28_without():
     assert (len(ZOO), sum(HAS_VIT.values())) == (144, 116)
 
 
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter:UserWarning")
 @pytest.mark.parametrize("zoo_model", [name for name in ZOO if HAS_VIT[name]], indirect=True)
 def test_a_model_with_a_vit_takes_prompts_in_both_towers(zoo_model, request, tmp_path):
     name = request.node.callspec.params["zoo_model"]
