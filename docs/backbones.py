@@ -168,7 +168,7 @@ gradients, `disable_adapter`, saving and loading on each of them, and fails when
 Text prompts alone: `wrap(clip, n_ctx={N_CTX}, method="coop")`. Asking for vision prompts is an error that says so.
 
 {table(text_only)}
-"""
+"""  # noqa: E501, for the page's own lines
 
 
 def table(rows: list[Row]) -> str:
