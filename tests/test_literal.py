@@ -67,9 +67,9 @@ def relative_error(got: Tensor, want: Tensor) -> float:
 @pytest.mark.parametrize("name", list(EVERY))
 def test_members_build_quickly_and_the_same(name):
     first = build(name)
-    start = time.perf_counter()
+    start = time.process_time()
     second = build(name)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not first.training
 
