@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from vilt_prompt.attention import Block, WholeBlock, join_heads, project_rows, split_heads, take_apart
 from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.causal import run_causal
+from vilt_prompt.sharding import class_of
 from vilt_prompt.token_ids import Facts, check_ids, check_room, check_values, make_room
 
 Prompts = list[Tensor | None]
@@ -41,7 +42,7 @@ class OpenClipBlock(Block):
         """Whether block and attention are of the known classes; an adapter on the attention makes it another one."""
         attn = getattr(module, "attn", None)
         known = type(attn) in (nn.MultiheadAttention, Attention) and getattr(attn, "in_proj_weight", None) is not None
-        return known and type(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
+        return known and class_of(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
 
     def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
         """Queries, keys and values stand in one matrix, in this order; both classes of attention name it alike."""
@@ -85,6 +86,7 @@ class VisionTower:
 
     def __init__(self, visual: VisionTransformer) -> None:
         self.visual = visual
+        self.stands_for = (visual, visual.transformer)
         self.blocks = pieces(visual.transformer)
         self.layers = len(self.blocks)
         self.width: int = visual.conv1.out_channels
@@ -144,15 +146,20 @@ class TextTower:
         self.layers = len(self.blocks)
         self.embedding: nn.Embedding = text.token_embedding
         self.vocabulary: int = self.embedding.num_embeddings
-        self.class_embedding: Tensor | None = getattr(text, "cls_emb", None)
         rows, self.width = text.positional_embedding.shape
         self.positions: int = rows if self.class_embedding is None else rows - 1  # for ids and prompts
         # CLIP holds the parts of its text tower itself and calls these two by longer names.
         self.in_clip = isinstance(text, CLIP)
+        self.stands_for = (self.transformer,) if self.in_clip else (text, self.transformer)
         self.eos_id: int = text.text_eos_id if self.in_clip else text.eos_id
         pool_type: str = text.text_pool_type if self.in_clip else text.pool_type
         self.pool_type = pool_type if self.class_embedding is None else "class embedding"
         self.causal = text.attn_mask is not None
+
+    @property
+    def class_embedding(self) -> Tensor | None:
+        """CoCa's (d,); read anew each time, for `fully_shard` puts other tensors in the places of parameters."""
+        return getattr(self.text, "cls_emb", None)
 
     @classmethod
     def owns(cls, text: nn.Module) -> bool:
