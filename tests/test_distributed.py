@@ -1,0 +1,171 @@
+"""Two processes with half of the batch each give what one process gives with all of it: DDP, FSDP2 and the examples."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from processes import (
+    FRAME_MASK,
+    LABELS,
+    METHODS,
+    SHARDED,
+    build,
+    gradients,
+    half,
+    loss,
+    texts,
+    train,
+    trainable,
+    videos,
+    wrapped,
+)
+from torch import Tensor
+
+import vilt_prompt
+
+ROOT = Path(__file__).parents[1]
+TOLERANCE = 1e-5  # of the norm of each tensor
+
+
+def launch(*command: str, processes: int = 2, timeout: float = 180) -> str:
+    """Runs a script under torchrun; its output."""
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run([*torchrun, *command], capture_output=True, text=True, env=environment, timeout=timeout)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("processes")
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder: Path) -> list[dict]:
+    """What each process got in each scenario; a traceback where it failed."""
+    launch(str(ROOT / "tests" / "processes.py"), str(folder))
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+def assert_equal(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert isinstance(actual, dict), actual
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert tensor.norm() > 0, name
+        distance = (actual[name] - tensor).norm() / tensor.norm()
+        assert distance < TOLERANCE, f"{name}: {distance}"
+
+
+def joint_gradients(method: str = "vilt", frame_mask: Tensor | None = None) -> dict[str, Tensor]:
+    """Of one process with all videos."""
+    model = wrapped(method=method)
+    video_features, text_features, _ = model(videos(), texts(), frame_mask=frame_mask)
+    loss(video_features, text_features, LABELS).backward()
+    return gradients(model)
+
+
+@pytest.mark.parametrize("scenario", [f"ddp {method}" for method in METHODS])
+def test_ddp_gradients(outcomes, scenario):
+    expected = joint_gradients(scenario.removeprefix("ddp "))
+    for outcome in outcomes:
+        assert_equal(outcome[scenario], expected)
+
+
+def test_ddp_with_other_frame_counts_in_each_process(outcomes):
+    expected = joint_gradients(frame_mask=FRAME_MASK)
+    for outcome in outcomes:
+        assert_equal(outcome["ddp uneven frames"], expected)
+
+
+def test_ddp_accumulates_gradients(outcomes):
+    first, second = (
+        outcome["ddp accumulation"]["own"]["base_model.model.prompts.vilt_text.default"] for outcome in outcomes
+    )
+    assert not torch.allclose(first, second)  # so nothing was sent before the last of them
+    expected = joint_gradients()
+    for outcome in outcomes:
+        assert_equal(outcome["ddp accumulation"]["shared"], expected)
+
+
+def test_ddp_in_two_calls(outcomes):
+    expected = joint_gradients()
+    for outcome in outcomes:
+        assert_equal(outcome["ddp two calls"], expected)
+
+
+@pytest.mark.parametrize("scenario", ["ddp clip loss", "ddp local clip loss", "ddp checkpointing"])
+def test_open_clip_loss_across_processes(outcomes, scenario):
+    model = wrapped()
+    open_clip.ClipLoss()(*model(videos(), texts(rows=4))).backward()
+    for outcome in outcomes:
+        assert_equal(outcome[scenario], gradients(model))
+
+
+def test_videos_alone_leave_a_map_unused(outcomes):
+    """As the page on several GPUs says: F~ makes text prompts alone."""
+    model = wrapped()
+    model(videos())[0].square().cumsum(1).mean().backward()
+    expected = gradients(model)
+    assert not any("F_tilde" in name for name in expected)
+    for outcome in outcomes:
+        assert "Expected to have finished reduction in the prior iteration" in outcome["ddp video only"]
+        assert_equal(outcome["ddp video only, unused found"], expected)
+
+
+@pytest.mark.parametrize("wrapper", ["ddp", "fsdp"])
+def test_training_in_two_processes_and_one_file(outcomes, folder, wrapper):
+    model = wrapped()
+    train(model, trainable(model), slice(None))
+    expected = dict(model.prompts.named_parameters())
+    for outcome in outcomes:
+        assert_equal(outcome[f"{wrapper} training"], expected)
+    assert sorted(path.name for path in (folder / wrapper).glob("adapter*")) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    loaded = vilt_prompt.from_pretrained(build("4/4"), folder / wrapper)
+    for name, parameter in loaded.prompts.named_parameters():
+        assert torch.equal(parameter, outcomes[1][f"{wrapper} training"][name])
+
+
+@pytest.mark.parametrize(("name", "units"), SHARDED)
+def test_fully_sharded_features_and_gradients(outcomes, name, units):
+    model = wrapped(name)
+    video_features, text_features = model.encode_video(videos(name)), model.encode_text(texts(name))
+    loss(video_features, text_features, LABELS).backward()
+    for rank, outcome in enumerate(outcomes):
+        found = outcome[f"fsdp {name} {units}"]
+        assert isinstance(found, dict), found
+        assert_equal(
+            {"video": found["video"], "text": found["text"]},
+            {"video": video_features[half(rank)], "text": text_features},
+        )
+        assert_equal(found["gradients"], gradients(model))
+
+
+@pytest.mark.parametrize("scenario", ["fsdp forward", "fsdp checkpointing"])
+def test_fully_sharded_forward(outcomes, scenario):
+    expected = joint_gradients()
+    for outcome in outcomes:
+        assert isinstance(outcome[scenario], dict), outcome[scenario]
+        assert outcome[scenario]["in shards"]
+        assert outcome[scenario]["taken apart"]
+        assert_equal(outcome[scenario]["gradients"], expected)
+
+
+def test_fully_sharded_without_adapter(outcomes):
+    clip = build("4/4")
+    with torch.no_grad():
+        images = torch.stack([clip.encode_image(video) for video in videos()])
+        expected = {"video": images.mean(dim=1), "text": clip.encode_text(texts())}
+    expected = {name: torch.nn.functional.normalize(features, dim=-1) for name, features in expected.items()}
+    for outcome in outcomes:
+        assert_equal(outcome["fsdp without adapter"], expected)
