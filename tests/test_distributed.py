@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from processes import (
     videos,
     wrapped,
 )
+from safetensors.torch import load_file
 from torch import Tensor
 
 import vilt_prompt
@@ -34,13 +36,13 @@ TOLERANCE = 1e-5  # of the norm of each tensor
 
 
 def launch(*command: str, processes: int = 2, timeout: float = 180) -> str:
-    """Runs a script under torchrun; its output."""
+    """Runs a script under torchrun; what it printed."""
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = subprocess.run([*torchrun, *command], capture_output=True, text=True, env=environment, timeout=timeout)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +171,26 @@ def test_fully_sharded_without_adapter(outcomes):
     expected = {name: torch.nn.functional.normalize(features, dim=-1) for name, features in expected.items()}
     for outcome in outcomes:
         assert_equal(outcome["fsdp without adapter"], expected)
+
+
+@pytest.mark.parametrize(("script", "options"), [("train_accelerate", []), ("train_lightning", ["--devices", "2"])])
+def test_examples(script, options, folder, monkeypatch):
+    """Two processes train together and save once; another run goes on from what they saved."""
+    path, out = ROOT / "examples" / f"{script}.py", folder / script
+    assert len(path.read_text().splitlines()) <= 80
+    printed = launch(str(path), "--steps", "2", "--out", str(out), *options)
+    adapter = load_file(out / "adapter_model.safetensors")
+    checkpoint = out / "last.ckpt"
+    if script == "train_accelerate":
+        assert printed.count("step 2: loss") == printed.count("of 15 test videos right") == 1
+    else:
+        assert "Starting with 2 processes" in printed
+        assert checkpoint.stat().st_size < 1_000_000
+
+    # No step is left to be taken, so what comes out is what went in.
+    resumed = [str(out), "--steps", "0"] if script == "train_accelerate" else [str(checkpoint), "--steps", "2"]
+    monkeypatch.setattr(sys, "argv", [path.name, "--resume", *resumed, "--out", str(folder / "resumed" / script)])
+    importlib.import_module(script).main()
+    for name, tensor in load_file(folder / "resumed" / script / "adapter_model.safetensors").items():
+        assert torch.equal(tensor, adapter[name])
+        assert tensor.norm() > 0
