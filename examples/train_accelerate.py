@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("--resume", type=Path, help="folder of an adapter to go on from")
     parser.add_argument("--out", type=Path, default=Path("accelerate-out"), help="default: %(default)s")
     args = parser.parse_args()
-    # Left to itself, Accelerate takes no notice of torchrun where there is no GPU, and each process trains alone. And it
-    # takes one step of the schedule for each process.
+    # Left to itself, Accelerate takes no notice of torchrun where there is no GPU, and each process trains alone; and
+    # it takes one step of the schedule for each process.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), step_scheduler_with_optimizer=False)
     set_seed(0)
 

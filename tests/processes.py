@@ -1,10 +1,11 @@
 """What two processes do together: `torchrun --nproc-per-node 2 processes.py FOLDER` leaves what each of them got there.
 
-The tests compare it with one process that has the whole batch.
+First the scenarios below, then the page on several GPUs. The tests compare with one process that has the whole batch.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import open_clip
 import torch
 import torch.distributed as dist
 import zoo
+from test_docs import python_blocks
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -27,6 +29,8 @@ import vilt_prompt
 from vilt_prompt.attention import Block
 from vilt_prompt.towers import text_tower, vision_tower
 
+PAGE = Path(__file__).parents[1] / "docs" / "several-gpus.md"
+OTHERS = ("siglip", "coca", "mt5")  # a logit bias, a dict of outputs and captions, a Hugging Face tower
 METHODS = ("vilt", "maple", "independent", "coop", "vpt_shallow", "vpt_deep")
 FRAME_MASK = torch.tensor([[True, True, True, False, False]] * 2 + [[True] * 5, [True, False, True, True, False]])
 LABELS = torch.tensor([0, 1, 2, 1])
@@ -102,6 +106,11 @@ def half(rank: int) -> slice:
     return slice(2 * rank, 2 * rank + 2)
 
 
+def uneven_frames(rank: int) -> tuple[Tensor, Tensor | None]:
+    """Three frames in one process, five with a mask in the other."""
+    return (videos()[half(0), :3], None) if rank == 0 else (videos()[half(1)], FRAME_MASK[half(1)])
+
+
 # DistributedDataParallel
 
 
@@ -116,10 +125,9 @@ def ddp_method(method: str, rank: int) -> dict:
 
 
 def ddp_uneven_frames(rank: int) -> dict:
-    """Three frames in one process, five with a mask in the other."""
     ddp = DistributedDataParallel(wrapped())
-    frames, mask = (3, None) if rank == 0 else (5, FRAME_MASK[half(1)])
-    video_features, text_features, _ = ddp(videos()[half(rank), :frames], texts(), frame_mask=mask)
+    frames, mask = uneven_frames(rank)
+    video_features, text_features, _ = ddp(frames, texts(), frame_mask=mask)
     loss(video_features, text_features, LABELS[half(rank)]).backward()
     return gradients(ddp)
 
@@ -138,6 +146,22 @@ def ddp_accumulation(rank: int) -> dict:
     own = gradients(ddp)
     backward(last)
     return {"own": own, "shared": gradients(ddp)}
+
+
+def pairs(model: nn.Module, name: str, rows: slice) -> Tensor:
+    """A loss over videos and as many texts that is a mean over the rows."""
+    outputs = model(videos(name)[rows], texts(name, rows=4)[rows])
+    features = [outputs["image_features"], outputs["text_features"]] if isinstance(outputs, dict) else [*outputs][:2]
+    weights = torch.arange(features[0].shape[-1]).float().cos()
+    return (features[0].sin() @ weights).mean() + (features[1].sin() @ weights).mean()
+
+
+def ddp_other(name: str, rank: int) -> dict:
+    ddp = DistributedDataParallel(wrapped(name))
+    for _ in range(2):
+        ddp.zero_grad()
+        pairs(ddp, name, half(rank)).backward()
+    return gradients(ddp)
 
 
 def ddp_two_calls(rank: int) -> dict:
@@ -219,11 +243,15 @@ def fsdp(name: str, units: tuple[str, ...], rank: int) -> dict:
 
 
 def fsdp_forward(checkpointing: bool, rank: int) -> dict:
-    """The model's own forward; afterwards the blocks' weights are in shards again, and blocks are still taken apart."""
+    """The model's own forward, on other numbers of frames in each process.
+
+    Afterwards the blocks' weights are in shards again; and blocks are still taken apart.
+    """
     model = wrapped()
     model.set_grad_checkpointing(checkpointing)
     shard(model, ("blocks",))
-    video_features, text_features, _ = model(videos()[half(rank)], texts())
+    frames, mask = uneven_frames(rank)
+    video_features, text_features, _ = model(frames, texts(), frame_mask=mask)
     weights = list(model.visual.transformer.resblocks.parameters())
     in_shards = [isinstance(weight, DTensor) and weight.to_local().numel() < weight.numel() for weight in weights]
     loss(video_features, text_features, LABELS[half(rank)]).backward()
@@ -252,6 +280,7 @@ def fsdp_training(folder: Path, rank: int) -> dict:
 def scenarios(folder: Path) -> dict[str, Callable[[int], dict]]:
     return {
         **{f"ddp {method}": partial(ddp_method, method) for method in METHODS},
+        **{f"ddp {name}": partial(ddp_other, name) for name in OTHERS},
         "ddp uneven frames": ddp_uneven_frames,
         "ddp accumulation": ddp_accumulation,
         "ddp two calls": ddp_two_calls,
@@ -282,6 +311,12 @@ def main(folder: Path) -> None:
         dist.barrier()
     torch.save(outcomes, folder / f"{rank}.pt")
     dist.destroy_process_group()
+
+    os.chdir(folder)
+    generator = torch.Generator().manual_seed(rank)
+    names = {"loader": [(torch.randn(2, 3, 3, 64, 64, generator=generator), torch.tensor([0, 1])) for _ in range(2)]}
+    for block in python_blocks(PAGE):
+        exec(compile(block, PAGE.name, "exec"), names)
 
 
 if __name__ == "__main__":

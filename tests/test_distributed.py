@@ -15,11 +15,13 @@ from processes import (
     FRAME_MASK,
     LABELS,
     METHODS,
+    OTHERS,
     SHARDED,
     build,
     gradients,
     half,
     loss,
+    pairs,
     texts,
     train,
     trainable,
@@ -32,6 +34,7 @@ from torch import Tensor
 import vilt_prompt
 
 ROOT = Path(__file__).parents[1]
+CLIP = ROOT / "examples" / "small_clip" / "emoji-vit-12x128"
 TOLERANCE = 1e-5  # of the norm of each tensor
 
 
@@ -53,6 +56,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def outcomes(folder: Path) -> list[dict]:
     """What each process got in each scenario; a traceback where it failed."""
+    (folder / "examples").symlink_to(ROOT / "examples")
     launch(str(ROOT / "tests" / "processes.py"), str(folder))
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
@@ -79,6 +83,14 @@ def test_ddp_gradients(outcomes, scenario):
     expected = joint_gradients(scenario.removeprefix("ddp "))
     for outcome in outcomes:
         assert_equal(outcome[scenario], expected)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_ddp_gradients_of_other_models(outcomes, name):
+    model = wrapped(name)
+    pairs(model, name, slice(None)).backward()
+    for outcome in outcomes:
+        assert_equal(outcome[f"ddp {name}"], gradients(model))
 
 
 def test_ddp_with_other_frame_counts_in_each_process(outcomes):
@@ -155,12 +167,19 @@ def test_fully_sharded_features_and_gradients(outcomes, name, units):
 
 @pytest.mark.parametrize("scenario", ["fsdp forward", "fsdp checkpointing"])
 def test_fully_sharded_forward(outcomes, scenario):
-    expected = joint_gradients()
+    expected = joint_gradients(frame_mask=FRAME_MASK)
     for outcome in outcomes:
         assert isinstance(outcome[scenario], dict), outcome[scenario]
         assert outcome[scenario]["in shards"]
         assert outcome[scenario]["taken apart"]
         assert_equal(outcome[scenario]["gradients"], expected)
+
+
+@pytest.mark.parametrize("name", ["out", "out-fsdp"])
+def test_page_on_several_gpus(outcomes, folder, name):
+    """The page's blocks ran to their end in both processes, and one of them saved."""
+    model = vilt_prompt.from_pretrained(open_clip.create_model(f"local-dir:{CLIP}"), folder / name)
+    assert all(parameter.isfinite().all() for parameter in model.prompts.parameters())
 
 
 def test_fully_sharded_without_adapter(outcomes):

@@ -10,11 +10,16 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+IN_PROCESSES = ["several-gpus.md"]  # what `test_distributed.py` runs in two processes
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in IN_PROCESSES], ids=lambda page: page.name)
 def test_code_blocks(page, tmp_path, monkeypatch):
-    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    blocks = python_blocks(page)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     # What the pages leave to the reader: two batches of videos with labels.
