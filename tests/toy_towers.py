@@ -75,6 +75,7 @@ class ToyImageTower:
 
     def __init__(self, module: ToyImageModule) -> None:
         self.module = module
+        self.stands_for = (module,)
         self.blocks = [WholeBlock(layer) for layer in module.layers]
         self.layers = len(self.blocks)
         self.image_size = module.image_size
@@ -102,6 +103,7 @@ class ToyTextTower:
 
     def __init__(self, module: ToyTextModule) -> None:
         self.module = module
+        self.stands_for = (module,)
         self.blocks = [WholeBlock(layer) for layer in module.layers]
         self.layers = len(self.blocks)
         self.embedding = module.words

@@ -14,7 +14,7 @@ from vilt_prompt.checks import check_count
 from vilt_prompt.foreign import check_state_dict
 from vilt_prompt.frames import check_frame_mask, check_frames, encode_each_frame, mean_over_frames
 from vilt_prompt.prompts import LayerPrompts, PromptLayer
-from vilt_prompt.towers import prompts_where_needed, text_tower, vision_tower
+from vilt_prompt.towers import prompts_where_needed, run_tower, text_tower, vision_tower
 
 
 class PromptedModel(nn.Module):
@@ -73,7 +73,7 @@ class PromptedModel(nn.Module):
             check_frames("image", image, 4, self._image_size())
         if prompts is None:
             return base.encode_image(image) if normalize is None else base.encode_image(image, normalize=normalize)
-        features, _ = vision_tower(self).encode(image, prompts)
+        features, _ = run_tower(vision_tower(self), image, prompts)
         return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
     def encode_text(self, text: Tensor, normalize: bool | None = None) -> Tensor:
@@ -93,7 +93,7 @@ class PromptedModel(nn.Module):
             prompts = prompts_where_needed(self, text, check=self.prompts.enabled)
         if prompts is None:
             return base.encode_text(text) if normalize is None else base.encode_text(text, normalize=normalize)
-        features, _ = text_tower(self).encode(text, prompts)
+        features, _ = run_tower(text_tower(self), text, prompts)
         return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
     def forward(
@@ -139,7 +139,7 @@ class PromptedModel(nn.Module):
         prompts = prompts_where_needed(self, text, check=True)
         if prompts is None:
             return self._encode_text_as_open_clip(text)
-        features, _ = text_tower(self).encode(text, prompts)
+        features, _ = run_tower(text_tower(self), text, prompts)
         return F.normalize(features, dim=-1)
 
     def train(self, mode: bool = True) -> Any:
