@@ -6,8 +6,6 @@ keys that it sees. What it leaves out (norms, activations, the softmax) torch's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import open_clip
 import pytest
 import torch
@@ -25,17 +23,12 @@ SMALL_TEXT = {"layers": 12, "width": 64, "heads": 2, "context_length": 77, "voca
 REAL = ("ViT-B-32", "ViT-B-16", "ViT-L-14")
 
 
-@dataclass
-class Tokens:
-    """Tokens of one sequence, and how many keys they see in all: the sum over the tokens."""
+def whole_layer(d: int, tokens: int, keys: int) -> int:
+    """Multiply-adds of one block: q, k, v and output maps (4 d^2), an MLP of 4 d (8 d^2), scores and weighted sum.
 
-    count: int
-    keys: int
-
-
-def whole_layer(d: int, tokens: Tokens) -> int:
-    """Multiply-adds of one block: q, k, v and output maps (4 d^2), an MLP of 4 d (8 d^2), scores and weighted sum."""
-    return tokens.count * 12 * d * d + tokens.keys * 2 * d
+    `keys` is the number that the tokens see in all, the sum over them.
+    """
+    return tokens * 12 * d * d + keys * 2 * d
 
 
 def last_layer(d: int, tokens: int, keys: int) -> int:
@@ -63,7 +56,7 @@ def image_floor(vision: dict, d_text: int, embed_dim: int, images: int, depth: i
     total = images * patches * 3 * vision["patch_size"] ** 2 * d
     for layer in range(1, layers):
         tokens = own if layer <= whole else own + N_CTX
-        total += images * whole_layer(d, Tokens(tokens, tokens * (own + N_CTX)))
+        total += images * whole_layer(d, tokens, tokens * (own + N_CTX))
     total += images * last_layer(d, own if depth == layers else own + N_CTX, own + N_CTX)
     total += prompt_keys_and_values(d, whole) + maps(led_by_text, d_text, d) + images * d * embed_dim
     return 2 * total
@@ -76,12 +69,14 @@ def text_floor(
     d, layers = text["width"], text["layers"]
     whole = depth if depth == layers else depth - 1
     total = 0
-    for layer in range(1, layers + 1):
+    # What the tokens of each text see: SOS, the prompts, and the text's own tokens up to themselves, EOS the last.
+    seen = [[1 + N_CTX + place for place in range(1, length + 2)] for length in name_lengths]
+    for layer in range(1, layers):
         prefix = 1 if layer <= whole else 1 + N_CTX
-        total += prefix * 2 * d * d if layer == layers else whole_layer(d, Tokens(prefix, prefix * (prefix + 1) // 2))
-        for length in name_lengths:
-            seen = [1 + N_CTX + place for place in range(1, length + 2)]  # the last one is EOS
-            total += last_layer(d, len(seen), seen[-1]) if layer == layers else whole_layer(d, Tokens(len(seen), sum(seen)))
+        total += whole_layer(d, prefix, prefix * (prefix + 1) // 2)
+        total += sum(whole_layer(d, len(keys), sum(keys)) for keys in seen)
+    total += (1 if depth == layers else 1 + N_CTX) * 2 * d * d  # of the prefix, the last layer takes keys and values
+    total += sum(last_layer(d, len(keys), keys[-1]) for keys in seen)
     total += prompt_keys_and_values(d, whole) + maps(led_by_vision, d_vision, d) + len(name_lengths) * d * embed_dim
     return 2 * total
 

@@ -56,7 +56,7 @@ def run_causal(
             if i == 1:
                 prompt = enter(prompt)
             if i == fresh < len(blocks):  # carried from here on: from now on the prompts are tokens
-                prefix = torch.cat([prefix, prompt.expand(len(prefix), -1, -1)], dim=1)
+                prefix = torch.cat([prefix, prompt.expand(prefix.shape[0], -1, -1)], dim=1)
                 prompt = None
         if i == len(blocks) and pooled is not None:
             x = run_layer(_pooled_layer, block, prefix, x, prompt, mask, pooled, checkpointing=checkpointing)
@@ -82,11 +82,11 @@ def _pooled_layer(
     block: Block | WholeBlock, prefix: Tensor, x: Tensor, prompt: Tensor | None, mask: Tensor, pooled: Tensor
 ) -> Tensor:
     """The last layer, for the pooled token alone: (c, l, d) and its index (c,) -> (c, 1, d)."""
-    rows = torch.arange(len(x), device=x.device)
+    rows = torch.arange(x.shape[0], device=x.device)
     if isinstance(block, WholeBlock):
         return _whole_layer(block, prefix, x, prompt, mask)[1][rows, pooled].unsqueeze(1)
     k, v = _join_all(block, *block.kv(prefix), prompt, *block.kv(x))
-    mask = mask.expand(len(x), -1, -1, -1)[rows, :, pooled].unsqueeze(2)
+    mask = mask.expand(x.shape[0], -1, -1, -1)[rows, :, pooled].unsqueeze(2)
     x = x[rows, pooled].unsqueeze(1)
     return block.update(x, block.attend(block.q(x), k, v, mask))
 
@@ -95,13 +95,13 @@ def _whole_layer(
     block: WholeBlock, prefix: Tensor, x: Tensor, prompt: Tensor | None, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
     """A block that runs whole: every text has the prefix and the prompt as tokens of its own."""
-    parts = [part.expand(len(x), -1, -1) for part in (prefix, prompt) if part is not None]
+    parts = [part.expand(x.shape[0], -1, -1) for part in (prefix, prompt) if part is not None]
     before = torch.cat(parts, dim=1)
     tokens = torch.cat([before, x], dim=1)
-    causal = _causal(before).expand(len(mask), -1, -1, -1)
+    causal = _causal(before).expand(mask.shape[0], -1, -1, -1)
     upper = torch.nn.functional.pad(causal, (0, x.shape[1]), value=False)
     out = block.run(tokens, torch.cat([upper, mask], dim=2))
-    shared = out[:1] if len(prefix) == 1 else out
+    shared = out[:1] if prefix.shape[0] == 1 else out
     return shared[:, : prefix.shape[1]], out[:, before.shape[1] :]
 
 
