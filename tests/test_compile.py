@@ -111,3 +111,14 @@ def test_checkpointed_layers_compile():
     (got,) = torch.autograd.grad(compiled(text).square().sum(), trained)
     (want,) = torch.autograd.grad(model.encode_text(text).square().sum(), trained)
     assert (got - want).abs().max() <= TOLERANCE * want.abs().max()
+
+
+def test_chunks_compile_in_training():
+    model = wrapped("vit")
+    trained = list(model.prompts.vilt_vision.parameters())
+    video = zoo.frames(model, 2, 5)
+    torch._dynamo.reset()
+    compiled = torch.compile(model.encode_video, backend="eager", fullgraph=True, dynamic=True)
+    (got,) = torch.autograd.grad(compiled(video, frames_per_chunk=4).square().sum(), trained)
+    (want,) = torch.autograd.grad(model.encode_video(video).square().sum(), trained)
+    assert (got - want).abs().max() <= TOLERANCE * want.abs().max()

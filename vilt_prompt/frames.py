@@ -53,8 +53,9 @@ def encode_each_frame(
 
 
 def _encode_chunk(encode: Callable[[Tensor], tuple[Tensor, ...]], chunk: Tensor) -> tuple[Tensor, ...]:
-    # The backward pass needs the activations of every chunk: kept, chunks would save no memory in training.
-    if torch.is_grad_enabled():
+    # The backward pass needs the activations of every chunk: kept, chunks would save no memory in training. In a
+    # compiled graph, which cannot hold such checkpoints, the compiler decides what is kept.
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return checkpoint(encode, chunk, use_reentrant=False)
     return encode(chunk)
 
