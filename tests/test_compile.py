@@ -30,6 +30,9 @@ CASES = [
 def wrapped(name: str) -> nn.Module:
     model = vilt_prompt.wrap(zoo.build(name), K=2, n_ctx=3).train()
     randomise_prompts(model)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):  # Hugging Face's; tracing draws random numbers of its own
+            module.p = 0.0
     return model
 
 
@@ -66,10 +69,8 @@ def test_every_feature_and_a_training_step_in_one_graph(backend, name):
     for sizes in (FIRST, *OTHERS):
         arguments = inputs(name, model, sizes)
         with torch.compiler.set_stance("default" if sizes == FIRST else "fail_on_recompile"):
-            torch.manual_seed(0)  # of dropout, in the Hugging Face tower
             loss, features = compiled(*arguments)
             gradients = torch.autograd.grad(loss, trained)
-        torch.manual_seed(0)
         want_loss, want_features = step(*arguments)
         want_gradients = torch.autograd.grad(want_loss, trained)
         got, want = [loss, *features, *gradients], [want_loss, *want_features, *want_gradients]
