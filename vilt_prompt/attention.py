@@ -87,7 +87,7 @@ class WholeBlock:
         """The mask as the module's own tower would give it: (l, l), or (b h, l, l), added to the scores."""
         seen = seen.expand(-1, -1, x.shape[1], -1)
         mask = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, float("-inf"))
-        if len(mask) == 1:
+        if mask.shape[0] == 1:
             return mask[0, 0]
         return mask.squeeze(1).repeat_interleave(self.module.attn.num_heads, dim=0)
 

@@ -288,7 +288,7 @@ class HuggingFaceTextTower:
         moved = n * (torch.arange(mask.shape[1], device=mask.device) >= encoder.before)
         if encoder.skips_padding:
             return ((mask.cumsum(1) + moved) * mask) + encoder.first_place - 1
-        return (torch.arange(mask.shape[1], device=mask.device) + moved + encoder.first_place).expand(len(mask), -1)
+        return (torch.arange(mask.shape[1], device=mask.device) + moved + encoder.first_place).expand(mask.shape[0], -1)
 
     def _enter(self, prompt: Tensor) -> Tensor:
         first = self.encoder.first_place + self.encoder.before

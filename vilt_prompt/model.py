@@ -5,6 +5,7 @@ Shapes: B batch, T frames, C texts, L their columns, D features.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from torch import Tensor, nn
@@ -42,7 +43,8 @@ class PromptedModel(nn.Module):
             frame_mask: (B, T) bool, False where a frame is padding. Such frames are not computed (under `torch.compile`
                 they are, and count for nothing).
             normalize: Whether to scale the features to length 1, after the mean.
-            frames_per_chunk: How many frames run at once; None: all.
+            frames_per_chunk: How many frames run at once; None: all. The backward pass computes each chunk again, so
+                that the activations of no more than one chunk are kept at a time.
             pool: Whether to take the mean; otherwise the features of each frame are returned, 0 for masked ones.
 
         Returns:
@@ -55,7 +57,10 @@ class PromptedModel(nn.Module):
         check_frames("video", video, 5, self._image_size())
         check_frame_mask(frame_mask, *video.shape[:2])
         check_count("frames_per_chunk", frames_per_chunk, "it must be at least 1, or None")
-        (features,) = encode_each_frame(self._encode_frames, video, frame_mask, frames_per_chunk)
+        # One set of prompts for all chunks, also when the backward pass computes them again.
+        prompts = self._active_prompts("vision")
+        encode = functools.partial(self._encode_frames, prompts=prompts)
+        (features,) = encode_each_frame(encode, video, frame_mask, frames_per_chunk)
         if pool:
             features = mean_over_frames(features, frame_mask)
         return F.normalize(features, dim=-1) if normalize else features
@@ -148,7 +153,10 @@ class PromptedModel(nn.Module):
         freeze_statistics(self)
         return self
 
-    def _encode_frames(self, frames: Tensor) -> tuple[Tensor]:
+    def _encode_frames(self, frames: Tensor, prompts: list[Tensor | None] | None) -> tuple[Tensor]:
+        if prompts is not None:
+            features, _ = run_tower(vision_tower(self), frames, prompts)
+            return (features,)
         # Contrastive attention pooling leaves a dimension for its one query where there are no prompts.
         return (self.encode_image(frames, normalize=False).flatten(1),)
 

@@ -215,7 +215,7 @@ class TextTower:
         if self.pool_type == "none":
             return self._project(x), tokens
         if keep_all:
-            x = x[torch.arange(len(x), device=x.device), self._pooled(text, layout)].unsqueeze(1)
+            x = x[torch.arange(x.shape[0], device=x.device), self._pooled(text, layout)].unsqueeze(1)
         return self._project(x.squeeze(1)), tokens
 
     def _fit(self, text: Tensor, n: int, with_tokens: bool) -> Layout:
@@ -242,7 +242,7 @@ class TextTower:
             return None
         valid = ids != self.text.pad_id
         if self.class_embedding is not None:
-            always = valid.new_ones(len(valid), 1)
+            always = valid.new_ones(valid.shape[0], 1)
             if self.text.correct_cls_mask:
                 valid = torch.cat([valid, always], dim=1)
             else:
@@ -309,14 +309,14 @@ class TextTower:
         if self.class_embedding is None:
             return x
         last = self.class_embedding.to(x.dtype) + position[-1]
-        return torch.cat([x, last.expand(len(x), 1, -1)], dim=1)
+        return torch.cat([x, last.expand(x.shape[0], 1, -1)], dim=1)
 
     def _pooled(self, ids: Tensor, layout: Layout) -> Tensor:
         """The column of the token that is pooled, counted without prompts: (C,)."""
         columns = layout.ids.shape[1]
         column = {"first": 0, "last": columns - 1, "class embedding": columns}.get(self.pool_type)
         if column is not None:
-            return ids.new_full((len(ids),), column)
+            return ids.new_full((ids.shape[0],), column)
         end = self._end(ids)
         assert end is not None
         return end

@@ -174,7 +174,7 @@ class TimmVisionTower:
         rope = bias = None
         if isinstance(trunk, VisionTransformerRelPos):
             if trunk.cls_token is not None:
-                x = torch.cat([trunk.cls_token.expand(len(x), -1, -1), x], dim=1)
+                x = torch.cat([trunk.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
             bias = None if trunk.shared_rel_pos is None else trunk.shared_rel_pos.get_bias()
         elif isinstance(trunk, Eva):
             x, rope = trunk._pos_embed(x)
