@@ -109,7 +109,7 @@ def test_image_towers_without_prompts(vision_cfg):
     with pytest.raises(
         ValueError,
         match=rf"vision tower {name} cannot take prompts.*Known vision towers: VisionTransformer.*Eva.*"
-        "towers=\"text\".*CONTRIBUTING.md",
+        'towers="text".*CONTRIBUTING.md',
     ):
         vilt_prompt.wrap(model, K=2)
     assert unchanged(before, state(model))
