@@ -38,12 +38,14 @@ class LabelledVideos:
         classes: C plain names.
         train: Its videos for training.
         test: Its videos for testing; for validation, where the labels of the tests are secret.
+        counts: Training videos of each class that the annotations name, whether they are on disk or not, C numbers.
         missing: A line about videos that are not on disk, or None.
     """
 
     classes: list[str]
     train: list[LabelledVideo]
     test: list[LabelledVideo]
+    counts: list[int]
     missing: str | None
 
 
@@ -78,12 +80,14 @@ def read_labels(videos: Path, annotations: Path | None = None, split: int = 1) -
         numbers = {name: number for number, name in enumerate(classes)}
         train: list[LabelledVideo] = []
         test: list[LabelledVideo] = []
+        counts = [0] * len(classes)
         tested = tested_split(row.split for row in rows)
         for row in rows:
             if row.split not in (TRAIN, tested):
                 continue
             if row.label not in numbers:
                 raise ValueError(f"{row.names[0]} is of the unknown class {row.label!r}")
+            counts[numbers[row.label]] += row.split == TRAIN
             path = files.find(*row.names)
             if path is not None:
                 (train if row.split == TRAIN else test).append(LabelledVideo(path, numbers[row.label], row.group))
@@ -92,7 +96,7 @@ def read_labels(videos: Path, annotations: Path | None = None, split: int = 1) -
     missing = files.report()
     if not train and not test:
         raise ValueError(f"the annotations in {folder} name no videos")
-    return LabelledVideos(clean_names(classes), train, test, missing)
+    return LabelledVideos(clean_names(classes), train, test, counts, missing)
 
 
 def tested_split(splits: Iterable[str]) -> str | None:
@@ -205,7 +209,8 @@ def _folders(folder: Path, split: int) -> tuple[list[str], list[Row]]:
     rows = [
         Row((str(file.relative_to(folder)),), home.name, str(file), part)
         for part in (TRAIN, *TEST)
-        for home in sorted((folder / part).glob("*/"))
+        for home in sorted((folder / part).glob("*"))
+        if home.is_dir()
         for file in sorted(home.iterdir())
         if file.suffix.lower() in SUFFIXES
     ]

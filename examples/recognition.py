@@ -120,31 +120,34 @@ def read_tasks(args: argparse.Namespace) -> tuple[Task | None, list[Task]]:
         announce(data.missing)
         train = Task("train", data.train, data.classes)
         tests = [Task("test", data.test, data.classes)]
-    if args.setting == "base-to-novel" and train is not None:
-        counts = [0] * len(train.classes)
-        for video in train.videos:
-            counts[video.label] += 1
-        base, novel = base_novel_split(counts, args.seed if args.random_split else None)
-        tests = [restrict(tests[0], "base", base), restrict(tests[0], "novel", novel)]
-        train = restrict(train, "train", base)
-    if args.setting in ("few-shot", "base-to-novel") and train is not None:
+        if args.setting == "base-to-novel":
+            base, novel = base_novel_split(data.counts, args.seed if args.random_split else None)
+            train = restrict(train, "train", base)
+            tests = [restrict(tests[0], "base", base), restrict(tests[0], "novel", novel)]
+    if args.adapter is not None:
+        train = None
+    if train is not None and args.setting in ("few-shot", "base-to-novel"):
         train = Task("train", draw_shots(train, args), train.classes)
     if args.setting == "zero-shot":
-        tests = [task for videos, annotations in args.target for task in target_tasks(videos, annotations)]
-    for task in [*tests, *([train] if train and args.adapter is None else [])]:
+        names = [videos.name for videos, _ in args.target]
+        if len(set(names)) < len(names):
+            names = ["-".join(videos.parts) for videos, _ in args.target]
+        targets = zip(names, args.target, strict=True)
+        tests = [task for name, (videos, annotations) in targets for task in target_tasks(name, videos, annotations)]
+    for task in tests if train is None else [train, *tests]:
         if not task.videos:
             raise ValueError(f"there are no videos to {'train on' if task is train else 'test on'}: {task.name}")
-    return train if args.adapter is None else None, tests
+    return train, tests
 
 
-def target_tasks(videos: Path, annotations: Path) -> list[Task]:
+def target_tasks(name: str, videos: Path, annotations: Path) -> list[Task]:
     """The tests of all splits of a data set that has splits; otherwise its only one."""
     official = (annotations / "classInd.txt").is_file() or any(annotations.glob("*_test_split1.txt"))
     tasks = []
     for split in (1, 2, 3) if official else (1,):
         data = read_labels(videos, annotations, split)
         announce(data.missing)
-        tasks.append(Task(f"{videos.name} split {split}" if official else videos.name, data.test, data.classes))
+        tasks.append(Task(f"{name} split {split}" if official else name, data.test, data.classes))
     return tasks
 
 

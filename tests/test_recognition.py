@@ -92,6 +92,7 @@ def test_few_shot_learns(script, tmp_path, capsys):
     assert right >= 2
     # Both adapters load again, and the one of the last epoch scores what the script said.
     assert adapter(out, "best").keys() == adapter(out).keys()
+    data[-1] = 16  # nothing is drawn, so that there are not as many does not matter
     script("few-shot", *data, *QUICK, "--adapter", out / "last", "--out", tmp_path / "again")
     assert json.loads((tmp_path / "again" / "results.json").read_text()) == results
     assert not (tmp_path / "again" / "train.csv").exists()
@@ -111,6 +112,35 @@ def test_shots_are_grouped_and_nested_on_request(ucf101, monkeypatch):
         assert all(few < more for few, more in pairwise(draws))
     assert any(len({name.partition("_c")[0] for name in shots(2, "--seed", seed)}) < 6 for seed in range(5))
     assert shots(2, "--seed", 1) != shots(2, "--seed", 2)
+
+
+def test_missing_videos_do_not_move_classes_between_base_and_novel(tmp_path, monkeypatch):
+    videos, annotations = video_sets.hmdb51(tmp_path)
+
+    def split() -> list[list[str]]:
+        arguments = ["--videos", str(videos), "--annotations", str(annotations), "--shots", "1", "--out", "x"]
+        monkeypatch.setattr(sys, "argv", ["recognition.py", "base-to-novel", *arguments])
+        train, tests = recognition.read_tasks(recognition.arguments())
+        assert train.classes == tests[0].classes
+        return [task.classes for task in tests]
+
+    before = split()
+    assert before == [["brush hair", "wave"], ["climb", "dive"]]
+    for clip in (2, 3):
+        (videos / "wave" / f"April_0{clip}_wave_u_nm_np1_ba_goo_{clip}.avi").unlink()
+    assert split() == before
+
+
+def test_targets_of_one_name_are_told_apart(ucf101, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        video_sets.folders(tmp_path / name / "videos", classes=1, train=0, test=1)
+    monkeypatch.chdir(tmp_path)
+    targets = ["--target", "one/videos", "one/videos", "--target", "two/videos", "two/videos"]
+    arguments = ["recognition.py", "zero-shot", *targets, "--adapter", "any", "--out", "x"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    train, tests = recognition.read_tasks(recognition.arguments())
+    assert train is None
+    assert [task.name for task in tests] == ["one-videos", "two-videos"]
 
 
 def test_base_to_novel(script, hmdb51, tmp_path):
