@@ -12,10 +12,16 @@ import recognition
 import retrieval
 import torch
 
-torch.set_num_threads(1)
-arguments = sys.argv[1:]
-border = arguments.index("--")
-for script, own in ((recognition, arguments[:border]), (retrieval, arguments[border + 1 :])):
-    sys.argv = [script.__name__, *own]
-    script.main()
-processes.stop()
+
+def main() -> None:
+    torch.set_num_threads(1)
+    arguments = sys.argv[1:]
+    border = arguments.index("--")
+    for script, own in ((recognition, arguments[:border]), (retrieval, arguments[border + 1 :])):
+        sys.argv = [script.__name__, *own]
+        script.main()
+    processes.stop()
+
+
+if __name__ == "__main__":
+    main()
