@@ -89,7 +89,8 @@ def fit(
         optimizer.load_state_dict(run.checkpoint["optimizer"])
         scheduler.load_state_dict(run.checkpoint["scheduler"])
         scaler.load_state_dict(run.checkpoint["scaler"])
-        set_random_state(run.checkpoint["random"][processes.rank()], plan.device)
+        states = run.checkpoint["random"]  # there may be more processes now than before
+        set_random_state(states[processes.rank() % len(states)], plan.device)
     run.rewind("train", step)
     run.rewind("test", step)
 

@@ -20,6 +20,7 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import processes
 import torch
@@ -38,8 +39,8 @@ import vilt_prompt
 from vilt_prompt.protocols import average_views, base_novel_split, harmonic_mean, sample_shots, top_k_accuracy
 
 # From the paper; it names no batch for few shots and no schedule for full supervision: those of its other settings.
-FEW_SHOT = {"n_ctx": 10, "depth": None, "K": 6, "epochs": 30, "batch": 64, "lr": 8e-3, "frames": 32}
-PRESETS = {
+FEW_SHOT: dict[str, Any] = {"n_ctx": 10, "depth": None, "K": 6, "epochs": 30, "batch": 64, "lr": 8e-3, "frames": 32}
+PRESETS: dict[str, dict[str, Any]] = {
     "supervised": FEW_SHOT | {"frames": 16, "views": "4x3"},
     "few-shot": FEW_SHOT,
     "base-to-novel": {"n_ctx": 16, "depth": 10, "K": 6, "epochs": 12, "batch": 64, "lr": 4e-2, "frames": 32},
