@@ -115,7 +115,7 @@ def test_a_strip_shows_the_frames_in_order_and_the_lines(tmp_path):
             ["bad.mp4", "--classes", "a", "--adapter", "nameless"],
             "the adapter nameless does not name its open_clip model",
         ),
-        (["bad.mp4", "--classes", "a", "--adapter", "bare"], "'adapter_config.json'"),
+        (["bad.mp4", "--classes", "a", "--adapter", "bare"], "adapter_config.json"),
         (["bad.mp4", "--classes", "a", "--model", "local-dir:nowhere"], "nowhere is no folder of an open_clip model"),
     ],
 )
