@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import processes
+import ranks
 import torch
 from PIL import Image
 from torch import Generator, Tensor
@@ -165,9 +165,9 @@ class TrainOrder(Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(self, videos: int, batch: int, seed: int) -> None:
-        if batch < 1 or batch % processes.world_size():
+        if batch < 1 or batch % ranks.world_size():
             raise ValueError(
-                f"a batch of {batch} cannot be shared by {processes.world_size()} processes: choose a multiple"
+                f"a batch of {batch} cannot be shared by {ranks.world_size()} processes: choose a multiple"
             )
         self.videos, self.batch, self.seed = videos, batch, seed
         self.epoch = self.first = 0
@@ -180,10 +180,10 @@ class TrainOrder(Sampler[list[tuple[int, int]]]):
         """This process's part of each batch: (epoch, video) pairs."""
         generator = Generator().manual_seed(_seed(self.seed, self.epoch))
         order = torch.randperm(self.videos, generator=generator).tolist()
-        while len(order) % processes.world_size():  # A process without a part would leave the others waiting.
+        while len(order) % ranks.world_size():  # A process without a part would leave the others waiting.
             order.append(order[len(order) % self.videos])
         for start in range(self.first * self.batch, len(order), self.batch):
-            part = order[start : start + self.batch][processes.rank() :: processes.world_size()]
+            part = order[start : start + self.batch][ranks.rank() :: ranks.world_size()]
             yield [(self.epoch, number) for number in part]
 
 
@@ -195,9 +195,9 @@ def train_loader(clips: TrainingClips, batch: int, workers: int) -> tuple[DataLo
 
 def eval_loader(clips: EvalClips, batch: int, workers: int) -> DataLoader[Item]:
     """Batches for testing: every video in just one process, none twice, none dropped."""
-    mine = list(range(processes.rank(), len(clips), processes.world_size()))
+    mine = list(range(ranks.rank(), len(clips), ranks.world_size()))
     views = clips.views.temporal * clips.views.spatial
-    return _loader(clips, workers, sampler=mine, batch_size=max(1, batch // processes.world_size() // views))
+    return _loader(clips, workers, sampler=mine, batch_size=max(1, batch // ranks.world_size() // views))
 
 
 def _loader(clips: Dataset[Item], workers: int, **how: object) -> DataLoader[Item]:

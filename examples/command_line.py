@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import processes
+import ranks
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -18,7 +18,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 def announce(line: str | None) -> None:
     """Prints a line, if there is one, once."""
-    if line and processes.rank() == 0:
+    if line and ranks.rank() == 0:
         print(line)
 
 
@@ -31,4 +31,4 @@ def run_script(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.exit(f"{Path(sys.argv[0]).name}: stopped")
     finally:
-        processes.stop()
+        ranks.stop()

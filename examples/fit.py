@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import processes
+import ranks
 import torch
 from batches import Batch, TrainOrder
 from peft import PeftModel
@@ -90,12 +90,12 @@ def fit(
         scheduler.load_state_dict(run.checkpoint["scheduler"])
         scaler.load_state_dict(run.checkpoint["scaler"])
         states = run.checkpoint["random"]  # there may be more processes now than before
-        set_random_state(states[processes.rank() % len(states)], plan.device)
+        set_random_state(states[ranks.rank() % len(states)], plan.device)
     run.rewind("train", step)
     run.rewind("test", step)
 
     def save() -> None:
-        random = processes.gather(random_state(plan.device))
+        random = ranks.gather(random_state(plan.device))
         run.save(
             {
                 "step": step,
@@ -108,9 +108,9 @@ def fit(
             }
         )
 
-    several = processes.world_size() > 1
+    several = ranks.world_size() > 1
     network: nn.Module = DistributedDataParallel(model) if several else model
-    quiet = processes.rank() != 0
+    quiet = ranks.rank() != 0
     with tqdm(total=total, initial=step, desc="training", unit="step", disable=quiet) as progress:
         while step < total:
             order.epoch, order.first = divmod(step, len(order))
@@ -152,7 +152,7 @@ def train_step(
         raise ValueError(f"{len(set(batch.failures))} videos in a row cannot be decoded: {batch.failures[-1]}")
     with autocast(plan):
         loss = loss_of(network, batch.videos.to(plan.device, non_blocking=True), batch.numbers.to(plan.device))
-    value = processes.mean(loss)
+    value = ranks.mean(loss)
     if not math.isfinite(value):
         raise ValueError(f"the loss is {value}: lower --lr, or use --precision fp32")
     optimizer.zero_grad()
@@ -170,9 +170,9 @@ def report(batch: Batch, run: RunFolder) -> None:
 
 def save_adapter(model: PeftModel, run: RunFolder, name: str) -> None:
     """Writes the adapter to a folder of the run."""
-    if processes.rank() == 0:
+    if ranks.rank() == 0:
         model.save_pretrained(str(run.path / name))
-    processes.barrier()
+    ranks.barrier()
 
 
 def random_state(device: torch.device) -> list[Tensor]:

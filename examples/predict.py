@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import processes
+import ranks
 import torch
 from base_model import Preprocess, load_clip
 from command_line import run_script
@@ -109,7 +109,7 @@ def main() -> None:
         raise ValueError(f"--frames must be at least 1, got {args.frames}")
     classes = class_names(args)
     paths = [file for path in args.videos for file in find_videos(path)]
-    device = processes.start(args.device)
+    device = ranks.start(args.device)
     model, preprocess, tokenizer = load_model(args, device)
     with torch.no_grad():
         class_features = model.encode_text(tokenizer(classes).to(device), normalize=True)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import processes
+import ranks
 import torch
 from base_model import Preprocess, Tokenizer, add_model_options, load_clip
 from batches import ONE_VIEW, EvalClips, TrainingClips, Views, eval_loader, train_loader
@@ -210,7 +210,7 @@ class Recognizer:
             top1[f"{task.name} top-1"] = 100 * top_k_accuracy(probabilities, labels)
             if len(task.classes) > 5:
                 top5[f"{task.name} top-5"] = 100 * top_k_accuracy(probabilities, labels, 5)
-            if processes.rank() == 0:
+            if ranks.rank() == 0:
                 file = self.run.path / f"predictions-{task.name.replace(' ', '-')}.csv"
                 write_predictions(file, task, numbers, probabilities)
         if self.args.setting == "base-to-novel":
@@ -230,7 +230,7 @@ class Recognizer:
         with autocast(self.plan):
             classes = self.model.encode_text(self.tokenizer(task.classes).to(device), normalize=True).float()
         mine: dict[int, Tensor] = {}
-        quiet = processes.rank() != 0
+        quiet = ranks.rank() != 0
         for batch in tqdm(eval_loader(clips, args.batch, args.workers), desc=task.name, unit="batch", disable=quiet):
             report(batch, self.run)
             if batch.videos is None:
@@ -240,7 +240,7 @@ class Recognizer:
                 features = self.model.encode_video(videos, normalize=True, frames_per_chunk=CHUNK).float()
             logits = (features @ classes.T / args.temperature).unflatten(0, batch.videos.shape[:2])  # [B, V, C]
             mine |= dict(zip(batch.numbers.tolist(), average_views(logits).cpu(), strict=True))
-        everyone = {number: row for part in processes.gather(mine) for number, row in part.items()}
+        everyone = {number: row for part in ranks.gather(mine) for number, row in part.items()}
         if not everyone:
             raise ValueError(f"none of the {len(task.videos)} videos of {task.name} can be decoded")
         numbers = sorted(everyone)
@@ -269,7 +269,7 @@ def parse_views(text: str) -> Views:
 def main() -> None:
     """Trains and tests."""
     args = arguments()
-    device = processes.start(args.device)
+    device = ranks.start(args.device)
     views, schedule = parse_views(args.views), plan(args, device)
     train, tests = read_tasks(args)
     run = RunFolder(args.out, settings(args), args.resume)
@@ -285,7 +285,7 @@ def main() -> None:
         results = recognizer.test(tests, views)
     for name, value in results.items():
         announce(f"{name:24} {value:6.2f}")
-    if processes.rank() == 0:
+    if ranks.rank() == 0:
         (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
-import processes
+import ranks
 import torch
 from base_model import Preprocess, add_model_options, load_clip
 from batches import EvalClips, TrainingClips, eval_loader, train_loader
@@ -70,7 +70,7 @@ class Retriever:
         tokens = self.tokenize(captions.texts).to(self.plan.device)
         # Each process computes its own rows against everyone's columns; gradients flow through what was gathered.
         criterion = open_clip.ClipLoss(
-            local_loss=True, gather_with_grad=True, rank=processes.rank(), world_size=processes.world_size()
+            local_loss=True, gather_with_grad=True, rank=ranks.rank(), world_size=ranks.world_size()
         )
 
         def loss_of(network: nn.Module, videos: Tensor, numbers: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Retriever:
         """Number of each video that can be decoded, ascending, to its normalised features, (D,)."""
         clips = EvalClips(paths, self.args.frames, self.preprocess, self.args.stride)
         mine: dict[int, Tensor] = {}
-        quiet = processes.rank() != 0
+        quiet = ranks.rank() != 0
         for batch in tqdm(eval_loader(clips, self.args.batch, self.args.workers), desc="test", disable=quiet):
             report(batch, self.run)
             if batch.videos is None:
@@ -108,7 +108,7 @@ class Retriever:
             with autocast(self.plan):
                 features = self.model.encode_video(videos, normalize=True, frames_per_chunk=CHUNK).float().cpu()
             mine |= dict(zip(batch.numbers.tolist(), features, strict=True))
-        everyone = {number: row for part in processes.gather(mine) for number, row in part.items()}
+        everyone = {number: row for part in ranks.gather(mine) for number, row in part.items()}
         if not everyone:
             raise ValueError(f"none of the {len(paths)} videos of the test can be decoded")
         return dict(sorted(everyone.items()))
@@ -139,7 +139,7 @@ def percent(result: Retrieval) -> dict[str, float]:
 def main() -> None:
     """Trains and tests."""
     args = arguments()
-    device = processes.start(args.device)
+    device = ranks.start(args.device)
     schedule = plan(args, device)
     data = read_captions(args.videos, args.annotations)
     announce(data.missing)
@@ -160,7 +160,7 @@ def main() -> None:
     results = results or retriever.test(data.test)
     for name, value in results.items():
         announce(f"{name:28} {value:6.2f}")
-    if processes.rank() == 0:
+    if ranks.rank() == 0:
         (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import processes
+import ranks
 import torch
 
 CHECKPOINT = "checkpoint.pt"
@@ -47,15 +47,15 @@ class RunFolder:
                 before = self.checkpoint["settings"].get(name)
                 if before != value:
                     raise ValueError(f"{path} holds a run with --{name.replace('_', '-')} {before}, not {value}")
-        processes.barrier()  # Everyone has looked before anyone writes.
+        ranks.barrier()  # Everyone has looked before anyone writes.
         path.mkdir(parents=True, exist_ok=True)
-        self._writer = self._tensorboard() if processes.rank() == 0 else None
+        self._writer = self._tensorboard() if ranks.rank() == 0 else None
         self._skipped = path / "skipped.txt"
         self._reported = set(self._skipped.read_text().splitlines() if self._skipped.is_file() else [])
 
     def save(self, state: dict[str, Any]) -> None:
         """Replaces the checkpoint; a kill while it is written leaves the old one."""
-        if processes.rank() != 0:
+        if ranks.rank() != 0:
             return
         new = self.path / f"{CHECKPOINT}.new"
         with new.open("wb") as file:
@@ -69,7 +69,7 @@ class RunFolder:
     def rewind(self, table: str, step: int) -> None:
         """Takes rows of later steps out of a table: they are about to be written again."""
         file = self.path / f"{table}.csv"
-        if processes.rank() != 0 or not file.is_file():
+        if ranks.rank() != 0 or not file.is_file():
             return
         with file.open(newline="") as lines:
             header, *rows = csv.reader(lines)
@@ -80,7 +80,7 @@ class RunFolder:
 
     def log(self, table: str, step: int, values: dict[str, float]) -> None:
         """Adds a row to `TABLE.csv`, and to TensorBoard's files where it is installed."""
-        if processes.rank() != 0:
+        if ranks.rank() != 0:
             return
         file = self.path / f"{table}.csv"
         new = not file.is_file()

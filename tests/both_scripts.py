@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-import processes
+import ranks
 import recognition
 import retrieval
 import torch
@@ -20,7 +20,7 @@ def main() -> None:
     for script, own in ((recognition, arguments[:border]), (retrieval, arguments[border + 1 :])):
         sys.argv = [script.__name__, *own]
         script.main()
-    processes.stop()
+    ranks.stop()
 
 
 if __name__ == "__main__":

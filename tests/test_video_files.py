@@ -212,10 +212,10 @@ def test_every_video_is_tested_once(tmp_path, workers):
 
 def test_processes_share_the_tests(monkeypatch):
     clips = batches.EvalClips([Path("never opened")] * 7, 2, pixels)
-    monkeypatch.setattr(batches.processes, "world_size", lambda: 3)
+    monkeypatch.setattr(batches.ranks, "world_size", lambda: 3)
     shares = []
     for rank in range(3):
-        monkeypatch.setattr(batches.processes, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(batches.ranks, "rank", lambda rank=rank: rank)
         shares.append([number for batch in batches.eval_loader(clips, 4, 0).batch_sampler for number in batch])
     assert sorted(number for share in shares for number in share) == list(range(7))
 
@@ -234,8 +234,8 @@ def test_training_order_goes_on_where_it_stopped(monkeypatch):
     # Two processes share the batches of one, and neither is left without a part.
     parts = []
     for rank in (0, 1):
-        monkeypatch.setattr(batches.processes, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(batches.processes, "world_size", lambda: 2)
+        monkeypatch.setattr(batches.ranks, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(batches.ranks, "world_size", lambda: 2)
         order.epoch, order.first = 0, 0
         parts.append(list(order))
     for whole, one, other in zip(epochs[0], *parts, strict=True):

@@ -1,4 +1,4 @@
-"""One process or several under torchrun: who am I, and what did the others find."""
+"""One process or several under torchrun: which rank am I, and what did the others find."""
 
 import os
 from typing import Any
