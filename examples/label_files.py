@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from class_names import clean_names
+from plain_names import clean_names
 from video import SUFFIXES
 from video_files import VideoFiles
 

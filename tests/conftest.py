@@ -1,9 +1,49 @@
-"""What all tests share."""
+"""Keeps the tests off the network: the Hub's client knows one server, on loopback, down unless a test starts it.
+
+The client reads its environment when it is imported, so this comes first.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
+
 import pytest
 import torch
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+PORT = free_port()
+os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{PORT}"
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A running Hub, an empty cache, no stored token, and no long waits."""
+    import time
+
+    from hub_server import HubServer
+    from huggingface_hub import constants
+
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    server = HubServer(PORT)
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -375,9 +375,19 @@ def test_an_adapter_of_another_architecture(tmp_path):
     MODEL.save_pretrained(tmp_path)
     model = build("equal_widths")
     before = state(model)
-    with pytest.raises(ValueError, match=r"vilt_F.bias is of shape \(48,\), \(32,\) was expected"):
-        vilt_prompt.from_pretrained(model, tmp_path)
+    for strict_base in (True, False):
+        with pytest.raises(
+            ValueError,
+            match=r"another architecture .*conv1.weight is 1 x \(48, 3, 8, 8\) there, 1 x \(32, 3, 8, 8\) in",
+        ):
+            vilt_prompt.from_pretrained(model, tmp_path, strict_base=strict_base)
     assert unchanged(before, state(model))
-    vilt_prompt.wrap(build("12/12"), n_ctx=3).save_pretrained(tmp_path)
+    deep = vilt_prompt.wrap(build("12/12"), n_ctx=3)
+    deep.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"resblocks.\*.attn.in_proj_weight is 12 x .* there, 4 x .* in this model"):
+        vilt_prompt.from_pretrained(build("4/4"), tmp_path)
+    # Files of which the base was not recorded are judged by what they hold.
+    deep.peft_config["default"].base_fingerprint = None
+    deep.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"depth=12 is out of range: choose depth in 1\.\.4"):
         vilt_prompt.from_pretrained(build("4/4"), tmp_path)

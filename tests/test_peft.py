@@ -319,18 +319,20 @@ def test_tensors_that_do_not_fit_are_an_error(load, tmp_path):
         assert same(features(model), before)
 
 
-@pytest.mark.parametrize(
-    ("load", "message"),
-    [
-        (vilt_prompt.from_pretrained, r"holds no adapter_model.safetensors"),
-        (PeftModel.from_pretrained, "pickles are never loaded"),
-    ],
-)
-def test_a_pickle_is_never_loaded(load, message, tmp_path):
-    wrapped().save_pretrained(tmp_path, safe_serialization=False)
-    assert (tmp_path / "adapter_model.bin").is_file()
+@pytest.mark.parametrize("load", [vilt_prompt.from_pretrained, PeftModel.from_pretrained])
+def test_a_pickle_is_never_loaded_nor_saved(load, tmp_path):
+    with pytest.raises(ValueError, match="never as pickles"):
+        wrapped().save_pretrained(tmp_path, safe_serialization=False)
+    assert not list(tmp_path.iterdir())
+    wrapped().save_pretrained(tmp_path)
+    weights = tmp_path / "adapter_model.safetensors"
+    torch.save(load_file(weights), tmp_path / "adapter_model.bin")
+    weights.unlink()
     base = build("4/4")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="holds adapter_model.bin but no .*: pickles are never loaded"):
+        load(base, str(tmp_path))
+    (tmp_path / "adapter_model.bin").rename(weights)
+    with pytest.raises(ValueError, match="is a pickle, not safetensors"):
         load(base, str(tmp_path))
     assert type(base) is type(build("4/4"))
 

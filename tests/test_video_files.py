@@ -11,9 +11,9 @@ from types import ModuleType, SimpleNamespace
 import av
 import batches
 import caption_files
-import class_names
 import label_files
 import numpy as np
+import plain_names
 import pytest
 import torch
 import video
@@ -322,15 +322,15 @@ def test_tests_are_never_mixed_with_validation(tmp_path):
 
 
 def test_class_names():
-    assert class_names.clean_names(["HandstandPushups", "shoot_ball", "kick"]) == [
+    assert plain_names.clean_names(["HandstandPushups", "shoot_ball", "kick"]) == [
         "handstand pushups",
         "shoot ball",
         "kick",
     ]
     with pytest.raises(ValueError, match="classes 'brush_hair' and 'BrushHair' both read 'brush hair'"):
-        class_names.clean_names(["brush_hair", "BrushHair"])
+        plain_names.clean_names(["brush_hair", "BrushHair"])
     with pytest.raises(ValueError, match="class '__' has no words in its name"):
-        class_names.clean_names(["__"])
+        plain_names.clean_names(["__"])
 
 
 def test_what_is_wrong_with_labels_is_said(tmp_path):

@@ -1,9 +1,11 @@
 """Layers under a causal mask: open_clip's text towers, [SOS, P, name, EOS].
 
 SOS and the prompts see nothing of the name: they are one prefix, computed once for all texts. For each text only the
-name's tokens and EOS are run.
+name's tokens and EOS are run. All tokens, prefix and names, lie along one axis, so that each linear map runs once for
+all of them; a layout says how attention finds the texts in it: `SideBySide`, or `Packing` (see `packing.py`).
 
-Shapes: c texts, l tokens of each after the first, n prompts, p tokens of the prefix (1, later 1 + n), d width.
+Shapes: c texts, l tokens of each after the first, t = c l or fewer if packed, n prompts, p tokens of the prefix (1, or
+1 + n once prompts are carried), b prefixes (1 where all texts share it, else c), h heads, d width.
 """
 
 from __future__ import annotations
@@ -11,10 +13,51 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from einops import repeat
+from einops import rearrange, repeat
 from torch import Tensor
+from torch.nn import functional as F
 
 from vilt_prompt.attention import Block, WholeBlock, join, run_layer
+from vilt_prompt.packing import Packing
+
+
+class SideBySide:
+    """Texts of equal length, one after the other: t = c l."""
+
+    def __init__(self, texts: int, length: int, ends: Tensor | None) -> None:
+        """Args: c, l, and the column of the token that is pooled of each text (c,); None: all are."""
+        self.texts, self.length, self.ends = texts, length, ends
+
+    def prepare(self, before: int, seen: Tensor | None, x: Tensor) -> None:
+        """Says how many keys stand before each text, and which tokens (c, 1, 1, l) may be seen (None: all)."""
+        mask = torch.ones(self.length, before + self.length, dtype=torch.bool, device=x.device).tril(before)[None, None]
+        self.mask = mask if seen is None else mask & F.pad(seen, (before, 0), value=True)
+
+    def attend(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
+        """Queries, keys and values (1, h, t, .), and the (b, h, m, .) that stand before each text -> (1, h, t, .)."""
+        q, k, v = (rearrange(part, "1 h (c l) d -> c h l d", c=self.texts) for part in (q, k, v))
+        attended = block.attend(q, join(before[0], k), join(before[1], v), self.mask)
+        return rearrange(attended, "c h l d -> 1 h (c l) d")
+
+    def attend_at_ends(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
+        """The same for the query of each text's pooled token: (1, h, c, .)."""
+        k, v = (rearrange(part, "1 h (c l) d -> c h l d", c=self.texts) for part in (k, v))
+        mask = self.mask.expand(self.texts, -1, -1, -1)[torch.arange(self.texts, device=q.device), :, self.ends]
+        q = rearrange(q, "1 h c d -> c h 1 d")
+        attended = block.attend(q, join(before[0], k), join(before[1], v), mask.unsqueeze(2))
+        return rearrange(attended, "c h 1 d -> 1 h c d")
+
+    def at_ends(self, x: Tensor) -> Tensor:
+        """(1, t, d) -> (1, c, d), the pooled tokens."""
+        assert self.ends is not None
+        return x[:, torch.arange(self.texts, device=x.device) * self.length + self.ends]
+
+    def in_order(self, x: Tensor) -> Tensor:
+        """What `at_ends` gave, a layer on -> (c, 1, d)."""
+        return rearrange(x, "1 c d -> c 1 d")
+
+
+Layout = SideBySide | Packing
 
 
 def run_causal(
@@ -22,33 +65,30 @@ def run_causal(
     first: Tensor,
     x: Tensor,
     prompts: Sequence[Tensor | None],
+    layout: Layout,
     *,
     enter: Callable[[Tensor], Tensor],
     seen: Tensor | None = None,
-    pooled: Tensor | None = None,
     checkpointing: bool,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Runs texts through all layers, [W, _] = T_i([W, P_i]) (Eq. 5 and 10).
 
     Args:
-        blocks: The layers.
+        blocks: The layers; all in pieces if the texts are packed.
         first: (1, 1, d), the first token where all texts share it, or (c, 1, d), embedded.
-        x: (c, l, d), the other tokens, embedded where they stand once the prompts are in.
+        x: (1, t, d), the other tokens, embedded where they stand once the prompts are in.
         prompts: The (n, d) prompt that enters each layer; None: carried on, or none at all.
+        layout: Where the texts are in x, and which tokens are pooled.
         enter: What the embedding does to the prompt (1, n, d) of the first layer.
         seen: (c, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen by those that follow.
-        pooled: (c,), the one token of x that is wanted of the last layer; None: all are, and the first token.
         checkpointing: Whether to keep only the inputs of each layer for the backward pass.
 
     Returns:
-        The first token, as given or one layer short where a token of x is pooled, and x (c, l, d) or (c, 1, d).
+        The pooled tokens, (c, 1, d); all tokens, the first included, (c, 1 + l, d) where the layout names no ends.
     """
-    n = max((len(prompt) for prompt in prompts if prompt is not None), default=0)
-    length = x.shape[1]
-    mask = torch.ones(length, 1 + n + length, dtype=torch.bool, device=x.device).tril(n + 1)[None, None]
-    if seen is not None:
-        mask = mask & torch.nn.functional.pad(seen, (1 + n, 0), value=True)
-    prefix = first
+    prefixes, prefix = first.shape[0], 1
+    layout.prepare(1 + max((len(prompt) for prompt in prompts if prompt is not None), default=0), seen, x)
+    x = torch.cat([rearrange(first, "b 1 d -> 1 b d"), x], dim=1)
     fresh = sum(prompt is not None for prompt in prompts)
     for i, (block, prompt) in enumerate(zip(blocks, prompts, strict=True), start=1):
         if prompt is not None:
@@ -56,65 +96,85 @@ def run_causal(
             if i == 1:
                 prompt = enter(prompt)
             if i == fresh < len(blocks):  # carried from here on: from now on the prompts are tokens
-                prefix = torch.cat([prefix, prompt.expand(len(prefix), -1, -1)], dim=1)
-                prompt = None
-        if i == len(blocks) and pooled is not None:
-            x = run_layer(_pooled_layer, block, prefix, x, prompt, mask, pooled, checkpointing=checkpointing)
-        else:
-            prefix, x = run_layer(_layer, block, prefix, x, prompt, mask, checkpointing=checkpointing)
-    return prefix[:, :1], x
+                x = _carry(x, prompt, prefixes)
+                prefix, prompt = 1 + prompt.shape[1], None
+        layer = _pooled_layer if i == len(blocks) and layout.ends is not None else _layer
+        x = run_layer(layer, block, x, prompt, layout, (prefixes, prefix), checkpointing=checkpointing)
+    if layout.ends is not None:
+        return layout.in_order(x)
+    assert isinstance(layout, SideBySide)
+    texts = _texts(x, layout, prefixes, prefix)
+    return torch.cat([texts[:, :1], texts[:, prefix:]], dim=1)
 
 
 def _layer(
-    block: Block | WholeBlock, prefix: Tensor, x: Tensor, prompt: Tensor | None, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The prefix, with or without carried prompts, and the other tokens (c, l, d), one layer on."""
+    block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, layout: Layout, prefixes: tuple[int, int]
+) -> Tensor:
+    """One layer for all tokens: (1, b p + t, d) -> the same."""
+    b, p = prefixes
     if isinstance(block, WholeBlock):
-        return _whole_layer(block, prefix, x, prompt, mask)
-    prefix_q, prefix_k, prefix_v = block.qkv(prefix)
+        assert isinstance(layout, SideBySide)
+        return _whole_layer(block, x, prompt, layout, b, p)
     q, k, v = block.qkv(x)
-    k, v = _join_all(block, prefix_k, prefix_v, prompt, k, v)
-    x = block.update(x, block.attend(q, k, v, mask))
-    return block.update(prefix, block.attend(prefix_q, prefix_k, prefix_v, _causal(prefix))), x
+    prefix_k, prefix_v = (rearrange(part[:, :, : b * p], "1 h (b p) c -> b h p c", b=b) for part in (k, v))
+    if p == 1:
+        attended = prefix_v  # the first token sees itself alone
+    else:
+        prefix_q = rearrange(q[:, :, : b * p], "1 h (b p) c -> b h p c", b=b)
+        attended = block.attend(prefix_q, prefix_k, prefix_v, _causal(p, x.device))
+    before = _join_prompt(block, prefix_k, prefix_v, prompt)
+    others = layout.attend(block, q[:, :, b * p :], before, k[:, :, b * p :], v[:, :, b * p :])
+    return block.update(x, torch.cat([rearrange(attended, "b h p c -> 1 h (b p) c"), others], dim=2))
 
 
 def _pooled_layer(
-    block: Block | WholeBlock, prefix: Tensor, x: Tensor, prompt: Tensor | None, mask: Tensor, pooled: Tensor
+    block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, layout: Layout, prefixes: tuple[int, int]
 ) -> Tensor:
-    """The last layer, for the pooled token alone: (c, l, d) and its index (c,) -> (c, 1, d)."""
-    rows = torch.arange(len(x), device=x.device)
+    """The last layer, for the pooled token of each text alone: (1, b p + t, d) -> (1, c, d)."""
+    b, p = prefixes
     if isinstance(block, WholeBlock):
-        return _whole_layer(block, prefix, x, prompt, mask)[1][rows, pooled].unsqueeze(1)
-    k, v = _join_all(block, *block.kv(prefix), prompt, *block.kv(x))
-    mask = mask.expand(len(x), -1, -1, -1)[rows, :, pooled].unsqueeze(2)
-    x = x[rows, pooled].unsqueeze(1)
-    return block.update(x, block.attend(block.q(x), k, v, mask))
+        return layout.at_ends(_layer(block, x, prompt, layout, prefixes)[:, b * p :])
+    k, v = block.kv(x)
+    prefix_k, prefix_v = (rearrange(part[:, :, : b * p], "1 h (b p) c -> b h p c", b=b) for part in (k, v))
+    before = _join_prompt(block, prefix_k, prefix_v, prompt)
+    x = layout.at_ends(x[:, b * p :])
+    return block.update(x, layout.attend_at_ends(block, block.q(x), before, k[:, :, b * p :], v[:, :, b * p :]))
 
 
-def _whole_layer(
-    block: WholeBlock, prefix: Tensor, x: Tensor, prompt: Tensor | None, mask: Tensor
-) -> tuple[Tensor, Tensor]:
+def _whole_layer(block: WholeBlock, x: Tensor, prompt: Tensor | None, layout: SideBySide, b: int, p: int) -> Tensor:
     """A block that runs whole: every text has the prefix and the prompt as tokens of its own."""
-    parts = [part.expand(len(x), -1, -1) for part in (prefix, prompt) if part is not None]
-    before = torch.cat(parts, dim=1)
-    tokens = torch.cat([before, x], dim=1)
-    causal = _causal(before).expand(len(mask), -1, -1, -1)
-    upper = torch.nn.functional.pad(causal, (0, x.shape[1]), value=False)
-    out = block.run(tokens, torch.cat([upper, mask], dim=2))
-    shared = out[:1] if len(prefix) == 1 else out
-    return shared[:, : prefix.shape[1]], out[:, before.shape[1] :]
+    texts = _texts(x, layout, b, p)
+    n = 0
+    if prompt is not None:
+        n = prompt.shape[1]
+        texts = torch.cat([texts[:, :p], prompt.expand(texts.shape[0], -1, -1), texts[:, p:]], dim=1)
+    causal = F.pad(_causal(p + n, x.device), (0, layout.length), value=False)
+    seen = torch.cat([causal.expand(layout.mask.shape[0], -1, -1, -1), layout.mask], dim=2)
+    texts = block.run(texts, seen)
+    prefix = rearrange(texts[:b, :p], "b p d -> 1 (b p) d")
+    return torch.cat([prefix, rearrange(texts[:, p + n :], "c l d -> 1 (c l) d")], dim=1)
 
 
-def _causal(tokens: Tensor) -> Tensor:
-    length = tokens.shape[1]
-    return torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()[None, None]
+def _texts(x: Tensor, layout: SideBySide, b: int, p: int) -> Tensor:
+    """All tokens (1, b p + t, d) -> each text with its prefix, (c, p + l, d)."""
+    prefix = rearrange(x[:, : b * p], "1 (b p) d -> b p d", b=b).expand(layout.texts, -1, -1)
+    return torch.cat([prefix, rearrange(x[:, b * p :], "1 (c l) d -> c l d", c=layout.texts)], dim=1)
 
 
-def _join_all(
-    block: Block, prefix_k: Tensor, prefix_v: Tensor, prompt: Tensor | None, k: Tensor, v: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Keys and values in the order of the tokens: the prefix, a prompt (1, n, d) that is no token, the names."""
+def _carry(x: Tensor, prompt: Tensor, b: int) -> Tensor:
+    """Puts prompts (1, n, d) as tokens behind each of the b first tokens: (1, b + t, d) -> (1, b (1 + n) + t, d)."""
+    first = rearrange(x[:, :b], "1 b d -> b 1 d")
+    prefix = torch.cat([first, prompt.expand(b, -1, -1)], dim=1)
+    return torch.cat([rearrange(prefix, "b p d -> 1 (b p) d"), x[:, b:]], dim=1)
+
+
+def _causal(length: int, device: torch.device) -> Tensor:
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()[None, None]
+
+
+def _join_prompt(block: Block, k: Tensor, v: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Keys and values of the prefix, and behind them those of a prompt (1, n, d) that is no token."""
     if prompt is None:
-        return join(prefix_k, k), join(prefix_v, v)
+        return k, v
     prompt_k, prompt_v = block.prompt_kv(prompt)
-    return join(prefix_k, prompt_k, k), join(prefix_v, prompt_v, v)
+    return join(k, prompt_k), join(v, prompt_v)

@@ -44,3 +44,7 @@ def nearest(name: Any, known: Collection[str]) -> str:
 def is_readable(tensor: Tensor) -> bool:
     """Whether the values of a tensor may be looked at: not on the meta device, nor while compiling or exporting."""
     return not (tensor.is_meta or torch.compiler.is_compiling())
+
+
+class AdapterIOError(OSError, ValueError):
+    """The disk or the Hub failed or refused while an adapter was saved, fetched or pushed."""

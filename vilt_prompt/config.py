@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from peft import PeftConfig
-from peft.utils import SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
-from safetensors import SafetensorError, safe_open
+from peft.utils import CONFIG_NAME
 
 from vilt_prompt.checks import check_choice, check_count
+from vilt_prompt.files import AGAIN, PEFT_TYPE, read
+from vilt_prompt.hub import fetch
 
-PEFT_TYPE = "VILT_PROMPT"
 TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
 
 TOWERS = ("both", "text", "vision")
 LEADS = ("split", "text", "own")
 MAPPERS = ("shared", "per_layer", "none")
 PAIRINGS = ("layer", "proportional")
+HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
 SMALLER_TOWER = "smaller tower"
 EACH_TOWER = "each tower"
@@ -69,8 +70,11 @@ class PromptConfig(PeftConfig):
             of both towers, each paired with the layer at the same relative depth of the other tower. K then counts the
             text tower's layers.
         ctx_init: A text, or token ids, whose token embeddings fill the first rows of the first text prompt.
-        base_model: open_clip's name of the base model, or a "hf-hub:" or "local-dir:" name. A note for readers.
+        base_model: open_clip's name of the base model, or a "hf-hub:" or "local-dir:" name. With it,
+            `create_model_and_transforms` can rebuild the base.
         base_pretrained: open_clip's tag of the base model's weights.
+        base_fingerprint: What tells the base model's weights from others. Taken from the model when it is wrapped,
+            whatever is given; None on the meta device.
 
     Raises:
         ValueError: If a setting is out of range, unknown, or contradicts another one.
@@ -89,12 +93,16 @@ class PromptConfig(PeftConfig):
     ctx_init: str | list[int] | None = field(default=None, metadata={"help": "Text or token ids to start from."})
     base_model: str | None = field(default=None, metadata={"help": "open_clip's name of the base model."})
     base_pretrained: str | None = field(default=None, metadata={"help": "open_clip's tag of its weights."})
+    base_fingerprint: dict[str, Any] | None = field(
+        default=None, repr=False, metadata={"help": "Tells the base's weights from others. Set by the library."}
+    )
     # PEFT looks up the modules to adapt in this field; the prompts of both towers live in one module.
     target_modules: list[str] | None = field(default=None, metadata={"help": "Set by the library."})
 
-    # The shapes of the tensors beside a config that was read from a folder, which must fit the model. Without an
-    # annotation it is no field: not a setting, and not saved.
-    file_shapes = None  # type: dict[str, tuple[int, ...]] | None
+    # The `AdapterFiles` that a config was read from, which must fit the model, and whether other weights of the base
+    # are an error then. Without annotations these are no fields: not settings, and not saved.
+    files = None  # type: Any
+    strict_base = True
 
     def __post_init__(self) -> None:
         self.task_type = None  # PEFT's check knows only its own
@@ -115,6 +123,8 @@ class PromptConfig(PeftConfig):
         for name in ("base_model", "base_pretrained"):
             if not isinstance(getattr(self, name), str | None):
                 raise TypeError(f"{name} must be a string or None, got {getattr(self, name)!r}")
+        if not isinstance(self.base_fingerprint, dict | None):
+            raise TypeError(f"base_fingerprint must be a dict or None, got {self.base_fingerprint!r}")
         self._check_ctx_init()
         self._check_combination(*self.structure())
 
@@ -131,30 +141,40 @@ class PromptConfig(PeftConfig):
         return cls(method=name, **overrides)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str, subfolder: str | None = None, **kwargs: Any) -> Any:
-        """PEFT's loader of `adapter_config.json`, which also looks at the weights beside it.
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        subfolder: str | None = None,
+        *,
+        strict_base: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """The config of a saved adapter, in a folder or on the Hub, together with the tensors that belong to it.
 
-        PEFT calls it before it changes a model, and the weights after: so damage is found in time.
+        PEFT calls it before it changes a model, and looks at the tensors after: so damage is found in time.
+
+        Args:
+            pretrained_model_name_or_path: The folder, or a repository's id.
+            subfolder: Folder inside of it.
+            strict_base: Whether a model of other weights is refused later on; otherwise it is warned of.
+            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download` for the Hub; PEFT hands on
+                arguments of its own, which have no effect here.
 
         Raises:
-            ValueError: If there is no config, it does not fit, the weights are damaged, or the folder holds
-                `adapter_model.bin` alone: PEFT would load that pickle without a word.
+            ValueError: If there is no such adapter, or one of its files is missing, damaged or a pickle.
         """
-        folder = Path(pretrained_model_name_or_path, subfolder or "")
-        weights = folder / SAFETENSORS_WEIGHTS_NAME
-        if (folder / WEIGHTS_NAME).is_file() and not weights.is_file():
+        for_the_hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        folder = fetch(pretrained_model_name_or_path, subfolder=subfolder, **for_the_hub)
+        files = read(folder, os.fspath(pretrained_model_name_or_path))
+        try:
+            config = cls.from_peft_type(**files.config)
+            if not isinstance(config.ctx_init, list | None):
+                raise ValueError(f"ctx_init is {config.ctx_init!r}, a saved one is a list of token ids")
+        except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{folder} holds {WEIGHTS_NAME} but no {SAFETENSORS_WEIGHTS_NAME}: pickles are never loaded. "
-                "Save the adapter again with save_pretrained(...)."
-            )
-        config = super().from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
-        if weights.is_file():
-            try:
-                with safe_open(weights, "pt") as file:
-                    keys = file.keys()  # safetensors' files cannot be iterated over
-                    config.file_shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
-            except SafetensorError as error:
-                raise ValueError(f"{weights} is damaged ({error}): copy it again") from error
+                f"{files.folder / CONFIG_NAME} is not valid: {error}. {AGAIN[0].upper()}{AGAIN[1:]}"
+            ) from error
+        config.files, config.strict_base = files, strict_base
         return config
 
     def resolve(self, text_layers: int, vision_layers: int) -> PromptConfig:
@@ -195,8 +215,7 @@ class PromptConfig(PeftConfig):
                 raise ValueError(
                     f"K={K} is out of range: choose K in 1..{layers} (the {what}), or K=None for half of it"
                 )
-        resolved = dataclasses.replace(
-            self,
+        return self.replace(
             n_ctx_vision=self.n_ctx if self.n_ctx_vision is None else self.n_ctx_vision,
             K=K,
             depth=depth,
@@ -204,8 +223,12 @@ class PromptConfig(PeftConfig):
             lead=lead,
             mapper=mapper,
         )
-        resolved.file_shapes = self.file_shapes
-        return resolved
+
+    def replace(self, **changes: Any) -> PromptConfig:
+        """A copy with other settings, of the same files."""
+        copy = dataclasses.replace(self, **changes)
+        copy.files, copy.strict_base = self.files, self.strict_base
+        return copy
 
     def structure(self) -> tuple[str, str, str]:
         """`towers`, `lead`, `mapper`: given values first; the rest from the method, as far as they can hold."""

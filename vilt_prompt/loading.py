@@ -1,59 +1,155 @@
-"""`from_pretrained`: a saved adapter onto an open_clip model, checked before the model is touched."""
+"""`from_pretrained`: a saved adapter onto an open_clip model; `create_model_and_transforms`: with its base rebuilt."""
 
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
+import open_clip
 from peft import PeftModel
-from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import nn
 
-from vilt_prompt.config import PEFT_TYPE
+from vilt_prompt.config import PromptConfig
+from vilt_prompt.peft_model import PromptPeftModel
 from vilt_prompt.prompts import refuse_adapter_name
 from vilt_prompt.tuner import check_unwrapped
 
 
 def from_pretrained(
     model: nn.Module,
-    path: str | os.PathLike[str],
+    path_or_repo: str | os.PathLike[str],
     *,
     adapter_name: str = "default",
     is_trainable: bool = False,
+    strict_base: bool = True,
     subfolder: str | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
 ) -> PeftModel:
-    """Puts a saved adapter into an open_clip model.
+    """Puts a saved adapter, from a folder or the Hugging Face Hub, into an open_clip model.
 
     Args:
         model: The open_clip model that the adapter was trained on; patched in place.
-        path: The folder that `save_pretrained` wrote.
+        path_or_repo: The folder that `save_pretrained` wrote, or a repository's id such as "user/name".
         adapter_name: The name that the adapter gets in this model.
         is_trainable: Whether training goes on; otherwise the adapter is frozen too, and the model in eval mode.
-        subfolder: Folder inside `path`; adapters that are not called "default" are saved to one of their name.
+        strict_base: Whether it is an error that the adapter was trained on other weights of the same architecture;
+            otherwise it is a warning.
+        subfolder: Folder inside; adapters that are not called "default" are saved to one of their name.
+        revision: Branch, tag or commit of the repository.
+        token: For private repositories; None: that of `hf auth login`, if any.
+        cache_dir: Where downloads are kept; None: the Hub's own cache.
+        local_files_only: Whether to look into the cache alone.
+        force_download: Whether to download what is in the cache anew.
 
     Returns:
         The PEFT model, as `wrap` returns it.
 
     Raises:
         TypeError: If `model` is no open_clip model.
-        ValueError: If the folder or one of its files is missing or damaged, or the adapter does not fit the model.
+        ValueError: If there is no such adapter, a file is missing or damaged, or the adapter does not fit the model.
             The model is unchanged then.
+        OSError: If the Hub, the connection or the disk fails. The model is unchanged then, too.
     """
     check_unwrapped(model)
-    folder = Path(path, subfolder or "")
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}: give the folder that save_pretrained(...) wrote")
-    for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
-        if not (folder / name).is_file():
-            others = sorted(config.parent.name for config in folder.glob(f"*/{CONFIG_NAME}"))
-            hint = f"; its subfolders with an adapter are: {', '.join(others)} (pass subfolder=)" if others else ""
-            raise ValueError(f"{folder} holds no {name}{hint}")
-    try:
-        peft_type = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))["peft_type"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{folder / CONFIG_NAME} is damaged ({error!r}): copy it again") from error
-    if peft_type != PEFT_TYPE:
-        raise ValueError(f"{folder} holds a PEFT adapter of type {peft_type}, not {PEFT_TYPE}, the one of this library")
     refuse_adapter_name(adapter_name)
-    return PeftModel.from_pretrained(model, str(folder), adapter_name=adapter_name, is_trainable=is_trainable)
+    config = PromptConfig.from_pretrained(
+        path_or_repo,
+        subfolder=subfolder,
+        strict_base=strict_base,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        force_download=force_download,
+    )
+    return _load(model, config, adapter_name, is_trainable)
+
+
+def create_model_and_transforms(
+    path_or_repo: str | os.PathLike[str],
+    *,
+    adapter_name: str = "default",
+    is_trainable: bool = False,
+    strict_base: bool = True,
+    subfolder: str | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+    base_model: str | None = None,
+    base_pretrained: str | None = None,
+    **model_arguments: Any,
+) -> tuple[PeftModel, Callable[..., Any], Callable[..., Any]]:
+    """Builds the open_clip model that an adapter names as its base, and puts the adapter in.
+
+    Args:
+        path_or_repo: The folder or repository, as for `from_pretrained`; so are the next arguments.
+        adapter_name: The name that the adapter gets in the model.
+        is_trainable: Whether training goes on.
+        strict_base: Whether it is an error that the weights are not those of the training.
+        subfolder: Folder inside.
+        revision: Branch, tag or commit of the repository.
+        token: For private repositories.
+        cache_dir: Where downloads are kept, those of the base included.
+        local_files_only: Whether to look into the cache alone for the adapter.
+        force_download: Whether to download the adapter anew.
+        base_model: open_clip's name of the base, in place of the one that the adapter names.
+        base_pretrained: Its tag or file of weights, likewise.
+        model_arguments: For `open_clip.create_model_and_transforms`: `device`, `precision`, `force_image_size`, ...
+
+    Returns:
+        The PEFT model in eval mode (in train mode if `is_trainable`), open_clip's transform of images for inference,
+        and the tokenizer.
+
+    Raises:
+        ValueError: If the adapter does not name its base, open_clip cannot build it, or the adapter cannot be loaded.
+        OSError: If the Hub, the connection or the disk fails.
+    """
+    refuse_adapter_name(adapter_name)
+    config = PromptConfig.from_pretrained(
+        path_or_repo,
+        subfolder=subfolder,
+        strict_base=strict_base,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        force_download=force_download,
+    )
+    name = base_model or config.base_model
+    weights = base_pretrained or (config.base_pretrained if base_model is None else None)
+    if name is None:
+        raise ValueError(
+            f"the adapter {path_or_repo} does not record its base: base_model is missing in its config. Pass "
+            "base_model= (and base_pretrained=), or build the model with open_clip and use from_pretrained(model, ...)"
+        )
+    if weights is None and not name.startswith(("hf-hub:", "local-dir:")):
+        raise ValueError(
+            f"the adapter {path_or_repo} names the architecture {name!r}, but not its weights: base_pretrained is "
+            "missing in its config. Pass base_pretrained=, or build the model with open_clip and use "
+            "from_pretrained(model, ...)"
+        )
+    try:
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            name, pretrained=weights, cache_dir=cache_dir, **model_arguments
+        )
+        tokenizer = open_clip.get_tokenizer(name, cache_dir=cache_dir)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"open_clip cannot build {name!r} with weights {weights!r}, the base of the adapter {path_or_repo}: "
+            f"{error}. Pass base_model= and base_pretrained= of the same weights, or build the model and use "
+            "from_pretrained(model, ...)"
+        ) from error
+    wrapped = _load(model.train(is_trainable), config, adapter_name, is_trainable)
+    return wrapped, preprocess, tokenizer
+
+
+def _load(model: nn.Module, config: Any, adapter_name: str, is_trainable: bool) -> PeftModel:
+    source = config.files.source
+    return PromptPeftModel.from_pretrained(model, source, adapter_name, is_trainable=is_trainable, config=config)

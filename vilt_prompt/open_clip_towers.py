@@ -21,7 +21,10 @@ from torch.nn import functional as F
 
 from vilt_prompt.attention import Block, WholeBlock, join_heads, project_rows, split_heads, take_apart
 from vilt_prompt.bidirectional import run_bidirectional
-from vilt_prompt.causal import run_causal
+from vilt_prompt.causal import SideBySide, run_causal
+from vilt_prompt.foreign import check_attention
+from vilt_prompt.packing import Packing
+from vilt_prompt.sharding import class_of
 from vilt_prompt.token_ids import Facts, check_ids, check_room, check_values, make_room
 
 Prompts = list[Tensor | None]
@@ -33,6 +36,7 @@ class OpenClipBlock(Block):
     def __init__(self, module: Any) -> None:
         super().__init__(module)
         self.attn = module.attn
+        check_attention(self.attn)
         if module.training:
             self.dropout = self.attn.dropout if isinstance(self.attn, nn.MultiheadAttention) else self.attn.attn_drop.p
 
@@ -41,7 +45,7 @@ class OpenClipBlock(Block):
         """Whether block and attention are of the known classes; an adapter on the attention makes it another one."""
         attn = getattr(module, "attn", None)
         known = type(attn) in (nn.MultiheadAttention, Attention) and getattr(attn, "in_proj_weight", None) is not None
-        return known and type(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
+        return known and class_of(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
 
     def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
         """Queries, keys and values stand in one matrix, in this order; both classes of attention name it alike."""
@@ -85,9 +89,9 @@ class VisionTower:
 
     def __init__(self, visual: VisionTransformer) -> None:
         self.visual = visual
-        self.blocks = pieces(visual.transformer)
-        self.layers = len(self.blocks)
-        self.width: int = visual.conv1.out_channels
+        self.stands_for = (visual, visual.transformer)
+        self.layers = len(visual.transformer.resblocks)
+        self.width: int = len(visual.conv1.weight)
         self.image_size: tuple[int, int] | None = visual.image_size
 
     @classmethod
@@ -101,6 +105,11 @@ class VisionTower:
         if visual.pool_type == "none" and getattr(visual, "attn_pool_contrastive", None) is None:
             return "it does not pool its tokens"
         return block_refusal(visual.transformer)
+
+    @property
+    def blocks(self) -> list[Block | WholeBlock]:
+        """The layers, in pieces where they can be taken apart."""
+        return pieces(self.visual.transformer)
 
     def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
         """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted."""
@@ -140,19 +149,23 @@ class TextTower:
     def __init__(self, text: CLIP | TextTransformer) -> None:
         self.text = text
         self.transformer = text.transformer
-        self.blocks = pieces(text.transformer)
-        self.layers = len(self.blocks)
+        self.layers = len(text.transformer.resblocks)
         self.embedding: nn.Embedding = text.token_embedding
-        self.vocabulary: int = self.embedding.num_embeddings
-        self.class_embedding: Tensor | None = getattr(text, "cls_emb", None)
+        self.vocabulary: int = len(self.embedding.weight)
         rows, self.width = text.positional_embedding.shape
         self.positions: int = rows if self.class_embedding is None else rows - 1  # for ids and prompts
         # CLIP holds the parts of its text tower itself and calls these two by longer names.
         self.in_clip = isinstance(text, CLIP)
+        self.stands_for = (self.transformer,) if self.in_clip else (text, self.transformer)
         self.eos_id: int = text.text_eos_id if self.in_clip else text.eos_id
         pool_type: str = text.text_pool_type if self.in_clip else text.pool_type
         self.pool_type = pool_type if self.class_embedding is None else "class embedding"
         self.causal = text.attn_mask is not None
+
+    @property
+    def class_embedding(self) -> Tensor | None:
+        """CoCa's (d,); read anew each time, for `fully_shard` puts other tensors in the places of parameters."""
+        return getattr(self.text, "cls_emb", None)
 
     @classmethod
     def owns(cls, text: nn.Module) -> bool:
@@ -163,6 +176,11 @@ class TextTower:
     def refusal(text: Any) -> str | None:
         """Why this tower cannot take prompts, or None."""
         return block_refusal(text.transformer)
+
+    @property
+    def blocks(self) -> list[Block | WholeBlock]:
+        """The layers, in pieces where they can be taken apart."""
+        return pieces(self.transformer)
 
     def check(self, text: Any) -> Facts | None:
         """Checks (C, L) token ids, and says what is known of them; see `token_ids`."""
@@ -197,7 +215,7 @@ class TextTower:
         if self.pool_type == "none":
             return self._project(x), tokens
         if keep_all:
-            x = x[torch.arange(len(x), device=x.device), self._pooled(text, layout)].unsqueeze(1)
+            x = x[torch.arange(x.shape[0], device=x.device), self._pooled(text, layout)].unsqueeze(1)
         return self._project(x.squeeze(1)), tokens
 
     def _fit(self, text: Tensor, n: int, with_tokens: bool) -> Layout:
@@ -224,7 +242,7 @@ class TextTower:
             return None
         valid = ids != self.text.pad_id
         if self.class_embedding is not None:
-            always = valid.new_ones(len(valid), 1)
+            always = valid.new_ones(valid.shape[0], 1)
             if self.text.correct_cls_mask:
                 valid = torch.cat([valid, always], dim=1)
             else:
@@ -235,23 +253,40 @@ class TextTower:
 
     def _run_causal(self, layout: Layout, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
         """The tokens of [SOS, P, name, EOS] without P, all of them or the pooled one: (C, l, d)."""
-        ids = layout.ids
+        ids, blocks = layout.ids, self.blocks
+        packing = None if keep_all else self._packing(layout, blocks)
         position = self.text.positional_embedding.to(self.transformer.get_cast_dtype())
-        x = self.embedding(ids).to(position.dtype)
         shared = layout.facts is not None and layout.facts.shared_start
-        rest = x[:, 1:] + position[n + 1 : n + ids.shape[1]]  # where the name stands once the prompts are in
-        rest = self._append_class_embedding(rest, position)
-        first, rest = run_causal(
-            self.blocks,
-            x[: 1 if shared else None, :1] + position[:1],
-            rest,
+        if packing is None:
+            x = self.embedding(ids[:, 1:]).to(position.dtype) + position[n + 1 : n + ids.shape[1]]
+            x = self._append_class_embedding(x, position)  # [C l d], where they stand once the prompts are in
+            ends = None if keep_all else self._pooled(ids, layout) - 1
+            where: Packing | SideBySide = SideBySide(x.shape[0], x.shape[1], ends)
+        else:
+            x = self.embedding(ids[:, 1:].flatten()[packing.tokens]).to(position.dtype)
+            x, where = x + position[packing.columns + n + 1], packing  # [t d]
+        return run_causal(
+            blocks,
+            self.embedding(ids[: 1 if shared else None, :1]).to(position.dtype) + position[:1],
+            x.reshape(1, -1, self.width),
             prompts,
+            where,
             enter=lambda prompt: prompt + position[1 : n + 1],
             seen=None if layout.seen is None else layout.seen[..., 1:],
-            pooled=None if keep_all else self._pooled(ids, layout) - 1,
             checkpointing=self.transformer.grad_checkpointing,
         )
-        return torch.cat([first.expand(len(rest), -1, -1), rest], dim=1) if keep_all else rest
+
+    def _packing(self, layout: Layout, blocks: list[Block | WholeBlock]) -> Packing | None:
+        """How the names can be packed, if that saves anything."""
+        facts, end = layout.facts, self._end(layout.ids)
+        if facts is None or end is None or not facts.shared_start or layout.seen is not None:
+            return None
+        if any(isinstance(block, WholeBlock) for block in blocks):
+            return None
+        rows = zip(layout.ids.tolist(), end.tolist(), strict=True)
+        columns = layout.ids.shape[1] - 1
+        packing = Packing([row[1 : last + 1] for row, last in rows], columns, layout.ids.device)
+        return packing if len(packing.tokens) < columns * len(layout.ids) else None
 
     def _run_bidirectional(self, layout: Layout, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
         """The tokens without the prompts, all of them or the pooled one: (C, l, d)."""
@@ -274,14 +309,14 @@ class TextTower:
         if self.class_embedding is None:
             return x
         last = self.class_embedding.to(x.dtype) + position[-1]
-        return torch.cat([x, last.expand(len(x), 1, -1)], dim=1)
+        return torch.cat([x, last.expand(x.shape[0], 1, -1)], dim=1)
 
     def _pooled(self, ids: Tensor, layout: Layout) -> Tensor:
         """The column of the token that is pooled, counted without prompts: (C,)."""
         columns = layout.ids.shape[1]
         column = {"first": 0, "last": columns - 1, "class embedding": columns}.get(self.pool_type)
         if column is not None:
-            return ids.new_full((len(ids),), column)
+            return ids.new_full((ids.shape[0],), column)
         end = self._end(ids)
         assert end is not None
         return end

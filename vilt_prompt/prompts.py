@@ -5,7 +5,10 @@ Shapes: n prompt vectors, k learnable layers of a tower, d_t and d_v the widths 
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +19,11 @@ from torch import Tensor, nn
 from vilt_prompt.config import PromptConfig
 
 PREFIX = "vilt_"  # every parameter of an adapter has it in its path
+
+
+# What `use_adapter` chose in this thread or asyncio task, for each layer of prompts, innermost first. Not an attribute
+# of the layer, because threads share the layer; torch.compile guards on the value and traces anew where it changes.
+_choices: ContextVar[tuple[tuple[PromptLayer, str], ...]] = ContextVar("vilt_prompt_choices", default=())
 
 
 class LayerPrompts(NamedTuple):
@@ -106,6 +114,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         self.vilt_F = nn.ModuleDict()
         self.vilt_F_tilde = nn.ModuleDict()
         self.tables: dict[str, PromptTable] = {}
+        self.configs: dict[str, PromptConfig] = {}  # the tuner's own
 
     def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
         """Makes the prompts, N(0, 0.02^2), and the maps of a new adapter, in float32."""
@@ -132,10 +141,8 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             self.vilt_text[adapter_name][0, : len(embeddings)] = embeddings
 
     def tower_prompts(self, tower: str) -> list[Tensor | None]:
-        """The (n, d) prompt that enters each layer of a tower under the active adapter; None: nothing fresh."""
-        if not self.active_adapters:
-            raise ValueError("no adapter is active: add one with add_adapter(...) and set_adapter(...)")
-        (adapter,) = self.active_adapters
+        """The (n, d) prompt that enters each layer of a tower under the current adapter; None: nothing fresh."""
+        adapter = self._current()
         sources = getattr(self.tables[adapter], tower)
         prompts: list[Tensor | None] = [None] * len(sources)
         for leader in ("text", "vision"):
@@ -157,7 +164,39 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     @property
     def enabled(self) -> bool:
         """Whether an adapter takes part in the forward pass."""
-        return not self.disable_adapters and bool(self.active_adapters)
+        return not self.disable_adapters and (bool(self.active_adapters) or self._chosen() is not None)
+
+    @contextlib.contextmanager
+    def choose(self, adapter_name: str) -> Iterator[None]:
+        """Lets an adapter take part in place of the active one, in this thread or asyncio task."""
+        token = _choices.set(((self, adapter_name), *_choices.get()))
+        try:
+            yield
+        finally:
+            _choices.reset(token)
+
+    def is_chosen(self, adapter_name: str) -> bool:
+        """Whether this thread or asyncio task is inside a `choose(adapter_name)`, the innermost or another one."""
+        return any(layer is self and name == adapter_name for layer, name in _choices.get())
+
+    def tensors(self, adapter_name: str) -> dict[str, nn.Parameter]:
+        """The parameters of one adapter, under names without the adapter's, such as `vilt_F.weight`."""
+        tensors: dict[str, nn.Parameter] = {}
+        for kind in self.adapter_layer_names:
+            entries = getattr(self, kind)
+            if adapter_name in entries:
+                entry = entries[adapter_name]
+                parts = {"": entry} if isinstance(entry, nn.Parameter) else dict(entry.named_parameters())
+                tensors |= {f"{kind}.{part}".rstrip("."): parameter for part, parameter in parts.items()}
+        return tensors
+
+    def rename(self, old: str, new: str) -> None:
+        """Gives an adapter another name, in the same place among the others."""
+        for kind in (*self.adapter_layer_names, *self.other_param_names):
+            entries = getattr(self, kind)
+            renamed = [(new if name == old else name, entry) for name, entry in entries.items()]
+            entries.clear()
+            entries.update(renamed)
 
     def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
         """PEFT's switch, for one adapter at a time.
@@ -201,6 +240,25 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         # PEFT looks for a base layer, which prompts do not have: the model moves them.
         pass
+
+    def _chosen(self) -> str | None:
+        for layer, name in _choices.get():
+            if layer is self:
+                return name
+        return None
+
+    def _current(self) -> str:
+        adapter = self._chosen()
+        if adapter is None:
+            if not self.active_adapters:
+                raise ValueError("no adapter is active: add one with add_adapter(...) and set_adapter(...)")
+            (adapter,) = self.active_adapters
+        if adapter not in self.tables:
+            raise ValueError(
+                f"the adapter {adapter!r} was deleted or renamed while `with model.use_adapter(...)` used it; "
+                f"there are: {', '.join(self.tables)}"
+            )
+        return adapter
 
     def _learned(self, tower: str) -> nn.ParameterDict:
         return self.vilt_text if tower == "text" else self.vilt_vision

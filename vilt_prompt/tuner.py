@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import open_clip
 import torch
 from peft import PeftModel
-from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
-from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, PromptConfig
+from vilt_prompt.config import PromptConfig
+from vilt_prompt.fingerprint import check_base, fingerprint
+from vilt_prompt.foreign import PromptConfigs, check_attentions, put_back, set_aside
 from vilt_prompt.model import PromptedModel
 from vilt_prompt.patching import patch, unpatch
 from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter_name
@@ -36,7 +35,13 @@ class PromptTuner(BaseTuner):
 
     def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
         check_unwrapped(model)
-        super().__init__(model, peft_config, adapter_name, **kwargs)
+        # Another tuner may be in the model already, or come later: each keeps its own configs.
+        other_configs = set_aside(model)
+        try:
+            super().__init__(model, PromptConfigs(peft_config), adapter_name, **kwargs)
+        finally:
+            put_back(model, other_configs)
+        self.model.prompts.configs = self.peft_config
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """PEFT's injection, with everything checked, and the config resolved, before the model is touched."""
@@ -55,10 +60,22 @@ class PromptTuner(BaseTuner):
             )
         super().delete_adapter(adapter_name)
 
+    def is_in_place(self) -> bool:
+        """Whether the prompts in the model are those of this tuner: not taken out, nor followed by another tuner's."""
+        prompts = getattr(self.model, "prompts", None)
+        return isinstance(prompts, PromptLayer) and prompts.configs is self.peft_config
+
     def unload(self) -> nn.Module:
         """Takes the prompts out: the open_clip model as it was before it was wrapped."""
-        del self.model.peft_config
         return unpatch(self.model)
+
+    def enable_adapter_layers(self) -> None:
+        """Switches the prompts on; PEFT's own version switches adapters of other kinds in the model as well."""
+        self.model.prompts.enable_adapters(True)
+
+    def disable_adapter_layers(self) -> None:
+        """Switches the prompts off, and nothing else."""
+        self.model.prompts.enable_adapters(False)
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> Any:
         """Prompts are tokens, not weights: there is nothing to merge them into.
@@ -89,7 +106,7 @@ class PromptTuner(BaseTuner):
         if peft_config.ctx_init is not None:
             embedding = text_tower(self.model).embedding
             # Values from a file come after this; there the vocabulary may be another one.
-            if max(peft_config.ctx_init) < embedding.num_embeddings:
+            if max(peft_config.ctx_init) < len(embedding.weight):
                 ids = torch.tensor(peft_config.ctx_init, device=embedding.weight.device)
                 target.start_from(adapter_name, embedding(ids))
 
@@ -99,7 +116,9 @@ class PromptTuner(BaseTuner):
     ) -> dict[str, Tensor]:
         # While saving, PEFT asks the Hub about a base of this name; our files name the base in `base_model`.
         config.base_model_name_or_path = None
-        return super()._get_adapter_state_dict(model, config, adapter_name, state_dict, *args, **kwargs)
+        # PEFT takes the tensors of all tuners in the model, LoRA's too.
+        ours = {key: tensor for key, tensor in state_dict.items() if f".prompts.{PREFIX}" in key}
+        return super()._get_adapter_state_dict(model, config, adapter_name, ours, *args, **kwargs)
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
@@ -108,31 +127,6 @@ class PromptTuner(BaseTuner):
         # PEFT only warns where tensors are missing, and says nothing of those that are too many.
         check_shapes(model.get_base_model(), config, {key: tuple(tensor.shape) for key, tensor in state_dict.items()})
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-
-
-class PromptPeftModel(PeftModel):
-    """PEFT's model around a prompted open_clip model."""
-
-    def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
-        """Makes one adapter the active one, trainable unless `inference_mode`.
-
-        Raises:
-            ValueError: If there is no such adapter, or more than one is asked for.
-        """
-        if not isinstance(adapter_name, str):
-            raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
-        super().set_adapter(adapter_name, inference_mode=inference_mode)
-
-
-def register() -> None:
-    """Makes PEFT know what is ours. Its tables take a plain string for a type of one's own."""
-    for table, key, entry in (
-        (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE, PromptConfig),
-        (PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE, PromptTuner),
-        (PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE, PREFIX),
-        (MODEL_TYPE_TO_PEFT_MODEL_MAPPING, TASK_TYPE, PromptPeftModel),
-    ):
-        table[key] = entry  # type: ignore[index, assignment]
 
 
 def check_unwrapped(model: Any) -> None:
@@ -146,6 +140,11 @@ def check_unwrapped(model: Any) -> None:
         raise ValueError(
             "the model is wrapped already: use wrapped.add_adapter(name, PromptConfig(...)) for another adapter, "
             "or unwrap(wrapped) first"
+        )
+    if isinstance(model, PeftModel):
+        raise TypeError(
+            f"the model is PEFT's already ({model.peft_type}): wrap the open_clip model inside, "
+            "wrap(model.get_base_model(), ...)"
         )
     if not is_open_clip(model):
         raise TypeError(
@@ -163,6 +162,12 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
     """
     refuse_adapter_name(adapter_name)
     towers, _, _ = config.structure()
+    check_attentions(model, towers)
+    if config.files is None:
+        config = config.replace(base_fingerprint=fingerprint(model))
+    elif not check_base(model, config, config.strict_base):
+        # Whatever is learned from here on belongs to this base.
+        config = config.replace(base_model=None, base_pretrained=None, base_fingerprint=fingerprint(model))
     check_towers(model, towers)
     if towers != "vision":
         text = text_tower(model)
@@ -171,11 +176,12 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
                 f"n_ctx={config.n_ctx} leaves no room for a start and an end token in the {text.positions} positions "
                 f"of the text tower: choose n_ctx in 1..{text.positions - 2}, in practice far less"
             )
-        if config.ctx_init is not None and config.file_shapes is None:
-            config = dataclasses.replace(config, ctx_init=_token_ids(config.ctx_init, text))
+        if config.ctx_init is not None and config.files is None:
+            config = config.replace(ctx_init=_token_ids(config.ctx_init, text))
     config = config.resolve(*depths(model))
-    if config.file_shapes is not None:
-        check_shapes(model, config, config.file_shapes)
+    if config.files is not None:
+        check_shapes(model, config, config.files.shapes)
+        config.files.verify()
     return config
 
 
@@ -186,8 +192,11 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
         ValueError: If tensors are missing, too many, or of another shape.
     """
     layer = PromptLayer()
-    with torch.device("meta"):
-        _add_prompts(model, config, "adapter", layer)
+    try:
+        with torch.device("meta"):
+            _add_prompts(model, config, "adapter", layer)
+    except (RuntimeError, OverflowError) as error:  # more elements than there are numbers to count them
+        raise ValueError(f"n_ctx={config.n_ctx}, n_ctx_vision={config.n_ctx_vision} are out of all range") from error
     expected = {
         "base_model.model.prompts." + key.replace(".adapter", ""): tuple(tensor.shape)
         for key, tensor in layer.state_dict().items()
@@ -200,8 +209,9 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
         if found.get(key, shape) != shape
     ]
     if problems:
+        shown = "; ".join(problems[:6]) + (f" (and {len(problems) - 6} more)" if len(problems) > 6 else "")
         raise ValueError(
-            f"the adapter's tensors do not fit its config on this model: {'; '.join(problems)}. "
+            f"the adapter's tensors do not fit its config on this model: {shown}. "
             "Is it the model that the adapter was trained on?"
         )
 
@@ -224,6 +234,3 @@ def _token_ids(ctx_init: str | list[int], text: Any) -> list[int]:
     if max(ctx_init, default=0) >= text.vocabulary:
         raise ValueError(f"ctx_init has token ids up to {max(ctx_init)}, the vocabulary ends at {text.vocabulary - 1}")
     return ctx_init
-
-
-register()

@@ -66,7 +66,7 @@ def unwrap(wrapped: PeftModel) -> nn.Module:
         TypeError: If `wrapped` is not what `wrap` returned, or was unwrapped before.
     """
     tuner = getattr(wrapped, "base_model", None)
-    # PEFT puts the tuner's dict of configs on the model; a model that was wrapped anew has another one.
-    if not isinstance(tuner, PromptTuner) or getattr(tuner.model, "peft_config", None) is not tuner.peft_config:
+    # A model that was wrapped anew has prompts of another tuner.
+    if not isinstance(tuner, PromptTuner) or not tuner.is_in_place():
         raise TypeError(f"expected what wrap() returned, still wrapped, got {type(wrapped).__name__}")
     return tuner.unload()

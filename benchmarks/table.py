@@ -1,0 +1,179 @@
+"""Markdown tables of results: `python benchmarks/table.py benchmarks/results.json`.
+
+With `--write` they go into pages, between two comments that name the table:
+
+    <!-- benchmarks: targets -->
+    <!-- /benchmarks -->
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import results as results_file
+from results import Record, bytes_ratio, inputs, median_of, ratio, setting
+from targets import REFERENCE, targets
+
+SUBJECTS = ("bare", "literal", "library")
+MARKED = re.compile(r"^( *)<!-- benchmarks: (\w+) -->\n.*?<!-- /benchmarks -->", flags=re.DOTALL | re.MULTILINE)
+
+
+def tables(results: dict[str, Any]) -> dict[str, str]:
+    """The tables by the names that pages ask for them."""
+    return {
+        "ratios": ratios_table(results),
+        "targets": targets_table(results),
+        "results": results_table(results),
+        "machines": machines_table(results),
+    }
+
+
+def ratios_table(results: dict[str, Any]) -> str:
+    """How many times as fast training is as the literal computation, and inference as bare open_clip: a line a case."""
+    rows = []
+    for record in results["records"]:
+        case = record["case"]
+        train = case["mode"] == "train"
+        found = ratio(record, "literal", "library") if train else ratio(record, "library", "bare")
+        if found is not None:
+            name = {"text": "`encode_text`", "step": "training step", "image": "`encode_video`"}[case["measure"]]
+            what = "forward and backward: literal computation / library" if train else "inference: library / bare model"
+            unusual = () if setting(record) == REFERENCE else setting(record)
+            rows.append((", ".join([name, *inputs(record), *unusual, what]), str(found)))
+    return markdown(("", "ratio"), rows)
+
+
+def targets_table(results: dict[str, Any]) -> str:
+    """What the library is held to, what was measured, and whether that is met."""
+    rows = [
+        (target.what, target.bound, f"{target.measured:.3g}", target.spread, "yes" if target.met else "**no**")
+        for record in results["records"]
+        for target in targets(record)
+    ]
+    return markdown(("", "target", "measured", "median (range)", "met"), rows)
+
+
+def results_table(results: dict[str, Any]) -> str:
+    """All that was measured: a line for each case, two where a backward pass follows."""
+    header = (
+        "case", "pass", *(f"{name}, s" for name in SUBJECTS), "literal / library", "library / bare", "floor: FLOPs",
+        "floor: tokens", *(f"{name}, peak" for name in SUBJECTS), "saved: literal / library", "",
+    )  # fmt: skip
+    rows = []
+    for record in results["records"]:
+        for what, name in passes(record):
+            rows.append(_row(record, what, name))
+    return markdown(header, rows)
+
+
+def machines_table(results: dict[str, Any]) -> str:
+    """What the results were measured on."""
+    rows = [
+        (name, ", ".join(f"{key} {value}" for key, value in machine.items()))
+        for name, machine in results["machines"].items()
+    ]
+    return markdown(("machine", "with"), rows)
+
+
+def passes(record: Record) -> list[tuple[str, str]]:
+    """The seconds that a record has, and what they are of."""
+    if record["case"]["mode"] == "inference":
+        return [("total_s", "inference")]
+    return [("forward_s", "forward"), ("total_s", "forward+backward")]
+
+
+def title(record: Record) -> str:
+    """What a record is of."""
+    return ", ".join([record["case"]["measure"], *inputs(record), *reversed(setting(record))])
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table.
+
+    >>> print(markdown(("a", "b"), [("1", "2")]))
+    | a | b |
+    |---|---|
+    | 1 | 2 |
+    """
+    header = tuple(header)
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def fill(page: str, results: dict[str, Any]) -> str:
+    """A page with its marked tables made anew.
+
+    Raises:
+        ValueError: If a mark names no table.
+    """
+    made = tables(results)
+
+    def between(match: re.Match[str]) -> str:
+        if match[2] not in made:
+            raise ValueError(f"there is no table {match[2]!r}: choose one of {', '.join(made)}")
+        lines = (f"<!-- benchmarks: {match[2]} -->", "", made[match[2]], "", "<!-- /benchmarks -->")
+        return textwrap.indent("\n".join(lines), match[1])
+
+    return MARKED.sub(between, page)
+
+
+def _row(record: Record, what: str, name: str) -> tuple[str, ...]:
+    backward = what == "total_s"
+    seconds = [median_of(record, subject, what) for subject in SUBJECTS]
+    peaks = [record["subjects"].get(subject, {}).get("peak_bytes") for subject in SUBJECTS]
+    saved = bytes_ratio(record, "literal", "library", "saved_bytes")
+    parts = {subject: found["parts"] for subject, found in record["subjects"].items() if found["parts"] > 1}
+    flops, tokens = record["flops"], record["token_ratios"]
+    return (
+        title(record),
+        name,
+        *("-" if value is None else f"{value:.3g}" for value in seconds),
+        _or_dash(ratio(record, "literal", "library", what)),
+        _or_dash(ratio(record, "library", "bare", what)),
+        f"{flops['literal'] / flops['floor']:.3g}",
+        "-" if tokens is None or record["case"]["frames"] is not None else f"{tokens['own']:.3g}",
+        *("-" if value is None or not backward else gigabytes(value) for value in peaks),
+        "-" if saved is None or not backward else f"{saved:.3g}",
+        "; ".join(f"{subject} in {count} parts, memory added up" for subject, count in parts.items()),
+    )
+
+
+def gigabytes(count: int) -> str:
+    """Bytes as they are printed.
+
+    >>> gigabytes(3 * 2**30), gigabytes(2**20)
+    ('3 GB', '0.000977 GB')
+    """
+    return f"{count / 2**30:.3g} GB"
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints the tables of a file, or writes them into pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="what `benchmarks/run.py` wrote")
+    parser.add_argument("--write", type=Path, nargs="+", default=[], metavar="PAGE", help="pages with marked tables")
+    chosen = parser.parse_args(arguments)
+    if not chosen.results.exists():
+        parser.error(f"there is no file {chosen.results}: benchmarks/run.py --out {chosen.results} writes it")
+    found = results_file.read(chosen.results)
+    for page in chosen.write:
+        text = page.read_text()
+        if not MARKED.search(text):
+            parser.error(f"{page} has no line <!-- benchmarks: targets --> and <!-- /benchmarks -->")
+        page.write_text(fill(text, found))
+    if not chosen.write:
+        print("\n\n".join(tables(found).values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Texts of different lengths, and texts that begin alike, packed: exact, and no token is run twice."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from architectures import CONTEXT_LENGTH, END, START
+from exactness import assert_exact, gradients, relative_error, wrap_tiny
+from literal import learnable_tensors
+
+from vilt_prompt import packing
+
+NAMES = [
+    [5, 6, 7],
+    [5, 6],  # begins the one before
+    [5, 6, 8, 9, 10, 11, 12],
+    [6, 5],
+    [],
+    [5, 6],  # again
+    [20 + i for i in range(12)],
+    [5, 6, 7, 8],
+]
+DISTINCT_BEGINNINGS = len(
+    {tuple(text[:i]) for text in ([*name, END] for name in NAMES) for i in range(1, len(text) + 1)}
+)
+
+
+def ids_of(names: list[list[int]]) -> torch.Tensor:
+    ids = torch.zeros(len(names), CONTEXT_LENGTH, dtype=torch.long)
+    for row, name in zip(ids, names, strict=True):
+        row[: len(name) + 2] = torch.tensor([START, *name, END])
+    return ids
+
+
+@pytest.fixture(params=["few groups, kept", "a group for each size, made anew"])
+def policy(request, monkeypatch):
+    if "anew" in request.param:
+        monkeypatch.setattr(packing, "WORTH_A_GROUP", 0)
+        monkeypatch.setattr(packing, "TOO_MANY_TO_KEEP", 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("settings", [{"K": 2}, {"K": 1, "depth": 2}, {"K": 1, "depth": 1}], ids=str)
+@pytest.mark.parametrize("architecture", ["4/4", "custom_blocks", "custom_text"])
+def test_packed_texts_equal_the_literal_computation(architecture, settings, dtype, policy):
+    model, reference = wrap_tiny(architecture, dtype=dtype, **settings)
+    assert_exact(model, reference, ids_of(NAMES))
+
+
+def test_every_distinct_beginning_is_run_once():
+    model, _ = wrap_tiny("4/4", K=2)
+    rows = []
+    for block in model.get_base_model().transformer.resblocks:
+        block.mlp.register_forward_hook(lambda module, inputs, out: rows.append(inputs[0].shape[:-1].numel()))
+    model.encode_text(ids_of(NAMES))
+    # The start token too; and of the last layer, only the end tokens.
+    assert rows == [1 + DISTINCT_BEGINNINGS] * 3 + [len(NAMES)]
+
+
+def test_what_is_made_anew_is_not_kept(monkeypatch):
+    model, _ = wrap_tiny("4/4", K=2)
+    kept = {}
+    for limit in (0, 10**9):
+        monkeypatch.setattr(packing, "TOO_MANY_TO_KEEP", limit)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
+            features = model.encode_text(ids_of(NAMES))
+        kept[limit] = (sum(sizes), gradients(learnable_tensors(model), features))
+    assert kept[0][0] < 0.9 * kept[10**9][0]
+    for name, gradient in kept[0][1].items():
+        torch.testing.assert_close(gradient, kept[10**9][1][name])
+
+
+def test_half_precision():
+    model, reference = wrap_tiny("4/4", K=2)
+    want = reference.encode_text(ids_of(NAMES))
+    model.get_base_model().to(torch.bfloat16)
+    assert relative_error(model.encode_text(ids_of(NAMES)).float(), want) < 0.05
+    model.get_base_model().float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert relative_error(model.encode_text(ids_of(NAMES)).float(), want) < 0.05
+
+
+@pytest.mark.parametrize("names", [[[5, 6], [7, 8]], [[5, 6, 7]]])
+def test_texts_that_packing_saves_nothing_of(names):
+    model, reference = wrap_tiny("4/4", K=2)
+    assert_exact(model, reference, ids_of(names))
+
+
+@pytest.mark.parametrize(("limit", "groups"), [(0, 5), (200, 3), (10**6, 1)])
+def test_groups_hold_each_text_once_and_the_longest_last(limit, groups, monkeypatch):
+    monkeypatch.setattr(packing, "WORTH_A_GROUP", limit)
+    lengths = [3, 1, 9, 2, 2, 30, 4, 17, 9]
+    grouped = packing.group_by_length(lengths)
+    assert sorted(number for group in grouped for number in group) == list(range(len(lengths)))
+    assert all(lengths[group[-1]] == max(lengths[number] for number in group) for group in grouped)
+    assert len(grouped) == groups

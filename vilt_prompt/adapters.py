@@ -1,0 +1,184 @@
+"""Several adapters in one model: which one answers, their names, and their mean."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+
+from vilt_prompt.files import STRUCTURE as SAVED_STRUCTURE
+from vilt_prompt.prompts import PromptLayer, refuse_adapter_name
+
+# Adapters that agree in these have tensors of the same shapes and meaning, whatever the name of their method.
+STRUCTURE = tuple(name for name in SAVED_STRUCTURE if name != "method")
+
+
+class SeveralAdapters:
+    """The verbs of `PromptPeftModel` for several adapters. One is active; a call may choose another one."""
+
+    prompts: PromptLayer
+    peft_config: dict[str, Any]
+    active_adapter: str
+    base_model: Any
+
+    def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
+        """Makes one adapter the active one, trainable unless `inference_mode`; the others are frozen.
+
+        Raises:
+            ValueError: If there is no such adapter, or more than one is asked for.
+        """
+        if not isinstance(adapter_name, str):
+            raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
+        self._check_known(adapter_name)
+        super().set_adapter(adapter_name, inference_mode=inference_mode)  # type: ignore[misc]
+
+    @contextlib.contextmanager
+    def use_adapter(self, adapter_name: str) -> Iterator[None]:
+        """Lets another adapter answer inside the block: `with model.use_adapter("ucf101"): ...`.
+
+        The choice belongs to the thread (or asyncio task) that made it: others do not see it, so each may use its
+        own. Blocks nest, the innermost one counts. The active adapter and all `requires_grad` stay as they are, so
+        this is for inference; `set_adapter` is for training. Inside `disable_adapter`, which holds for all threads,
+        there are no prompts whatever is chosen.
+
+        Raises:
+            ValueError: If there is no such adapter; before the block is entered.
+        """
+        self._check_known(adapter_name)
+        with self.prompts.choose(adapter_name):
+            yield
+
+    @contextlib.contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """Switches the prompts off inside the block, for all threads: the frozen model answers, bit for bit.
+
+        PEFT's own version would switch off adapters of other kinds as well, such as LoRA in the same model.
+        """
+        was_enabled = not self.prompts.disable_adapters
+        self.prompts.enable_adapters(False)
+        try:
+            yield
+        finally:
+            self.prompts.enable_adapters(was_enabled)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Deletes an adapter. If it was the active one, another one becomes active, with PEFT's warning.
+
+        Raises:
+            ValueError: If there is no such adapter, it is the only one, or `use_adapter` is using it here.
+        """
+        self._check_known(adapter_name)
+        self._check_unused(adapter_name)
+        super().delete_adapter(adapter_name)  # type: ignore[misc]
+
+    def rename_adapter(self, old: str, new: str) -> None:
+        """Gives an adapter another name. It stays the same parameters, so an optimiser that holds them goes on.
+
+        Raises:
+            TypeError: If the new name is not a string.
+            ValueError: If there is no adapter `old`, the new name is taken or refused, or `use_adapter` is using the
+                adapter here.
+        """
+        self._check_known(old)
+        self._check_new(new)
+        self._check_unused(old)
+        self.prompts.rename(old, new)
+        configs = {new if name == old else name: config for name, config in self.peft_config.items()}
+        self.peft_config.clear()
+        self.peft_config.update(configs)
+        # PEFT holds the name of the active adapter in three places, as a string or a list of one.
+        active = [new if name == old else name for name in self.prompts.active_adapters]
+        self.prompts._active_adapter = active
+        self.base_model.active_adapter = active
+        if self.active_adapter == old:
+            self.active_adapter = new
+
+    def combine(
+        self, adapter_names: Sequence[str], weights: Sequence[float] | None = None, *, adapter_name: str
+    ) -> None:
+        """Adds an adapter that is the weighted mean of others, tensor by tensor: prompts and maps.
+
+        It is the mean of the weights, not of the features. The new adapter is inactive, as after `add_adapter`.
+
+        Args:
+            adapter_names: The adapters to average, trained with the same settings.
+            weights: How much each of them counts, at least 0; only the proportions matter: (3, 1) is three quarters
+                and one quarter. None: all the same.
+            adapter_name: The name of the new adapter.
+
+        Raises:
+            TypeError: If the names are no sequence of names, the weights no sequence of numbers, or the new name is
+                not a string.
+            ValueError: If an adapter is unknown, their structures differ, a weight is negative or not finite, there is
+                not one for each adapter, all are 0, or the new name is taken or refused.
+        """
+        if isinstance(adapter_names, str) or not isinstance(adapter_names, Sequence):
+            raise TypeError(f'adapter_names must be a list of names, such as ["a", "b"], got {adapter_names!r}')
+        if not adapter_names:
+            raise ValueError(f"there is nothing to combine: name some of the adapters {_listed(self.peft_config)}")
+        for name in adapter_names:
+            self._check_known(name)
+        self._check_new(adapter_name)
+        shares = _shares(weights, len(adapter_names))
+        first, *others = (self.peft_config[name] for name in adapter_names)
+        for name, config in zip(adapter_names[1:], others, strict=True):
+            _check_same_structure(adapter_names[0], first, name, config)
+        self.add_adapter(adapter_name, first.replace(ctx_init=None))  # type: ignore[attr-defined]
+        sources = [self.prompts.tensors(name) for name in adapter_names]
+        with torch.no_grad():
+            for key, mean in self.prompts.tensors(adapter_name).items():
+                mean.zero_()
+                for share, source in zip(shares, sources, strict=True):
+                    mean.add_(source[key], alpha=share)
+
+    def _check_known(self, adapter_name: Any) -> None:
+        if adapter_name not in self.peft_config:
+            raise ValueError(f"there is no adapter {adapter_name!r}; there are: {_listed(self.peft_config)}")
+
+    def _check_new(self, adapter_name: Any) -> None:
+        refuse_adapter_name(adapter_name)
+        if adapter_name in self.peft_config:
+            raise ValueError(
+                f"there is an adapter {adapter_name!r} already; the names that are taken: {_listed(self.peft_config)}"
+            )
+
+    def _check_unused(self, adapter_name: str) -> None:
+        if self.prompts.is_chosen(adapter_name):
+            raise ValueError(f"the adapter {adapter_name!r} is in use: leave `with model.use_adapter(...)` first")
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(names)
+
+
+def _shares(weights: Any, count: int) -> list[float]:
+    """The weights, scaled to a sum of 1."""
+    if weights is None:
+        return [1 / count] * count
+    if not isinstance(weights, Sequence) or isinstance(weights, str):
+        raise TypeError(f"weights must be a list of numbers, one for each adapter, got {weights!r}")
+    for weight in weights:
+        if not isinstance(weight, Real) or isinstance(weight, bool):
+            raise TypeError(f"weights must be numbers, got {weight!r}")
+    if len(weights) != count:
+        raise ValueError(f"{len(weights)} weights were given for {count} adapters: give one for each")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        raise ValueError(f"the weights of a mean must be finite, at least 0, and not all 0, got {list(weights)}")
+    return [float(weight) / float(sum(weights)) for weight in weights]
+
+
+def _check_same_structure(first_name: str, first: Any, name: str, config: Any) -> None:
+    differences = [
+        f"{field} is {getattr(first, field)!r} and {getattr(config, field)!r}"
+        for field in STRUCTURE
+        if getattr(first, field) != getattr(config, field)
+    ]
+    if differences:
+        raise ValueError(
+            f"the adapters {first_name!r} and {name!r} differ in structure and have no mean: {'; '.join(differences)}. "
+            "Combine adapters that were trained with the same settings"
+        )

@@ -1,0 +1,205 @@
+"""The model card: what a stranger who finds an adapter needs to know, and to run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from open_clip.pretrained import get_pretrained_cfg
+
+METHOD_NAMES = {
+    "vilt": "ViLT-CLIP (Wang et al., AAAI 2024)",
+    "maple": "MaPLe (Khattak et al., CVPR 2023)",
+    "independent": "independent prompts in both towers (IVLP, ViFi-CLIP, CVPR 2023)",
+    "coop": "CoOp (Zhou et al., IJCV 2022)",
+    "vpt_shallow": "VPT-shallow (Jia et al., ECCV 2022)",
+    "vpt_deep": "VPT-deep (Jia et al., ECCV 2022)",
+}
+TAGS = ["vilt-prompt", "peft", "open_clip", "video-classification"]
+EXAMPLE_CLASSES = ["walking", "swimming", "juggling"]
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What the config does not know about an adapter, each optional: see `push_to_hub`.
+
+    Raises:
+        TypeError: If a fact is of the wrong type.
+        ValueError: If a metric is no finite number.
+    """
+
+    class_names: Sequence[str] | None = None
+    template: str | None = None
+    metrics: Mapping[str, float] | None = None
+    dataset: str | None = None
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        names = self.class_names
+        if names is not None and (isinstance(names, str) or not all(isinstance(name, str) for name in names)):
+            raise TypeError(f"class_names must be a list of strings, got {names!r}")
+        for name in ("template", "dataset", "license"):
+            if not isinstance(getattr(self, name), str | None):
+                raise TypeError(f"{name} must be a string or None, got {getattr(self, name)!r}")
+        if self.metrics is not None and not isinstance(self.metrics, Mapping):
+            raise TypeError(f'metrics must be names and values, such as {{"accuracy": 93.1}}, got {self.metrics!r}')
+        for name, value in (self.metrics or {}).items():
+            try:
+                finite = math.isfinite(float(value))  # numpy's and torch's scalars too
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"metrics[{name!r}] must be a number, got {value!r}") from error
+            if not finite:
+                raise ValueError(f"metrics[{name!r}] must be finite, got {value!r}")
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return any(getattr(self, name) is not None for name in self.__dataclass_fields__)
+
+
+def model_card(config: dict[str, Any], parameters: int, facts: TrainingFacts, repo_id: str | None = None) -> str:
+    """The README of an adapter, with metadata for the Hub. Makes no network call.
+
+    Args:
+        config: The fields of the adapter's resolved `PromptConfig`.
+        parameters: How many numbers it has learned.
+        facts: What else is known.
+        repo_id: The repository that it goes to; None: a folder.
+    """
+    name = (repo_id or "adapter").split("/")[-1]
+    metadata = ModelCardData(
+        library_name="vilt-prompt",
+        tags=TAGS,
+        pipeline_tag="video-classification",
+        base_model=_base_on_the_hub(config),
+        license=facts.license,
+        datasets=[facts.dataset] if facts.dataset and "/" in facts.dataset else None,
+        model_name=name,
+        eval_results=_eval_results(facts),
+    )
+    sections = [
+        f"# {_title(name, facts)}",
+        _what_it_is(config, parameters),
+        f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, facts, repo_id)}```",
+        "`frames` are PIL images of one video; 0.07 is the default temperature of the loss in training.",
+        "PEFT knows these files once `import vilt_prompt` has run; without that import it stops with "
+        "`KeyError: 'VILT_PROMPT'`.",
+        _training(config, facts),
+        _results(facts),
+        _classes(facts),
+        f"## Licence\n\n{facts.license or 'Not stated.'}",
+    ]
+    body = "\n\n".join(section for section in sections if section)
+    return f"---\n{metadata.to_yaml()}\n---\n\n{body}\n"
+
+
+def _title(name: str, facts: TrainingFacts) -> str:
+    return f"{name}: prompts for video" + (f", trained on {facts.dataset}" if facts.dataset else "")
+
+
+def _what_it_is(config: dict[str, Any], parameters: int) -> str:
+    towers = {"both": "both towers", "text": "the text tower", "vision": "the vision tower"}[config["towers"]]
+    base = _base_name(config)
+    of_base = f"`{base}`" if base else "an open_clip model whose name was not recorded"
+    return (
+        f"{parameters:,} learned numbers that make a frozen CLIP understand video: prompts for {towers} of {of_base}, "
+        "as a vilt-prompt adapter in the layout of [PEFT](https://github.com/huggingface/peft). CLIP's weights are not "
+        "in here; loading checks that they are the right ones. Class names are plain text, and may be others than in "
+        "training. Features are averaged over the frames, so the order of the frames plays no part."
+    )
+
+
+def _snippet(config: dict[str, Any], facts: TrainingFacts, repo_id: str | None) -> str:
+    names = json.dumps(list(facts.class_names or EXAMPLE_CLASSES)[:3], ensure_ascii=False)
+    adapter = json.dumps(repo_id or ".")
+    where = "" if repo_id else "  # this folder"
+    base = _base_name(config)
+    if base is None:
+        load = (
+            "# clip, preprocess and tokenizer: the open_clip model that the adapter was trained on\n"
+            f"model = vilt_prompt.from_pretrained(clip, {adapter}){where}\n"
+        )
+    else:
+        load = f"model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms({adapter}){where}\n"
+    return (
+        "import torch, vilt_prompt\n\n"
+        f"names = {names}\n"
+        f"{load}"
+        "video = model.encode_video(torch.stack([preprocess(frame) for frame in frames])[None], normalize=True)\n"
+        "probabilities = (video @ model.encode_text(tokenizer(names), normalize=True).T / 0.07).softmax(dim=-1)\n"
+    )
+
+
+def _training(config: dict[str, Any], facts: TrainingFacts) -> str:
+    rows = {
+        "base model": _base_name(config) or "not recorded",
+        "method": METHOD_NAMES.get(config["method"], config["method"]),
+        "towers with prompts": config["towers"],
+        "who leads": config["lead"],
+        "maps between the towers": config["mapper"],
+        "prompts for each layer (text)": config["n_ctx"] if config["towers"] != "vision" else None,
+        "prompts for each layer (vision)": config["n_ctx_vision"] if config["towers"] != "text" else None,
+        "layers with fresh prompts": "1 to " + str(config["depth"] or "the last"),
+        "last layer in which text leads (K)": config["K"],
+        "dataset": facts.dataset,
+        "template of the scenario-guided term": f"`{facts.template}`" if facts.template else None,
+    }
+    lines = [_row(name, value) for name, value in rows.items() if value is not None]
+    return "\n".join(["## How it was trained", "", "| | |", "|---|---|", *lines])
+
+
+def _results(facts: TrainingFacts) -> str:
+    if not facts.metrics:
+        return ""
+    lines = [_row(name, f"{float(value):g}") for name, value in facts.metrics.items()]
+    return "\n".join(
+        [f"## Results on {facts.dataset or 'a dataset that is not stated'}", "", "| | |", "|---|---|", *lines]
+    )
+
+
+def _row(*cells: Any) -> str:
+    return "".join("| " + str(cell).replace("|", "\\|") + " " for cell in cells) + "|"
+
+
+def _classes(facts: TrainingFacts) -> str:
+    if not facts.class_names:
+        return ""
+    names = "\n".join(f"- {' '.join(name.split())}" for name in facts.class_names)
+    summary = f"<summary>{len(facts.class_names)} classes</summary>"
+    return f"## Classes of the training\n\n<details>{summary}\n\n{names}\n\n</details>"
+
+
+def _eval_results(facts: TrainingFacts) -> list[EvalResult] | None:
+    dataset = facts.dataset or "not stated"
+    return [
+        EvalResult(
+            task_type="video-classification",
+            dataset_type=dataset.lower().replace(" ", "-"),
+            dataset_name=dataset,
+            metric_type=name.lower().replace(" ", "-"),
+            metric_name=name,
+            metric_value=float(value),
+        )
+        for name, value in (facts.metrics or {}).items()
+    ] or None
+
+
+def _base_name(config: dict[str, Any]) -> str | None:
+    """What rebuilds the base, for people to read."""
+    name, weights = config["base_model"], config["base_pretrained"]
+    return f"{name} ({weights})" if name and weights else name
+
+
+def _base_on_the_hub(config: dict[str, Any]) -> str | None:
+    """The id of the base model's repository, which the Hub links; None where it has none."""
+    name, weights = config["base_model"], config["base_pretrained"]
+    if not name:
+        return None
+    if name.startswith("hf-hub:"):
+        return str(name.removeprefix("hf-hub:").split("@")[0])
+    known: dict[str, Any] = get_pretrained_cfg(name, weights) if weights else {}
+    # "organisation/name/", at times with the name of a file behind it
+    return "/".join(known.get("hf_hub", "").split("/")[:2]) or None

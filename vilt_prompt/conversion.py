@@ -1,0 +1,303 @@
+"""`convert`: checkpoints of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts and VPT become adapters.
+
+Their code agrees with ours on where a prompt enters (tests/test_convert.py). Layers count from 1: block i of theirs is
+layer i + 1, and `compound_prompts_text.i`, which enters their block i + 1, belongs to layer i + 2.
+
+Shapes: n prompt vectors, J prompted layers, C classes, d_t and d_v the widths of the towers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import open_clip
+import torch
+from peft import PeftModel, get_peft_model
+from torch import Tensor, nn
+
+from vilt_prompt.adapters import SeveralAdapters
+from vilt_prompt.checkpoints import read_tensors
+from vilt_prompt.config import PromptConfig
+from vilt_prompt.towers import check_towers, depths, text_tower, vision_tower
+from vilt_prompt.tuner import OPEN_CLIP_VOCABULARY, check_unwrapped
+
+LEARNER = r"(?:prompt_learner\.)?"  # CoOp and KgCoOp save the learner alone, the others the whole model
+# What a key means, and the layer of the tensor without a number i, or with number 0. The first that fits counts.
+KEYS = [
+    (LEARNER + r"ctx", "text", 1),
+    (LEARNER + r"compound_prompts_text\.(?P<i>\d+)", "text", 2),
+    (r"text_encoder\.transformer\.resblocks\.(?P<i>\d+)\.VPT_shallow", "text", 1),
+    (r"image_encoder\.VPT", "vision", 1),
+    (r"image_encoder\.transformer\.resblocks\.(?P<i>\d+)\.VPT_shallow", "vision", 1),
+    (LEARNER + r"proj\.(?P<part>weight|bias)", "map", 1),
+    (LEARNER + r"compound_prompt_projections\.(?P<i>\d+)\.(?P<part>weight|bias)", "map", 2),
+    (LEARNER + r"token_suffix", "suffix", 0),
+    # More of the class list, and what KgCoOp makes but does not use.
+    (LEARNER + r"(token_prefix|token_midfix|complete_text_embeddings|bias_vectors)", "ignored", 0),
+    (LEARNER + r"meta_net\.linear1\.(weight|bias)", "ignored", 0),
+    (LEARNER + r"meta_net\.linear2\.(weight|bias)", "image-conditioned", 0),
+    (r"(image_encoder|text_encoder)\..+|logit_scale", "frozen", 0),
+]
+
+RELATIVE_TOLERANCE = 5e-3  # rounding to fp16 or bf16 and back stays below; one epoch of fine-tuning does not
+ABSOLUTE_TOLERANCE = 1e-5
+
+
+@dataclass
+class Findings:
+    """What the keys of a checkpoint mean."""
+
+    text: dict[int, Tensor] = field(default_factory=dict)  # layer: (n, d_t)
+    vision: dict[int, Tensor] = field(default_factory=dict)  # layer: (n, d_v)
+    maps: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # layer: weight (d_v, d_t), bias (d_v,)
+    frozen: dict[str, Tensor] = field(default_factory=dict)  # weights of CLIP, under open_clip's names
+    suffix: Tensor | None = None  # (C, L, d_t), token embeddings of what stands after the prompts
+
+
+def convert(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    *,
+    adapter_name: str = "default",
+    is_trainable: bool = False,
+    strict_base: bool = True,
+    base_model: str | None = None,
+    base_pretrained: str | None = None,
+) -> PeftModel:
+    """Turns a checkpoint of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts or VPT into an adapter.
+
+    The method is read from the names of the tensors. The file is read with `weights_only=True`: none of its code runs.
+    `convert(path, clip).save_pretrained("out")` writes it as a file of this library.
+
+    Those methods put a full stop after the class name, and some words before it: a warning shows the text that the
+    checkpoint was trained with, and `encode_text` wants texts of that form.
+
+    Args:
+        path: The checkpoint, such as `model.pth.tar-5`.
+        model: The open_clip model that it belongs to (for the published ones: `pretrained="openai"`), patched in place
+            as by `wrap`; or a wrapped model, which gets one more adapter.
+        adapter_name: The name of the adapter in this model.
+        is_trainable: Whether training goes on; otherwise the adapter is frozen, and a model that was not wrapped is put
+            in eval mode. In a wrapped model the adapter is frozen until `set_adapter` makes it the active one.
+        strict_base: Whether it is an error that the checkpoint was trained on other weights than the model has, as far
+            as it holds them; otherwise it is warned of.
+        base_model: open_clip's name of the model, a note for readers of the saved file.
+        base_pretrained: open_clip's tag of the model's weights, the same.
+
+    Returns:
+        The PEFT model, as `wrap` returns it.
+
+    Raises:
+        TypeError: If `model` is neither an open_clip model nor a wrapped one.
+        ValueError: If the file cannot be read, holds no prompts of a known method or some that an adapter cannot hold,
+            or does not fit the model. The model is unchanged then.
+    """
+    wrapped = isinstance(model, SeveralAdapters)
+    if not wrapped:
+        check_unwrapped(model)
+    base: Any = model.get_base_model() if wrapped else model  # type: ignore[operator]
+    found = _sort(read_tensors(path), base, path)
+    config = _config(found, base, path)
+    check_towers(base, config.structure()[0])
+    _check_fit(found, base, path)
+    tensors = _stacked(found, path)
+    _check_base(found, base, path, strict_base)
+    config = dataclasses.replace(
+        config, inference_mode=not is_trainable, base_model=base_model, base_pretrained=base_pretrained
+    )
+    if wrapped:
+        model.add_adapter(adapter_name, config)  # type: ignore[operator]
+    else:
+        model = get_peft_model(model, config, adapter_name)
+        model.train(is_trainable)
+    with torch.no_grad():
+        for name, parameter in base.prompts.tensors(adapter_name).items():
+            parameter.copy_(tensors[name])
+    _tell_the_text(found, base)
+    return model  # type: ignore[return-value]
+
+
+def _sort(tensors: dict[str, Tensor], base: Any, path: Any) -> Findings:
+    """Gives every tensor of a checkpoint its meaning."""
+    found = Findings()
+    unknown = []
+    for key, tensor in tensors.items():
+        meaning, layer, part = _recognise(key)
+        if meaning in ("text", "vision"):
+            getattr(found, meaning)[layer] = tensor
+        elif meaning == "map":
+            found.maps.setdefault(layer, {})[part] = tensor
+        elif meaning == "suffix":
+            found.suffix = tensor
+        elif meaning == "frozen":
+            found.frozen[_open_clip_name(key, base)] = tensor
+        elif meaning == "image-conditioned":
+            raise ValueError(f"{path} is of CoCoOp, whose prompts depend on the image: an adapter's do not")
+        elif meaning == "unknown":
+            unknown.append(key)
+    if unknown:
+        raise ValueError(
+            f"{path} has tensors that belong to no known method, {len(unknown)} in all: {_some(unknown)}. Known are "
+            "MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts and VPT"
+        )
+    return found
+
+
+def _recognise(key: str) -> tuple[str, int, str]:
+    """The meaning of a key, its layer, and whether it is a map's weight or bias."""
+    for pattern, meaning, first in KEYS:
+        if match := re.fullmatch(pattern, key):
+            groups = match.groupdict()
+            return meaning, first + int(groups.get("i") or 0), groups.get("part") or ""
+    return "unknown", 0, ""
+
+
+def _open_clip_name(key: str, base: Any) -> str:
+    """Their CLIP is OpenAI's, whose parts have the same names in open_clip, behind another prefix."""
+    key = key.replace("image_encoder.", "visual.", 1)
+    return key.replace("text_encoder.", "text." if hasattr(base, "text") else "", 1)
+
+
+def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
+    """The settings under which an adapter has just the prompts and maps of a checkpoint."""
+    if not found.text and not found.vision:
+        raise ValueError(f"{path} holds no prompts. Is it a fine-tuned CLIP? open_clip loads those itself")
+    context = found.text.get(1)
+    if context is not None and context.ndim == 3:
+        raise ValueError(
+            f"{path} holds a context for each of {len(context)} classes (CSC=True), of shape {tuple(context.shape)}: "
+            "an adapter holds one for all classes, (n, d)"
+        )
+    lengths = {}
+    for tower, prompts in (("text", found.text), ("vision", found.vision)):
+        if sorted(prompts) != list(range(1, len(prompts) + 1)):
+            raise ValueError(f"{path} holds {tower} prompts of layers {sorted(prompts)}: expected 1 to the last, each")
+        shapes = {tuple(prompt.shape) for prompt in prompts.values()}
+        if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):
+            raise ValueError(f"{path} holds {tower} prompts of shapes {sorted(shapes)}: expected one (n, d) for all")
+        lengths[tower] = next(iter(shapes), (0,))[0]
+    text, vision = len(found.text), len(found.vision)
+    if found.maps:
+        if vision or sorted(found.maps) != sorted(found.text) or any(len(parts) != 2 for parts in found.maps.values()):
+            raise ValueError(
+                f"{path} holds maps of layers {sorted(found.maps)} and text prompts of layers {sorted(found.text)}: "
+                "MaPLe has a weight and a bias for each text prompt, and no visual prompts of its own"
+            )
+        return PromptConfig(method="maple", n_ctx=lengths["text"], depth=text)
+    if not vision:
+        return PromptConfig(method="coop", n_ctx=lengths["text"], depth=text)
+    if not text:
+        return PromptConfig(method="vpt_deep", n_ctx=lengths["vision"], depth=vision)
+    depth = text if text == vision else None
+    if depth is None and (text, vision) != depths(base):
+        raise ValueError(
+            f"{path} has text prompts for {text} layers and visual ones for {vision}: an adapter has one depth, or all "
+            "layers of both towers"
+        )
+    return PromptConfig(method="independent", n_ctx=lengths["text"], n_ctx_vision=lengths["vision"], depth=depth)
+
+
+def _stacked(found: Findings, path: Any) -> dict[str, Tensor]:
+    """The tensors of the adapter: prompts (J, n, d), maps (J, d_v, d_t) and (J, d_v), in float32."""
+    tensors = {}
+    for name, prompts in (("vilt_text", found.text), ("vilt_vision", found.vision)):
+        if prompts:
+            tensors[name] = torch.stack([prompts[layer].float() for layer in sorted(prompts)])
+    for part in ("weight", "bias"):
+        if found.maps:
+            tensors[f"vilt_F.{part}"] = torch.stack([found.maps[i][part].float() for i in sorted(found.maps)])
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError(
+            f"{path} holds prompts or maps that are not finite: its training diverged, take an earlier one"
+        )
+    return tensors
+
+
+def _check_fit(found: Findings, base: Any, path: Any) -> None:
+    """Checks the depths and widths of the prompts against those of the towers."""
+    for kind, prompts, tower in (
+        ("text", found.text, text_tower(base)),
+        ("vision", found.vision, vision_tower(base)),
+    ):
+        if prompts and len(prompts) > tower.layers:
+            raise ValueError(
+                f"{path} has {kind} prompts for {len(prompts)} layers, the {kind} tower of the model has {tower.layers}"
+            )
+        if prompts and prompts[1].shape[1] != tower.width:
+            raise ValueError(
+                f"{path} has {kind} prompts of width {prompts[1].shape[1]}, the {kind} tower of the model is "
+                f"{tower.width} wide: it was trained on another model"
+            )
+    suffix = found.suffix
+    if suffix is not None and (suffix.ndim != 3 or not suffix.numel() or suffix.shape[2] != text_tower(base).width):
+        raise ValueError(
+            f"{path} has a token_suffix of shape {tuple(suffix.shape)}: expected (C, L, {text_tower(base).width}), the "
+            "embeddings of the classes' tokens"
+        )
+    for layer, parts in found.maps.items():
+        expected = (vision_tower(base).width, text_tower(base).width)
+        if parts["weight"].shape != expected or parts["bias"].shape != expected[:1]:
+            raise ValueError(
+                f"{path} has a map of shape {tuple(parts['weight'].shape)} for layer {layer}, from text to vision in "
+                f"this model it is {expected}: it was trained on another model"
+            )
+
+
+def _check_base(found: Findings, base: Any, path: Any, strict: bool) -> None:
+    """Checks the frozen weights in the checkpoint, as far as it holds them, against the model's."""
+    weights = base.state_dict()
+    different = [name for name, tensor in found.frozen.items() if not _same_weights(tensor, weights.get(name))]
+    held = len(found.frozen)
+    if found.suffix is not None:
+        embedding = _token_embedding(base)
+        held += 1
+        if not _same_weights(found.suffix[0], embedding[_token_ids(found.suffix[0], embedding)]):
+            different.append("token_embedding.weight")
+    if not different:
+        return
+    message = (
+        f"{path} was trained on other weights than the model has: {len(different)} of {held} differ, {_some(different)}"
+    )
+    if strict:
+        raise ValueError(f"{message}. Give the model those weights, or pass strict_base=False to be warned only")
+    warnings.warn(message, stacklevel=3)
+
+
+def _same_weights(first: Tensor, second: Tensor | None) -> bool:
+    if second is None or first.shape != second.shape:
+        return False
+    first, second = first.float(), second.detach().float().cpu()
+    return torch.allclose(first, second, rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE)
+
+
+def _tell_the_text(found: Findings, base: Any) -> None:
+    """Warns of the form of the texts: the first class's, read back from the embeddings of its tokens."""
+    embedding = _token_embedding(base)
+    if found.suffix is None or len(embedding) != OPEN_CLIP_VOCABULARY:
+        return
+    ids = _token_ids(found.suffix[0], embedding).tolist()
+    end = OPEN_CLIP_VOCABULARY - 1
+    text = open_clip.SimpleTokenizer().decode(ids[: ids.index(end)] if end in ids else ids).strip()
+    warnings.warn(
+        f"after its prompts, the first class of the checkpoint reads {text!r}: give encode_text texts of this form",
+        stacklevel=3,
+    )
+
+
+def _token_ids(embedded: Tensor, embedding: Tensor) -> Tensor:
+    """The ids whose embeddings are nearest to those of some tokens: (L, d_t) -> (L,)."""
+    return torch.cdist(embedded.float(), embedding).argmin(dim=1)
+
+
+def _token_embedding(base: Any) -> Tensor:
+    weight: Tensor = getattr(base, "text", base).token_embedding.weight
+    return weight.detach().float().cpu()
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

@@ -1,0 +1,311 @@
+"""The three files of an adapter, in PEFT's layout: written so that no crash can tear them, read with all checks.
+
+`adapter_model.safetensors` also holds, as metadata, the text of `adapter_config.json` and a checksum. Putting it in
+place is what saves an adapter: if the process dies before the config beside it is replaced, the config in it counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vilt_prompt.checks import AdapterIOError
+
+PEFT_TYPE = "VILT_PROMPT"
+CARD_NAME = "README.md"
+RECORD = "vilt_prompt"  # key of the safetensors' metadata
+
+# What the shape and the place of the tensors follow from; a saved config has all of it.
+STRUCTURE = ("method", "towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
+NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint")
+
+LARGEST_CONFIG = 2**20  # bytes; one that `save_pretrained` wrote has about 5 kB
+MOST_TENSORS = 100  # ours have at most 6; what is named in errors shall be readable
+AGAIN = "copy it again, or fetch it anew with force_download=True"
+ABANDONED = 3600.0  # seconds after which a temporary file belongs to a process that was killed
+
+
+@dataclass(frozen=True)
+class AdapterFiles:
+    """A folder whose config and tensors belong together. The values of the tensors are not looked at before `verify`.
+
+    Attributes:
+        folder: Where the files are.
+        source: What the user gave, a folder or a repository.
+        config: The fields of the config.
+        shapes: The shape of each tensor.
+        record: The metadata that `serialise` wrote; None in a file that PEFT wrote by itself.
+    """
+
+    folder: Path
+    source: str
+    config: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+    record: dict[str, str | None] | None
+
+    def verify(self) -> None:
+        """Reads the tensors, and checks that they are numbers and just those that were saved.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        weights = self.folder / SAFETENSORS_WEIGHTS_NAME
+        with _opened(weights) as file:
+            tensors = {key: file.get_tensor(key) for key in self.shapes}
+        check_values(tensors, str(weights))
+        if self.record is not None:
+            expected = _checksum(self.record["config"], self.record["replaces"], tensors)
+            if self.record["sha256"] != expected:
+                raise ValueError(f"{weights} is damaged (its checksum differs): {AGAIN}")
+
+
+def read(folder: Path, source: str) -> AdapterFiles:
+    """Looks at the config and the header of the tensors, and checks that they belong together.
+
+    Raises:
+        ValueError: If a file is missing or damaged, is a pickle, or the two are not from one adapter of this library.
+    """
+    for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
+        if not (folder / name).is_file():
+            raise ValueError(_missing(folder, name))
+    content, config = _read_config(folder / CONFIG_NAME)
+    _check_type(config, folder)
+    weights = folder / SAFETENSORS_WEIGHTS_NAME
+    with _opened(weights) as file:
+        keys = file.keys()  # safetensors' files cannot be iterated over
+        if len(keys) > MOST_TENSORS:
+            raise ValueError(f"{weights} holds {len(keys)} tensors: that is no adapter of this library")
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+        metadata = file.metadata() or {}
+    record = None
+    if RECORD in metadata:
+        record, saved = _read_record(metadata[RECORD], weights)
+        if record["replaces"] == _digest(content):  # the process died between the two files
+            config = saved
+        elif config != saved:
+            _compare(config, saved, folder)
+    missing = [name for name in STRUCTURE if name not in config]
+    if missing:
+        raise ValueError(f"{folder / CONFIG_NAME} lacks {', '.join(missing)}: {AGAIN}")
+    return AdapterFiles(folder, source, config, shapes, record)
+
+
+def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:
+    """Saves an adapter. Whenever the process dies, the folder holds the former adapter, or none, or this one, whole.
+
+    Args:
+        folder: Made if it does not exist.
+        config: JSON-ready.
+        tensors: On any device.
+        card: The README, unless there is one.
+
+    Raises:
+        ValueError: If the folder holds a PEFT adapter of another type.
+        AdapterIOError: If the disk is full or refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
+        text = config_text(config)
+        replaces = _former_config(folder)
+        if replaces == _digest(text.encode()):
+            replaces = None  # nothing to tell apart
+        with (
+            _temporary(folder, CONFIG_NAME, text.encode()) as new_config,
+            _temporary(folder, SAFETENSORS_WEIGHTS_NAME, serialise(text, tensors, replaces)) as new_weights,
+            _temporary(folder, CARD_NAME, card.encode()) as new_card,
+        ):
+            if not (folder / CARD_NAME).exists():
+                os.replace(new_card, folder / CARD_NAME)
+            if replaces is None:  # a config alone is no adapter yet, and the same config is none the worse
+                os.replace(new_config, folder / CONFIG_NAME)
+            os.replace(new_weights, folder / SAFETENSORS_WEIGHTS_NAME)  # from here on it is the new adapter
+            if replaces is not None:
+                os.replace(new_config, folder / CONFIG_NAME)
+    except OSError as error:
+        advice = "free some space" if error.errno == errno.ENOSPC else "put that right"
+        raise AdapterIOError(
+            f"the adapter could not be saved to {folder} ({error}): {advice} and save again. What the folder held "
+            "before is whole"
+        ) from error
+
+
+def serialise(config: str, tensors: dict[str, Tensor], replaces: str | None = None) -> bytes:
+    """The bytes of `adapter_model.safetensors`, with the text of the config and a checksum in its metadata.
+
+    Args:
+        config: Text of `adapter_config.json`.
+        tensors: On any device.
+        replaces: Digest of the other config that is in the folder by now, if any.
+    """
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in sorted(tensors.items())}
+    record = {"config": config, "replaces": replaces, "sha256": _checksum(config, replaces, tensors)}
+    content = save(tensors, metadata={"format": "pt", RECORD: json.dumps(record)})
+    # safetensors writes metadata in any order; the same adapter shall be the same bytes, and no new commit on the Hub.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
+
+
+def config_text(config: dict[str, Any]) -> str:
+    """The text of `adapter_config.json`, as PEFT writes it."""
+    return json.dumps(config, indent=2, sort_keys=True)
+
+
+def check_values(tensors: dict[str, Tensor], what: str) -> None:
+    """Checks that tensors are floating-point and finite.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"{what}: {key} is of type {tensor.dtype}, floating-point numbers were expected")
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"{what}: {key} holds NaN or infinity. Training has diverged, or the file is damaged: go back to an "
+                "earlier state"
+            )
+
+
+def _former_config(folder: Path) -> str | None:
+    """The digest of the config that a new one is going to replace; None if it is of no use to anybody."""
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        return None
+    try:
+        content, config = _read_config(path)
+    except ValueError:
+        return None
+    _check_type(config, folder)
+    return _digest(content)
+
+
+def _missing(folder: Path, name: str) -> str:
+    if name == SAFETENSORS_WEIGHTS_NAME and (folder / WEIGHTS_NAME).is_file():
+        return (
+            f"{folder} holds {WEIGHTS_NAME} but no {name}: pickles are never loaded. "
+            "Save the adapter again with save_pretrained(...)"
+        )
+    others = sorted(config.parent.name for config in folder.glob(f"*/{CONFIG_NAME}"))
+    hint = f"; its subfolders with an adapter are: {', '.join(others)} (pass subfolder=)" if others else ""
+    return f"{folder} holds no {name}{hint}"
+
+
+def _read_config(path: Path) -> tuple[bytes, dict[str, Any]]:
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise ValueError(f"it is larger than {LARGEST_CONFIG} bytes")
+        content = path.read_bytes()
+        config = json.loads(content)
+        if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+            raise ValueError("it names no peft_type")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}): {AGAIN}") from error
+    return content, config
+
+
+def _check_type(config: dict[str, Any], folder: Path) -> None:
+    if config["peft_type"] != PEFT_TYPE:
+        raise ValueError(
+            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE}, the one of this library"
+        )
+
+
+@contextlib.contextmanager
+def _opened(weights: Path) -> Iterator[Any]:
+    try:
+        with safe_open(weights, "pt") as file:
+            yield file
+    except SafetensorError as error:
+        with weights.open("rb") as stream:
+            start = stream.read(4)
+        if start[:1] == b"\x80" or start == b"PK\x03\x04":
+            raise ValueError(f"{weights} is a pickle, not safetensors: pickles are never loaded") from error
+        raise ValueError(f"{weights} is damaged ({error}): {AGAIN}") from error
+
+
+def _read_record(text: str, weights: Path) -> tuple[dict[str, str | None], dict[str, Any]]:
+    try:
+        record = json.loads(text)
+        record = {name: record[name] for name in ("config", "replaces", "sha256")}
+        saved = json.loads(record["config"])
+        if not isinstance(saved, dict):
+            raise ValueError("its config is none")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{weights} is damaged ({error!r} in its metadata): {AGAIN}") from error
+    return record, saved
+
+
+def _compare(config: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
+    """What differs between the config beside the tensors and the one that was saved with them."""
+
+    def different(names: tuple[str, ...]) -> str:
+        return "; ".join(
+            f"{name} is {shorten(repr(config.get(name, 'missing')), 60)}, "
+            f"{shorten(repr(saved.get(name, 'missing')), 60)} was saved"
+            for name in names
+            if config.get(name, "missing") != saved.get(name, "missing")
+        )
+
+    structure = different(("peft_type", *STRUCTURE))
+    if structure:
+        raise ValueError(
+            f"{CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME} in {folder} do not belong together: {structure}. "
+            "Copy both files again, from one place"
+        )
+    notes = different(NOTES)
+    if notes:
+        warnings.warn(f"{folder / CONFIG_NAME} was changed after it was saved: {notes}", stacklevel=2)
+
+
+def _checksum(config: str | None, replaces: str | None, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps([config, replaces]).encode())
+    for key, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([key, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path, name: str, content: bytes) -> Iterator[Path]:
+    """A complete file beside the one that it is going to replace; gone at the end, in place or not."""
+    path = folder / f".{name}.{uuid.uuid4().hex}.tmp"
+    try:
+        with path.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, CARD_NAME):
+        for path in folder.glob(f".{name}.*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED:
+                    path.unlink()

@@ -1,0 +1,99 @@
+"""PEFT adapters of other kinds, such as LoRA, in the same open_clip model: what works beside prompts, what is refused.
+
+The towers run in pieces. A module that is called (linear layers, the patch and token embeddings, the norms) is what
+PEFT made of it. A block whose attention PEFT has put something around runs whole (`attention.py`). What is left is the
+output projection inside torch's attention, whose weights torch reads rather than calls it: an adapter there would be
+ignored without a word, so that is an error. One that comes after `wrap` is found by the blocks, at each call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from open_clip.transformer import ResidualAttentionBlock
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
+from torch import nn
+
+from vilt_prompt.config import PromptConfig
+
+ADAPTED = (BaseTunerLayer, AuxiliaryTrainingWrapper)  # what PEFT puts around a module
+
+
+def check_attention(attention: nn.Module) -> None:
+    """Checks that no adapter is where torch's attention ignores it.
+
+    Raises:
+        ValueError: If PEFT has put an adapter of another kind around the output projection of torch's attention alone.
+    """
+    if type(attention) is nn.MultiheadAttention and isinstance(attention.out_proj, ADAPTED):
+        raise ValueError(
+            "there is an adapter of another kind, such as LoRA, on out_proj inside an nn.MultiheadAttention, which "
+            'ignores it: adapt the whole attention, LoraConfig(target_modules=["attn"]), or the MLPs, '
+            'LoraConfig(target_modules=["c_fc", "c_proj"])'
+        )
+
+
+def check_attentions(model: nn.Module, towers: str) -> None:
+    """Checks the attentions of all blocks in the towers that shall have prompts ("both", "text" or "vision").
+
+    Raises:
+        ValueError: If one has an adapter of another kind.
+    """
+    for name, module in model.named_modules():
+        tower = "vision" if name.startswith("visual.") else "text"
+        if isinstance(module, ResidualAttentionBlock) and towers in ("both", tower):
+            check_attention(module.attn)
+
+
+def set_aside(model: nn.Module) -> Any:
+    """Takes the note off a model in which PEFT keeps the configs of adapters, and returns it.
+
+    PEFT writes into this note whatever it puts into the model next, so that one kind's configs would replace another's.
+    """
+    return model.__dict__.pop("peft_config", None)
+
+
+def put_back(model: nn.Module, note: Any) -> None:
+    """Puts back what `set_aside` took, in place of what PEFT has put there since."""
+    set_aside(model)
+    if note is not None:
+        model.peft_config = note
+
+
+def check_state_dict(keys: Iterable[str], prefix: str) -> None:
+    """Checks that what is loaded into a prompted model is the model, or prompts alone, or no prompts at all.
+
+    PEFT writes the tensors of all tuners in a model into the file of each. So a LoRA that was saved beside prompts has
+    those in its file, and would overwrite the present ones without a word.
+
+    Raises:
+        ValueError: If there are prompts and tensors of something else, but not the model's.
+    """
+    inside = [key.removeprefix(prefix) for key in keys]
+    prompts = [key for key in inside if key.startswith("prompts.")]
+    if prompts and len(prompts) < len(inside) and "logit_scale" not in inside:
+        raise ValueError(
+            f"what is loaded has the tensors of an adapter of another kind, and prompts ({prompts[0]}, ...), which "
+            "would replace those of the model: PEFT saves them along. Load that adapter before the prompts (wrap the "
+            "model after it), or load the two in two calls"
+        )
+
+
+class PromptConfigs(dict[str, Any]):
+    """The configs of a tuner. PEFT would write those of another tuner into it that is put around the wrapped model."""
+
+    def __setitem__(self, adapter_name: str, config: PeftConfig) -> None:
+        if not isinstance(config, PromptConfig):
+            raise TypeError(
+                f"a {type(config).__name__} cannot go around a model with prompts: put it on the open_clip model "
+                "inside, get_peft_model(wrapped.get_base_model(), ...)"
+            )
+        super().__setitem__(adapter_name, config)
+
+    def update(self, configs: Any) -> None:  # type: ignore[override]
+        """Adds configs, checked as one of them is."""
+        for adapter_name, config in dict(configs).items():
+            self[adapter_name] = config

@@ -1,0 +1,224 @@
+"""The Hugging Face Hub: fetch an adapter's two files, push all three in one commit."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, constants, hf_hub_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is that of httpx, or httpx2 by now
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from torch import Tensor
+
+from vilt_prompt.checks import AdapterIOError
+from vilt_prompt.files import CARD_NAME, config_text, serialise
+
+ATTEMPTS = 4  # of a call that the client itself does not repeat when the server fails
+FIRST_WAIT = 1.0  # seconds, doubled each time
+
+T = TypeVar("T")
+
+
+def fetch(
+    path_or_repo: str | os.PathLike[str],
+    *,
+    subfolder: str | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+) -> Path:
+    """The local folder with an adapter's files: the one that was given, or one in the cache of the Hub.
+
+    Both files are of the same commit, and nothing else is fetched: no `adapter_model.bin`, ever.
+
+    Raises:
+        ValueError: If there is no such folder, `subfolder` leads out of it, or the Hub has no such adapter.
+        AdapterIOError: If the Hub, the connection or the disk fails.
+    """
+    if subfolder is not None:
+        _check_subfolder(subfolder)
+    folder = Path(path_or_repo, subfolder or "")
+    if Path(path_or_repo).is_dir():
+        if not folder.is_dir():
+            raise ValueError(f"there is no folder {folder}: give the subfolder that save_pretrained(...) wrote")
+        return folder
+    if Path(path_or_repo).is_file():
+        raise ValueError(f"{path_or_repo} is a file: give the folder that it is in")
+    repo_id = os.fspath(path_or_repo)
+    if isinstance(path_or_repo, Path) or not _may_be_repository(repo_id):
+        raise ValueError(
+            f"there is no folder {folder}: give the folder that save_pretrained(...) wrote, or a repository id like "
+            '"user/name"'
+        )
+    start = f"{repo_id!r} is no folder here, and cannot be fetched from the Hub{_at(revision)}"
+    with _explained(start, repo_id, "Nothing of it is kept: try again"):
+        for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
+            file = hf_hub_download(
+                repo_id,
+                name,
+                subfolder=subfolder,
+                revision=revision,
+                token=token,
+                cache_dir=None if cache_dir is None else Path(cache_dir),
+                local_files_only=local_files_only,
+                force_download=force_download,
+                library_name="vilt-prompt",
+            )
+            # Somebody may push in between: the second file comes from the commit of the first, .../snapshots/COMMIT/...
+            folder = Path(file).parent
+            depth = len(PurePosixPath(subfolder or "").parts)
+            revision = [folder, *folder.parents][depth].name
+    return folder
+
+
+def push(
+    repo_id: str,
+    config: dict[str, Any],
+    tensors: dict[str, Tensor],
+    card: Callable[[str], str],
+    *,
+    private: bool | None,
+    token: str | bool | None,
+    revision: str | None,
+    create_pr: bool,
+    commit_message: str,
+    is_card_filled: bool,
+) -> CommitInfo:
+    """Puts an adapter's files into the root of a repository, in one commit; makes the repository if there is none.
+
+    Args:
+        repo_id: Such as "user/name", or the name alone for one's own.
+        config: JSON-ready.
+        tensors: On any device.
+        card: Makes the README for a repository's full id; a README that is there is kept.
+        private: Whether a new repository is private.
+        token: Of a user who may write.
+        revision: Branch, made if it does not exist.
+        create_pr: Whether to open a pull request rather than to commit.
+        commit_message: First line of the commit.
+        is_card_filled: Whether the card has something to say that a README which is kept lacks.
+
+    Raises:
+        ValueError: If the repository cannot be found or written to.
+        AdapterIOError: If the Hub or the connection fails. Nothing of the adapter is on the branch then.
+    """
+    api = HfApi(token=token, library_name="vilt-prompt")
+    text = config_text(config)
+    with _explained(f"the adapter cannot be pushed to {repo_id!r}{_at(revision)}", repo_id, "Push again"):
+        repo_id = _patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True)).repo_id
+        if revision is not None and not _patiently(lambda: api.revision_exists(repo_id, revision)):
+            _patiently(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
+        files = {CONFIG_NAME: text.encode(), SAFETENSORS_WEIGHTS_NAME: serialise(text, tensors)}
+        if not _patiently(lambda: api.file_exists(repo_id, CARD_NAME, revision=revision)):
+            files[CARD_NAME] = card(repo_id).encode()
+        elif is_card_filled:
+            warnings.warn(
+                f"{repo_id} has a {CARD_NAME}, which is kept: class names, metrics and the like are not in it. Delete "
+                "it there and push again to have it written anew",
+                stacklevel=3,
+            )
+
+        def commit() -> CommitInfo:
+            # Operations remember what was uploaded, so each attempt gets fresh ones.
+            operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()]
+            return api.create_commit(
+                repo_id, operations, commit_message=commit_message, revision=revision, create_pr=create_pr
+            )
+
+        # A second commit of the same files is none, but a second pull request is one.
+        return commit() if create_pr else _patiently(commit)
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Repeats a call while the server fails; the client does so for downloads and uploads alone."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return call()
+        except (HTTPError, json.JSONDecodeError) as error:  # some calls read an answer before they look at its status
+            if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
+                raise
+            time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
+    return call()
+
+
+@contextlib.contextmanager
+def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
+    """Turns the client's errors into ones that say what to do."""
+    try:
+        yield
+    except GatedRepoError as error:
+        raise ValueError(
+            f"{start}: access is gated. Ask for it at {constants.ENDPOINT}/{repo_id}, then pass token= of that user"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ValueError(
+            f"{start}: there is no such repository, or it is private and the token does not open it. Check the name, "
+            "and pass token= or log in with `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ValueError(f"{start}: there is no such branch, tag or commit. Check revision=") from error
+    except LocalEntryNotFoundError as error:
+        if error.__cause__ is None or constants.HF_HUB_OFFLINE:
+            raise ValueError(
+                f"{start}: it is not in the cache, and local_files_only or HF_HUB_OFFLINE forbids to look further. "
+                "Fetch it once online, or check cache_dir= and revision="
+            ) from error
+        raise AdapterIOError(
+            f"{start}: {constants.ENDPOINT} does not answer ({error.__cause__}), and the adapter is not in the cache. "
+            "Check the connection and HF_ENDPOINT, and try again"
+        ) from error
+    except EntryNotFoundError as error:
+        raise ValueError(
+            f"{start}: it holds no {CONFIG_NAME} or no {SAFETENSORS_WEIGHTS_NAME} (pickles are never loaded). If the "
+            "adapter is in a folder there, pass subfolder="
+        ) from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status < 500:
+            raise ValueError(
+                f"{start}: the server answers {status} ({error}). Check that the token may do this, and the arguments"
+            ) from error
+        raise AdapterIOError(f"{start}: the server fails with {status}. {way_out}, later") from error
+    except HTTPError as error:
+        raise AdapterIOError(f"{start}: the connection to {constants.ENDPOINT} broke ({error}). {way_out}") from error
+    except HFValidationError as error:
+        raise ValueError(f"{start}: this is no repository id ({error}). It looks like 'user/name'") from error
+    except OSError as error:
+        advice = "the disk is full: free some space, or pass cache_dir=" if error.errno == errno.ENOSPC else str(error)
+        raise AdapterIOError(f"{start}: {advice}. {way_out}") from error
+    except ValueError as error:  # force_download without a connection, for one
+        raise AdapterIOError(f"{start}: {error.__cause__ or error}. {way_out}") from error
+
+
+def _at(revision: str | None) -> str:
+    return "" if revision is None else f" at revision {revision!r}"
+
+
+def _check_subfolder(subfolder: str) -> None:
+    path = PurePosixPath(subfolder)
+    if path.is_absolute() or ".." in path.parts or "\\" in subfolder or ":" in subfolder or "\0" in subfolder:
+        raise ValueError(f"subfolder={subfolder!r} leads out of the folder or repository: give a path inside of it")
+
+
+def _may_be_repository(name: str) -> bool:
+    """Whether a name that is no folder looks like "user/name". Names alone were never given to users' repositories."""
+    parts = name.split("/")
+    return len(parts) == 2 and all(parts) and parts[0][0] not in ".~" and not os.path.isabs(name)

@@ -1,0 +1,234 @@
+"""The `PeftModel` around a prompted open_clip model: its saving, loading and sharing go through our files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo
+from peft import PeftModel
+from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor
+
+from vilt_prompt.adapters import SeveralAdapters
+from vilt_prompt.card import TrainingFacts, model_card
+from vilt_prompt.config import HUB_ARGUMENTS, TASK_TYPE, PromptConfig
+from vilt_prompt.files import CARD_NAME, PEFT_TYPE, STRUCTURE, check_values, write
+from vilt_prompt.hub import push
+from vilt_prompt.prompts import PREFIX
+from vilt_prompt.tuner import PromptTuner, check_shapes, resolve_for
+
+
+class PromptPeftModel(SeveralAdapters, PeftModel):
+    """PEFT's model around a prompted open_clip model."""
+
+    def save_pretrained(  # type: ignore[override]  # PEFT's other arguments are for conversions of LoRA
+        self,
+        save_directory: str | os.PathLike[str],
+        safe_serialization: bool = True,
+        selected_adapters: list[str] | None = None,
+        save_embedding_layers: Any = "auto",
+        is_main_process: bool = True,
+        *,
+        state_dict: dict[str, Tensor] | None = None,
+        class_names: Sequence[str] | None = None,
+        template: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+        dataset: str | None = None,
+        license: str | None = None,  # noqa: A002
+    ) -> None:
+        """Saves adapters: config, tensors and a model card, each to a folder of its own.
+
+        Killed at any moment, a folder holds the former adapter or the new one, whole. Makes no network call.
+
+        Args:
+            save_directory: Folder of the adapter that is called "default"; the others go to subfolders of their names.
+            safe_serialization: Always safetensors: False is refused.
+            selected_adapters: Names of those to save; None: all.
+            save_embedding_layers: Without effect, for PEFT's sake: there are none.
+            is_main_process: Nothing is written if not.
+            state_dict: The model's, where it must be gathered from several processes.
+            class_names: For the card, as the rest; see `push_to_hub`. A README that is there is kept.
+            template: As above.
+            metrics: As above.
+            dataset: As above.
+            license: As above.
+
+        Raises:
+            TypeError: If something for the card is of the wrong type.
+            ValueError: If there is no such adapter, its tensors are not finite, or a pickle is asked for.
+            OSError: If the disk is full or refuses.
+        """
+        if not safe_serialization:
+            raise ValueError("adapters are saved as safetensors alone, never as pickles: leave safe_serialization=True")
+        if os.path.isfile(save_directory):
+            raise ValueError(f"{save_directory} is a file: give a folder")
+        facts = TrainingFacts(class_names, template, metrics, dataset, license)
+        names = list(self.peft_config) if selected_adapters is None else selected_adapters
+        contents = {name: self.adapter_content(name, state_dict) for name in names}
+        if not is_main_process:
+            return
+        for name, (config, tensors) in contents.items():
+            folder = Path(save_directory, "" if name == "default" else name)
+            write(folder, config, tensors, model_card(config, _count(tensors), facts))
+
+    def adapter_content(
+        self, adapter_name: str, state_dict: dict[str, Tensor] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What is saved of an adapter: the fields of its config, and its tensors under names without its own.
+
+        Raises:
+            ValueError: If there is no such adapter, or its tensors are not complete or not finite.
+        """
+        if adapter_name not in self.peft_config:
+            raise ValueError(f"there is no adapter {adapter_name!r}; there are: {', '.join(self.peft_config)}")
+        resolved: Any = self.peft_config[adapter_name]
+        tensors = get_peft_model_state_dict(
+            self, state_dict=state_dict, adapter_name=adapter_name, save_embedding_layers=False
+        )
+        check_shapes(self.get_base_model(), resolved, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+        check_values(tensors, f"adapter {adapter_name!r}")
+        return {**resolved.to_dict(), "inference_mode": True}, tensors
+
+    def load_adapter(  # type: ignore[override]  # PEFT's other arguments are handed on
+        self,
+        model_id: str | os.PathLike[str],
+        adapter_name: str,
+        is_trainable: bool = False,
+        *,
+        strict_base: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """Loads a saved adapter beside those that are there, or anew into one of the same structure.
+
+        Args:
+            model_id: Folder or repository id.
+            adapter_name: Its name in this model. It does not become active.
+            is_trainable: Whether it is going to be trained.
+            strict_base: Whether it is an error that it was trained on other weights; otherwise it is warned of.
+            kwargs: `subfolder`, `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, and PEFT's own.
+
+        Raises:
+            ValueError: If there is no such adapter, a file is damaged, or it does not fit. The model is unchanged then.
+        """
+        for_the_hub = {name: kwargs.pop(name) for name in ("subfolder", *HUB_ARGUMENTS) if name in kwargs}
+        configs: Any = self.peft_config
+        files = configs[adapter_name].files if adapter_name in configs else None
+        # PeftModel.from_pretrained has added the adapter by now, and only its values are missing.
+        if files is None or files.source != os.fspath(model_id):
+            config = PromptConfig.from_pretrained(model_id, strict_base=strict_base, **for_the_hub)
+            config.inference_mode = not is_trainable
+            if adapter_name in configs:
+                configs[adapter_name] = self._replacement(adapter_name, config)
+            else:
+                self.add_adapter(adapter_name, config, low_cpu_mem_usage=kwargs.get("low_cpu_mem_usage", False))
+                if is_trainable:
+                    self.set_requires_grad(adapter_name)
+        loaded = configs[adapter_name]
+        result = super().load_adapter(str(loaded.files.folder), adapter_name, is_trainable=is_trainable, **kwargs)
+        loaded.files = None
+        return result
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> CommitInfo:
+        """`vilt_prompt.push_to_hub(self, repo_id, **options)`."""
+        return push_to_hub(self, repo_id, **options)
+
+    def create_or_update_model_card(self, output_dir: str) -> None:
+        """Writes the active adapter's card to a folder, unless there is a README. Trainers call it."""
+        path = Path(output_dir, CARD_NAME)
+        if not path.exists():
+            config, tensors = self.adapter_content(self.active_adapter)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(model_card(config, _count(tensors), TrainingFacts()), encoding="utf-8")
+
+    def _replacement(self, adapter_name: str, config: PromptConfig) -> PromptConfig:
+        present, resolved = self.peft_config[adapter_name], resolve_for(self.get_base_model(), config, adapter_name)
+        if any(getattr(present, name) != getattr(resolved, name) for name in STRUCTURE):
+            raise ValueError(
+                f"there is an adapter {adapter_name!r} of another structure: choose another name, or delete it first"
+            )
+        return resolved
+
+
+def push_to_hub(
+    wrapped: PromptPeftModel,
+    repo_id: str,
+    *,
+    adapter_name: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str = "Upload prompts",
+    class_names: Sequence[str] | None = None,
+    template: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    dataset: str | None = None,
+    license: str | None = None,  # noqa: A002
+) -> CommitInfo:
+    """Shares an adapter on the Hugging Face Hub: config, tensors and a model card, in one commit.
+
+    They go to the repository's root, whatever the adapter's name, so `from_pretrained(clip, repo_id)` finds them.
+
+    Args:
+        wrapped: What `wrap` or `from_pretrained` returned.
+        repo_id: Such as "user/ucf101-16shot"; the repository is made if there is none.
+        adapter_name: None: the active one.
+        private: Whether a new repository is private; None: as the Hub does by default.
+        token: Of a user who may write; None: that of `hf auth login`.
+        revision: Branch, made if there is none; None: the main one.
+        create_pr: Whether to open a pull request instead.
+        commit_message: First line of the commit.
+        class_names: For the model card, as all that follows; a README that the repository has is kept as it is. The
+            classes of the training; others can be given when the adapter is used.
+        template: The hand-crafted prompt of the scenario-guided term, such as "a video of a person doing {}.".
+        metrics: Names and values, such as {"top-1 accuracy": 93.1}; the Hub shows them.
+        dataset: What it was trained and measured on; a dataset's id on the Hub is linked.
+        license: An identifier of the Hub, such as "mit".
+
+    Returns:
+        The commit, with its `oid`, `commit_url` and `pr_url`.
+
+    Raises:
+        TypeError: If `wrapped` is no wrapped model, or something for the card is of the wrong type.
+        ValueError: If the adapter cannot be saved, or the repository not be written to.
+        OSError: If the Hub or the connection fails. The branch is as it was then.
+    """
+    if not isinstance(wrapped, PromptPeftModel):
+        raise TypeError(f"expected what wrap() returned, got {type(wrapped).__name__}")
+    facts = TrainingFacts(class_names, template, metrics, dataset, license)
+    config, tensors = wrapped.adapter_content(wrapped.active_adapter if adapter_name is None else adapter_name)
+    return push(
+        repo_id,
+        config,
+        tensors,
+        lambda full_id: model_card(config, _count(tensors), facts, full_id),
+        private=private,
+        token=token,
+        revision=revision,
+        create_pr=create_pr,
+        commit_message=commit_message,
+        is_card_filled=bool(facts),
+    )
+
+
+def _count(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def register() -> None:
+    """Makes PEFT know what is ours. Its tables take a plain string for a type of one's own."""
+    for table, key, entry in (
+        (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE, PromptConfig),
+        (PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE, PromptTuner),
+        (PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE, PREFIX),
+        (MODEL_TYPE_TO_PEFT_MODEL_MAPPING, TASK_TYPE, PromptPeftModel),
+    ):
+        table[key] = entry  # type: ignore[index, assignment]
+
+
+register()
