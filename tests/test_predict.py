@@ -87,6 +87,22 @@ def test_one_video_on_a_given_model(script, adapter, videos, tmp_path, capsys):
     assert (tmp_path / "0001 one.png").is_file()
 
 
+def test_an_adapter_of_the_hub(script, hub, videos, tmp_path):
+    file = videos / "a" / "one.mp4"
+    torch.manual_seed(0)
+    clip, _, _ = open_clip.create_model_and_transforms(video_sets.MODEL)
+    model = vilt_prompt.wrap(clip, n_ctx=4, base_model=video_sets.MODEL)
+    model.push_to_hub("me/prompts", token="writer")
+    model.save_pretrained(str(tmp_path / "adapter"))
+    for out, source in (("hub", "me/prompts"), ("disk", tmp_path / "adapter")):
+        script(file, "--adapter", source, "--classes", *CLASSES, "--out", tmp_path / out)
+    tables = [(tmp_path / out / "probabilities.csv").read_text() for out in ("hub", "disk")]
+    assert tables[0] == tables[1]
+    with pytest.raises(SystemExit, match="^predict.py: error: .*me/nothing") as ended:
+        script(file, "--adapter", "me/nothing", "--classes", *CLASSES, "--out", tmp_path)
+    assert "\n" not in str(ended.value)
+
+
 def test_a_strip_shows_the_frames_in_order_and_the_lines(tmp_path):
     pictures = [Image.new("RGB", (40, 20), colour) for colour in video_sets.COLOURS[:5] * 2]
     strip.draw_strip(tmp_path / "strip.png", pictures, ["a line"])
