@@ -12,7 +12,7 @@ import open_clip
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from classify import MODEL
+from base_model import SMALL_CLIP
 from clips import read_manifest
 from torch.utils.data import DataLoader
 from video_dataset import VideoDataset
@@ -33,7 +33,7 @@ def main() -> None:
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), step_scheduler_with_optimizer=False)
     set_seed(0)
 
-    name = f"local-dir:{MODEL}"
+    name = f"local-dir:{SMALL_CLIP}"
     clip, _, preprocess = open_clip.create_model_and_transforms(name)
     tokenizer = open_clip.get_tokenizer(name)
     manifest = read_manifest(Path(__file__).parent / "data")

@@ -11,7 +11,7 @@ from typing import Any
 import lightning
 import open_clip
 import torch
-from classify import MODEL
+from base_model import SMALL_CLIP
 from clips import read_manifest
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("lightning-out"), help="default: %(default)s")
     args = parser.parse_args()
     lightning.seed_everything(0, workers=True)
-    name = f"local-dir:{MODEL}"
+    name = f"local-dir:{SMALL_CLIP}"
     clip, _, preprocess = open_clip.create_model_and_transforms(name)
     tokenizer = open_clip.get_tokenizer(name)
     manifest = read_manifest(Path(__file__).parent / "data")

@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from clips import Clip, read_video
+from clips import Clip
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from video import read_frames
+
+from vilt_prompt.protocols import sample_frames
 
 
 class VideoDataset(Dataset[tuple[Tensor, int]]):
@@ -44,6 +47,6 @@ class VideoDataset(Dataset[tuple[Tensor, int]]):
         """Decodes a video."""
         # Torch's own generator is the one that loaders seed differently in each of their workers.
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, ()))) if self.random else None
-        pictures = read_video(self.clips[index].file, self.frames, generator)
+        pictures = read_frames(self.clips[index].file, lambda total: sample_frames(total, self.frames, generator))
         video = torch.stack([self.preprocess(picture) for picture in pictures])
         return video, self.classes.index(self.clips[index].label)
