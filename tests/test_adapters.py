@@ -94,6 +94,35 @@ def test_the_choice_ends_with_an_exception(trio):
     assert same(features(trio), default)
 
 
+def test_generators_inside_the_block_may_end_in_any_order(trio):
+    default = features(trio)
+
+    def inside(name):
+        with trio.use_adapter(name):
+            while True:
+                yield features(trio)
+
+    b, maple = inside("b"), inside("maple")
+    assert same(next(b), alone(trio, "b"))
+    assert same(next(maple), alone(trio, "maple"))
+    b.close()
+    assert same(next(maple), alone(trio, "maple"))
+    maple.close()
+    assert same(features(trio), default)
+
+
+def test_a_generator_inside_the_block_may_end_in_another_thread(trio):
+    def inside():
+        with trio.use_adapter("b"):
+            yield
+
+    generator = inside()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(next, generator).result()
+    generator.close()
+    assert same(features(trio), alone(trio, "default"))
+
+
 def test_an_unknown_adapter_is_refused_before_the_block(trio):
     entered = []
     message = "there is no adapter 'ucf'; there are: default, b, maple"

@@ -169,11 +169,17 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     @contextlib.contextmanager
     def choose(self, adapter_name: str) -> Iterator[None]:
         """Lets an adapter take part in place of the active one, in this thread or asyncio task."""
-        token = _choices.set(((self, adapter_name), *_choices.get()))
+        choice = (self, adapter_name)
+        _choices.set((choice, *_choices.get()))
         try:
             yield
         finally:
-            _choices.reset(token)
+            # Generators that are inside such blocks may end in any order, and even in another thread: what a token of
+            # the variable would put back is then the choice of somebody else.
+            choices = list(_choices.get())
+            if choice in choices:
+                choices.remove(choice)
+                _choices.set(tuple(choices))
 
     def is_chosen(self, adapter_name: str) -> bool:
         """Whether this thread or asyncio task is inside a `choose(adapter_name)`, the innermost or another one."""
