@@ -36,6 +36,22 @@ class SeveralAdapters:
         self._check_known(adapter_name)
         super().set_adapter(adapter_name, inference_mode=inference_mode)  # type: ignore[misc]
 
+    def add_adapter(self, adapter_name: str, peft_config: Any, *args: Any, **kwargs: Any) -> None:
+        """Adds an adapter beside those that are there, inactive.
+
+        Args:
+            adapter_name: Its name.
+            peft_config: A `PromptConfig`.
+            args: PEFT's own.
+            kwargs: PEFT's own.
+
+        Raises:
+            TypeError: If the name is not a string.
+            ValueError: If the name is taken or refused, or the config does not fit the model.
+        """
+        self._check_new(adapter_name)
+        super().add_adapter(adapter_name, peft_config, *args, **kwargs)  # type: ignore[misc]
+
     @contextlib.contextmanager
     def use_adapter(self, adapter_name: str) -> Iterator[None]:
         """Lets another adapter answer inside the block: `with model.use_adapter("ucf101"): ...`.
@@ -127,7 +143,7 @@ class SeveralAdapters:
         first, *others = (self.peft_config[name] for name in adapter_names)
         for name, config in zip(adapter_names[1:], others, strict=True):
             _check_same_structure(adapter_names[0], first, name, config)
-        self.add_adapter(adapter_name, first.replace(ctx_init=None))  # type: ignore[attr-defined]
+        self.add_adapter(adapter_name, first.replace(ctx_init=None))
         sources = [self.prompts.tensors(name) for name in adapter_names]
         with torch.no_grad():
             for key, mean in self.prompts.tensors(adapter_name).items():
@@ -136,14 +152,14 @@ class SeveralAdapters:
                     mean.add_(source[key], alpha=share)
 
     def _check_known(self, adapter_name: Any) -> None:
-        if adapter_name not in self.peft_config:
+        if not isinstance(adapter_name, str) or adapter_name not in self.peft_config:
             raise ValueError(f"there is no adapter {adapter_name!r}; there are: {_listed(self.peft_config)}")
 
     def _check_new(self, adapter_name: Any) -> None:
         refuse_adapter_name(adapter_name)
         if adapter_name in self.peft_config:
             raise ValueError(
-                f"there is an adapter {adapter_name!r} already; the names that are taken: {_listed(self.peft_config)}"
+                f"there is an adapter {adapter_name!r} already: choose another name than {_listed(self.peft_config)}"
             )
 
     def _check_unused(self, adapter_name: str) -> None:
@@ -166,9 +182,13 @@ def _shares(weights: Any, count: int) -> list[float]:
             raise TypeError(f"weights must be numbers, got {weight!r}")
     if len(weights) != count:
         raise ValueError(f"{len(weights)} weights were given for {count} adapters: give one for each")
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+    try:
+        total = math.fsum(weights)
+    except (OverflowError, ValueError):  # of what is too large, or of infinities that cancel
+        total = math.inf
+    if not math.isfinite(total) or min(weights) < 0 or total == 0:
         raise ValueError(f"the weights of a mean must be finite, at least 0, and not all 0, got {list(weights)}")
-    return [float(weight) / float(sum(weights)) for weight in weights]
+    return [float(weight) / total for weight in weights]
 
 
 def _check_same_structure(first_name: str, first: Any, name: str, config: Any) -> None:
