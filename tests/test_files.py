@@ -149,9 +149,43 @@ def test_the_card_of_a_folder(tmp_path, monkeypatch):
     assert ModelCard.load(tmp_path / "new" / CARD).data.library_name == "vilt-prompt"
     with pytest.raises(TypeError, match="class_names must be a list of strings, got 'running'"):
         model.save_pretrained(tmp_path / "other", class_names="running")
+    with pytest.raises(TypeError, match="class_names must be a list of strings, got <generator"):
+        model.save_pretrained(tmp_path / "other", class_names=(name for name in ("running",)))
+    with pytest.raises(TypeError, match="the names of metrics must be strings, got 1"):
+        model.save_pretrained(tmp_path / "other", metrics={1: 0.5})
     with pytest.raises(ValueError, match=r"metrics\['accuracy'\] must be finite, got nan"):
         model.save_pretrained(tmp_path / "other", metrics={"accuracy": float("nan")})
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("base", "call", "elsewhere"),
+    [
+        ({"base_model": "ViT-B-16", "base_pretrained": "openai"}, "create_model_and_transforms", False),
+        ({"base_model": "hf-hub:timm/vit"}, "create_model_and_transforms", False),
+        ({"base_model": "ViT-B-16", "base_pretrained": "mine/epoch_3.pt"}, "create_model_and_transforms", True),
+        ({"base_model": "local-dir:mine"}, "create_model_and_transforms", True),
+        ({"base_model": "ViT-B-16"}, "from_pretrained", False),
+        ({"base_pretrained": "openai"}, "from_pretrained", False),
+        ({}, "from_pretrained", False),
+    ],
+)
+def test_a_card_shows_the_call_that_its_base_allows(base, call, elsewhere, tmp_path):
+    wrapped(**base).save_pretrained(tmp_path)
+    text = (tmp_path / CARD).read_text()
+    assert f"vilt_prompt.{call}(" in text
+    assert ("Elsewhere pass `base_model=`" in text) == elsewhere
+
+
+def test_a_card_holds_strange_facts_in_their_places(tmp_path):
+    model = wrapped(pairing="proportional")
+    model.save_pretrained(tmp_path, class_names=["a </details> b"], dataset="my\nclips", template="a\n| {}")
+    text = ModelCard.load(tmp_path / CARD).text
+    assert "- a &lt;/details&gt; b\n" in text
+    assert "# adapter: prompts for video, trained on my clips\n" in text
+    assert "| dataset | my clips |\n" in text
+    assert "| `a \\| {}` |\n" in text
+    assert "| relative depth |\n" in text
 
 
 def test_files_that_peft_wrote_by_itself_load(tmp_path):
