@@ -98,6 +98,11 @@ def test_a_folder_holds_three_files_for_each_adapter(tmp_path):
     assert not (tmp_path / "c").exists()
     with pytest.raises(ValueError, match="no adapter 'hmdb'; there are: default, ucf101"):
         model.save_pretrained(tmp_path / "d", selected_adapters=["hmdb"])
+    with pytest.raises(TypeError, match="selected_adapters must be a list of names, got 'ucf101'"):
+        model.save_pretrained(tmp_path / "d", selected_adapters="ucf101")
+    with pytest.raises(ValueError, match="vilt_text is on the meta device and has no values"):
+        wrapped().to("meta").save_pretrained(tmp_path / "d")
+    assert not (tmp_path / "d").exists()
     (tmp_path / "e").touch()
     with pytest.raises(ValueError, match="is a file: give a folder"):
         model.save_pretrained(tmp_path / "e")
@@ -142,7 +147,11 @@ def test_the_card_of_a_folder(tmp_path, monkeypatch):
     assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
     assert 'create_model_and_transforms(".")' in card.text
     (tmp_path / CARD).write_text("Mine.")
-    model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="README.md is there and kept: class names, metrics and the like are not in"):
+        model.save_pretrained(tmp_path, metrics={"accuracy": 0.75})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save_pretrained(tmp_path)
     model.create_or_update_model_card(str(tmp_path))
     assert (tmp_path / CARD).read_text() == "Mine."
     model.create_or_update_model_card(str(tmp_path / "new"))

@@ -148,7 +148,11 @@ def test_a_subfolder_of_a_repository(hub, tmp_path):
     push(seed=1)
     hub.repos[REPO].commit("main", content, "A second adapter")
     hub.storage |= {_sha(value): value for name, value in content.items() if name.endswith("safetensors")}
-    assert torch.equal(features(pull(subfolder="deep/down")), features(model))
+    for subfolder in ("deep/down", "deep/down/", "./deep//down"):
+        assert torch.equal(features(pull(subfolder=subfolder)), features(model))
+    assert_untouched(
+        lambda base: vilt_prompt.from_pretrained(base, REPO, subfolder=Path("deep")), "must be a string", TypeError
+    )
     assert torch.equal(features(PeftModel.from_pretrained(build("4/4"), REPO, subfolder="deep/down")), features(model))
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO, subfolder="nowhere"), "pass subfolder=")
 

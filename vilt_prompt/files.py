@@ -171,7 +171,7 @@ def config_text(config: dict[str, Any]) -> str:
 
 
 def check_values(tensors: dict[str, Tensor], what: str) -> None:
-    """Checks that tensors are floating-point and finite.
+    """Checks that tensors are floating-point and finite, and have values at all.
 
     Raises:
         ValueError: If they are not.
@@ -179,6 +179,8 @@ def check_values(tensors: dict[str, Tensor], what: str) -> None:
     for key, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"{what}: {key} is of type {tensor.dtype}, floating-point numbers were expected")
+        if tensor.is_meta:
+            raise ValueError(f"{what}: {key} is on the meta device and has no values: give the model a real one first")
         if not tensor.isfinite().all():
             raise ValueError(
                 f"{what}: {key} holds NaN or infinity. Training has diverged, or the file is damaged: go back to an "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
             license: As above.
 
         Raises:
-            TypeError: If something for the card is of the wrong type.
+            TypeError: If something for the card, or `selected_adapters`, is of the wrong type.
             ValueError: If there is no such adapter, its tensors are not finite, or a pickle is asked for.
             OSError: If the disk is full or refuses.
         """
@@ -68,12 +69,20 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         if os.path.isfile(save_directory):
             raise ValueError(f"{save_directory} is a file: give a folder")
         facts = TrainingFacts(class_names, template, metrics, dataset, license)
+        if isinstance(selected_adapters, str):
+            raise TypeError(f"selected_adapters must be a list of names, got {selected_adapters!r}")
         names = list(self.peft_config) if selected_adapters is None else selected_adapters
         contents = {name: self.adapter_content(name, state_dict) for name in names}
         if not is_main_process:
             return
         for name, (config, tensors) in contents.items():
             folder = Path(save_directory, "" if name == "default" else name)
+            if facts and (folder / CARD_NAME).exists():
+                warnings.warn(
+                    f"{folder / CARD_NAME} is there and kept: class names, metrics and the like are not in it. Delete "
+                    "it and save again to have it written anew",
+                    stacklevel=2,
+                )
             write(folder, config, tensors, model_card(config, _count(tensors), facts))
 
     def adapter_content(
