@@ -237,10 +237,15 @@ def test_a_folder_of_another_peft_method_is_left_alone(tmp_path):
 def test_loading_anew_into_an_adapter_that_is_there(tmp_path):
     wrapped(seed=1).save_pretrained(tmp_path / "same")
     wrapped(seed=1, n_ctx=2).save_pretrained(tmp_path / "other")
+    by_another_name = wrapped(seed=1, method="vilt", lead="own")
+    by_another_name.save_pretrained(tmp_path / "method")
+    model = wrapped(method="independent")
+    model.load_adapter(tmp_path / "method", "default")
+    assert torch.equal(features(model), features(by_another_name))
     model = wrapped()
     model.load_adapter(str(tmp_path / "same"), "default")
     assert torch.equal(features(model), features(wrapped(seed=1)))
-    with pytest.raises(ValueError, match="there is an adapter 'default' of another structure"):
+    with pytest.raises(ValueError, match="there is an adapter 'default' of another structure .n_ctx is"):
         model.load_adapter(str(tmp_path / "other"), "default")
     assert torch.equal(features(model), features(wrapped(seed=1)))
 
@@ -513,7 +518,7 @@ def test_hostile_settings(changes, message, tmp_path):
     refused(tmp_path / "by PEFT", message)
     wrapped().save_pretrained(tmp_path / "by us")
     rewrite_config(tmp_path / "by us", **changes)
-    if set(changes) & {*vilt_prompt.files.STRUCTURE}:
+    if set(changes) & {"method", *vilt_prompt.files.STRUCTURE}:
         message += f"|do not belong together: .*{next(iter(changes))} is .* was saved. Copy both files again"
     refused(tmp_path / "by us", message)
 
@@ -593,4 +598,4 @@ def test_mutated_files(writer, tmp_path):
 
 
 def settings(model: PeftModel) -> dict[str, object]:
-    return {name: getattr(model.peft_config["default"], name) for name in vilt_prompt.files.STRUCTURE}
+    return {name: getattr(model.peft_config["default"], name) for name in ("method", *vilt_prompt.files.STRUCTURE)}

@@ -10,11 +10,9 @@ from typing import Any
 
 import torch
 
-from vilt_prompt.files import STRUCTURE as SAVED_STRUCTURE
+from vilt_prompt.config import PromptConfig
+from vilt_prompt.files import STRUCTURE
 from vilt_prompt.prompts import PromptLayer, refuse_adapter_name
-
-# Adapters that agree in these have tensors of the same shapes and meaning, whatever the name of their method.
-STRUCTURE = tuple(name for name in SAVED_STRUCTURE if name != "method")
 
 
 class SeveralAdapters:
@@ -142,7 +140,12 @@ class SeveralAdapters:
         shares = _shares(weights, len(adapter_names))
         first, *others = (self.peft_config[name] for name in adapter_names)
         for name, config in zip(adapter_names[1:], others, strict=True):
-            _check_same_structure(adapter_names[0], first, name, config)
+            different = differences(first, config)
+            if different:
+                raise ValueError(
+                    f"the adapters {adapter_names[0]!r} and {name!r} differ in structure and have no mean: "
+                    f"{different}. Combine adapters that were trained with the same settings"
+                )
         self.add_adapter(adapter_name, first.replace(ctx_init=None))
         sources = [self.prompts.tensors(name) for name in adapter_names]
         with torch.no_grad():
@@ -191,14 +194,10 @@ def _shares(weights: Any, count: int) -> list[float]:
     return [float(weight) / total for weight in weights]
 
 
-def _check_same_structure(first_name: str, first: Any, name: str, config: Any) -> None:
-    differences = [
-        f"{field} is {getattr(first, field)!r} and {getattr(config, field)!r}"
+def differences(first: PromptConfig, second: PromptConfig) -> str:
+    """What differs between the structures of two resolved configs; empty if their tensors have the same meaning."""
+    return "; ".join(
+        f"{field} is {getattr(first, field)!r} and {getattr(second, field)!r}"
         for field in STRUCTURE
-        if getattr(first, field) != getattr(config, field)
-    ]
-    if differences:
-        raise ValueError(
-            f"the adapters {first_name!r} and {name!r} differ in structure and have no mean: {'; '.join(differences)}. "
-            "Combine adapters that were trained with the same settings"
-        )
+        if getattr(first, field) != getattr(second, field)
+    )

@@ -32,8 +32,8 @@ PEFT_TYPE = "VILT_PROMPT"
 CARD_NAME = "README.md"
 RECORD = "vilt_prompt"  # key of the safetensors' metadata
 
-# What the shape and the place of the tensors follow from; a saved config has all of it.
-STRUCTURE = ("method", "towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
+# What the shape and the place of the tensors follow from. A saved config has all of it, and the name of its method.
+STRUCTURE = ("towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
 NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint")
 
 LARGEST_CONFIG = 2**20  # bytes; one that `save_pretrained` wrote has about 5 kB
@@ -101,7 +101,7 @@ def read(folder: Path, source: str) -> AdapterFiles:
             config = saved
         elif config != saved:
             _compare(config, saved, folder)
-    missing = [name for name in STRUCTURE if name not in config]
+    missing = [name for name in ("method", *STRUCTURE) if name not in config]
     if missing:
         raise ValueError(f"{folder / CONFIG_NAME} lacks {', '.join(missing)}: {AGAIN}")
     return AdapterFiles(folder, source, config, shapes, record)
@@ -268,7 +268,7 @@ def _compare(config: dict[str, Any], saved: dict[str, Any], folder: Path) -> Non
             if config.get(name, "missing") != saved.get(name, "missing")
         )
 
-    structure = different(("peft_type", *STRUCTURE))
+    structure = different(("peft_type", "method", *STRUCTURE))
     if structure:
         raise ValueError(
             f"{CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME} in {folder} do not belong together: {structure}. "

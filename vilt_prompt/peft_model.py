@@ -15,10 +15,10 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
-from vilt_prompt.adapters import SeveralAdapters
+from vilt_prompt.adapters import SeveralAdapters, differences
 from vilt_prompt.card import TrainingFacts, model_card
 from vilt_prompt.config import HUB_ARGUMENTS, TASK_TYPE, PromptConfig
-from vilt_prompt.files import CARD_NAME, PEFT_TYPE, STRUCTURE, check_values, write
+from vilt_prompt.files import CARD_NAME, PEFT_TYPE, check_values, write
 from vilt_prompt.hub import push
 from vilt_prompt.prompts import PREFIX
 from vilt_prompt.tuner import PromptTuner, check_shapes, resolve_for
@@ -156,9 +156,11 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
 
     def _replacement(self, adapter_name: str, config: PromptConfig) -> PromptConfig:
         present, resolved = self.peft_config[adapter_name], resolve_for(self.get_base_model(), config, adapter_name)
-        if any(getattr(present, name) != getattr(resolved, name) for name in STRUCTURE):
+        different = differences(present, resolved)
+        if different:
             raise ValueError(
-                f"there is an adapter {adapter_name!r} of another structure: choose another name, or delete it first"
+                f"there is an adapter {adapter_name!r} of another structure ({different}): choose another name, or "
+                "delete it first"
             )
         return resolved
 
