@@ -413,6 +413,21 @@ def flip(path: Path, bit: int) -> None:
     path.write_bytes(content)
 
 
+def test_files_that_change_between_a_look_and_the_next(tmp_path):
+    wrapped().save_pretrained(tmp_path)
+    config = PromptConfig.from_pretrained(tmp_path)
+    wrapped(seed=1).save_pretrained(tmp_path)
+    model = peft.get_peft_model(build("4/4"), config).eval()
+    content = bytearray((tmp_path / WEIGHTS).read_bytes())
+    content[-3] ^= 1
+    (tmp_path / WEIGHTS).write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged .its checksum differs"):
+        model.load_adapter(tmp_path, "default")
+    wrapped(seed=1).save_pretrained(tmp_path)
+    model.load_adapter(tmp_path, "default")
+    assert torch.equal(features(model), features(wrapped(seed=1)))
+
+
 def test_damaged_tensors(tmp_path):
     wrapped().save_pretrained(tmp_path)
     weights = tmp_path / WEIGHTS

@@ -51,14 +51,12 @@ class AdapterFiles:
         source: What the user gave, a folder or a repository.
         config: The fields of the config.
         shapes: The shape of each tensor.
-        record: The metadata that `serialise` wrote; None in a file that PEFT wrote by itself.
     """
 
     folder: Path
     source: str
     config: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
-    record: dict[str, str | None] | None
 
     def verify(self) -> None:
         """Reads the tensors, and checks that they are numbers and just those that were saved.
@@ -69,10 +67,11 @@ class AdapterFiles:
         weights = self.folder / SAFETENSORS_WEIGHTS_NAME
         with _opened(weights) as file:
             tensors = {key: file.get_tensor(key) for key in self.shapes}
+            metadata = file.metadata() or {}  # of this file, which may have been saved since `read`
         check_values(tensors, str(weights))
-        if self.record is not None:
-            expected = _checksum(self.record["config"], self.record["replaces"], tensors)
-            if self.record["sha256"] != expected:
+        if RECORD in metadata:  # PEFT's own saving leaves none
+            record, _ = _read_record(metadata[RECORD], weights)
+            if record["sha256"] != _checksum(record["config"], record["replaces"], tensors):
                 raise ValueError(f"{weights} is damaged (its checksum differs): {AGAIN}")
 
 
@@ -94,7 +93,6 @@ def read(folder: Path, source: str) -> AdapterFiles:
             raise ValueError(f"{weights} holds {len(keys)} tensors: that is no adapter of this library")
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
         metadata = file.metadata() or {}
-    record = None
     if RECORD in metadata:
         record, saved = _read_record(metadata[RECORD], weights)
         if record["replaces"] == _digest(content):  # the process died between the two files
@@ -104,7 +102,7 @@ def read(folder: Path, source: str) -> AdapterFiles:
     missing = [name for name in ("method", *STRUCTURE) if name not in config]
     if missing:
         raise ValueError(f"{folder / CONFIG_NAME} lacks {', '.join(missing)}: {AGAIN}")
-    return AdapterFiles(folder, source, config, shapes, record)
+    return AdapterFiles(folder, source, config, shapes)
 
 
 def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:

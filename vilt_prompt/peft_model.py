@@ -137,6 +137,8 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
                 self.add_adapter(adapter_name, config, low_cpu_mem_usage=kwargs.get("low_cpu_mem_usage", False))
                 if is_trainable:
                     self.set_requires_grad(adapter_name)
+        else:
+            files.verify()  # time may have passed
         loaded = configs[adapter_name]
         result = super().load_adapter(str(loaded.files.folder), adapter_name, is_trainable=is_trainable, **kwargs)
         loaded.files = None
