@@ -10,11 +10,9 @@ from typing import Any
 
 import torch
 
-from vilt_prompt.files import STRUCTURE as SAVED_STRUCTURE
+from vilt_prompt.config import PromptConfig
+from vilt_prompt.files import STRUCTURE
 from vilt_prompt.prompts import PromptLayer, refuse_adapter_name
-
-# Adapters that agree in these have tensors of the same shapes and meaning, whatever the name of their method.
-STRUCTURE = tuple(name for name in SAVED_STRUCTURE if name != "method")
 
 
 class SeveralAdapters:
@@ -35,6 +33,22 @@ class SeveralAdapters:
             raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
         self._check_known(adapter_name)
         super().set_adapter(adapter_name, inference_mode=inference_mode)  # type: ignore[misc]
+
+    def add_adapter(self, adapter_name: str, peft_config: Any, *args: Any, **kwargs: Any) -> None:
+        """Adds an adapter beside those that are there, inactive.
+
+        Args:
+            adapter_name: Its name.
+            peft_config: A `PromptConfig`.
+            args: PEFT's own.
+            kwargs: PEFT's own.
+
+        Raises:
+            TypeError: If the name is not a string.
+            ValueError: If the name is taken or refused, or the config does not fit the model.
+        """
+        self._check_new(adapter_name)
+        super().add_adapter(adapter_name, peft_config, *args, **kwargs)  # type: ignore[misc]
 
     @contextlib.contextmanager
     def use_adapter(self, adapter_name: str) -> Iterator[None]:
@@ -126,8 +140,13 @@ class SeveralAdapters:
         shares = _shares(weights, len(adapter_names))
         first, *others = (self.peft_config[name] for name in adapter_names)
         for name, config in zip(adapter_names[1:], others, strict=True):
-            _check_same_structure(adapter_names[0], first, name, config)
-        self.add_adapter(adapter_name, first.replace(ctx_init=None))  # type: ignore[attr-defined]
+            different = differences(first, config)
+            if different:
+                raise ValueError(
+                    f"the adapters {adapter_names[0]!r} and {name!r} differ in structure and have no mean: "
+                    f"{different}. Combine adapters that were trained with the same settings"
+                )
+        self.add_adapter(adapter_name, first.replace(ctx_init=None))
         sources = [self.prompts.tensors(name) for name in adapter_names]
         with torch.no_grad():
             for key, mean in self.prompts.tensors(adapter_name).items():
@@ -136,14 +155,14 @@ class SeveralAdapters:
                     mean.add_(source[key], alpha=share)
 
     def _check_known(self, adapter_name: Any) -> None:
-        if adapter_name not in self.peft_config:
+        if not isinstance(adapter_name, str) or adapter_name not in self.peft_config:
             raise ValueError(f"there is no adapter {adapter_name!r}; there are: {_listed(self.peft_config)}")
 
     def _check_new(self, adapter_name: Any) -> None:
         refuse_adapter_name(adapter_name)
         if adapter_name in self.peft_config:
             raise ValueError(
-                f"there is an adapter {adapter_name!r} already; the names that are taken: {_listed(self.peft_config)}"
+                f"there is an adapter {adapter_name!r} already: choose another name than {_listed(self.peft_config)}"
             )
 
     def _check_unused(self, adapter_name: str) -> None:
@@ -166,19 +185,19 @@ def _shares(weights: Any, count: int) -> list[float]:
             raise TypeError(f"weights must be numbers, got {weight!r}")
     if len(weights) != count:
         raise ValueError(f"{len(weights)} weights were given for {count} adapters: give one for each")
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+    try:
+        total = math.fsum(weights)
+    except (OverflowError, ValueError):  # of what is too large, or of infinities that cancel
+        total = math.inf
+    if not math.isfinite(total) or min(weights) < 0 or total == 0:
         raise ValueError(f"the weights of a mean must be finite, at least 0, and not all 0, got {list(weights)}")
-    return [float(weight) / float(sum(weights)) for weight in weights]
+    return [float(weight) / total for weight in weights]
 
 
-def _check_same_structure(first_name: str, first: Any, name: str, config: Any) -> None:
-    differences = [
-        f"{field} is {getattr(first, field)!r} and {getattr(config, field)!r}"
+def differences(first: PromptConfig, second: PromptConfig) -> str:
+    """What differs between the structures of two resolved configs; empty if their tensors have the same meaning."""
+    return "; ".join(
+        f"{field} is {getattr(first, field)!r} and {getattr(second, field)!r}"
         for field in STRUCTURE
-        if getattr(first, field) != getattr(config, field)
-    ]
-    if differences:
-        raise ValueError(
-            f"the adapters {first_name!r} and {name!r} differ in structure and have no mean: {'; '.join(differences)}. "
-            "Combine adapters that were trained with the same settings"
-        )
+        if getattr(first, field) != getattr(second, field)
+    )

@@ -77,6 +77,11 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"{', '.join(NESTED)}, got {_described(content)}"
         )
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    unreadable = [name for name, value in tensors.items() if value.is_meta or value.layout != torch.strided]
+    if unreadable:
+        raise ValueError(
+            f"{path} holds sparse tensors, or tensors without values: {', '.join(unreadable[:4])}. Save plain ones"
+        )
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 

@@ -276,5 +276,10 @@ class PromptConfig(PeftConfig):
             )
 
 
+def names_weights(base_model: str | None, base_pretrained: str | None) -> bool:
+    """Whether these two name a base's weights: a name alone does where it is that of a folder or a repository."""
+    return bool(base_model and (base_pretrained or base_model.startswith(("hf-hub:", "local-dir:"))))
+
+
 def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

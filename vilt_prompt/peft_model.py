@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
-from vilt_prompt.adapters import SeveralAdapters
+from vilt_prompt.adapters import SeveralAdapters, differences
 from vilt_prompt.card import TrainingFacts, model_card
 from vilt_prompt.config import HUB_ARGUMENTS, TASK_TYPE, PromptConfig
-from vilt_prompt.files import CARD_NAME, PEFT_TYPE, STRUCTURE, check_values, write
+from vilt_prompt.files import CARD_NAME, PEFT_TYPE, check_values, write
 from vilt_prompt.hub import push
 from vilt_prompt.prompts import PREFIX
 from vilt_prompt.tuner import PromptTuner, check_shapes, resolve_for
@@ -59,7 +60,7 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
             license: As above.
 
         Raises:
-            TypeError: If something for the card is of the wrong type.
+            TypeError: If something for the card, or `selected_adapters`, is of the wrong type.
             ValueError: If there is no such adapter, its tensors are not finite, or a pickle is asked for.
             OSError: If the disk is full or refuses.
         """
@@ -68,12 +69,20 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         if os.path.isfile(save_directory):
             raise ValueError(f"{save_directory} is a file: give a folder")
         facts = TrainingFacts(class_names, template, metrics, dataset, license)
+        if isinstance(selected_adapters, str):
+            raise TypeError(f"selected_adapters must be a list of names, got {selected_adapters!r}")
         names = list(self.peft_config) if selected_adapters is None else selected_adapters
         contents = {name: self.adapter_content(name, state_dict) for name in names}
         if not is_main_process:
             return
         for name, (config, tensors) in contents.items():
             folder = Path(save_directory, "" if name == "default" else name)
+            if facts and (folder / CARD_NAME).exists():
+                warnings.warn(
+                    f"{folder / CARD_NAME} is there and kept: class names, metrics and the like are not in it. Delete "
+                    "it and save again to have it written anew",
+                    stacklevel=2,
+                )
             write(folder, config, tensors, model_card(config, _count(tensors), facts))
 
     def adapter_content(
@@ -128,6 +137,8 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
                 self.add_adapter(adapter_name, config, low_cpu_mem_usage=kwargs.get("low_cpu_mem_usage", False))
                 if is_trainable:
                     self.set_requires_grad(adapter_name)
+        else:
+            files.verify()  # time may have passed
         loaded = configs[adapter_name]
         result = super().load_adapter(str(loaded.files.folder), adapter_name, is_trainable=is_trainable, **kwargs)
         loaded.files = None
@@ -147,9 +158,11 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
 
     def _replacement(self, adapter_name: str, config: PromptConfig) -> PromptConfig:
         present, resolved = self.peft_config[adapter_name], resolve_for(self.get_base_model(), config, adapter_name)
-        if any(getattr(present, name) != getattr(resolved, name) for name in STRUCTURE):
+        different = differences(present, resolved)
+        if different:
             raise ValueError(
-                f"there is an adapter {adapter_name!r} of another structure: choose another name, or delete it first"
+                f"there is an adapter {adapter_name!r} of another structure ({different}): choose another name, or "
+                "delete it first"
             )
         return resolved
 
