@@ -62,7 +62,9 @@ PUBLIC = public()
 
 def sections(name: str) -> dict[str, str]:
     """The docstring: its beginning under "", its sections under their names."""
-    parts = re.split(r"^(Args|Attributes|Returns|Raises|Yields):\n", inspect.getdoc(PUBLIC[name]) or "", flags=re.M)
+    parts = re.split(
+        r"^(Args|Attributes|Examples?|Returns|Raises|Yields):\n", inspect.getdoc(PUBLIC[name]) or "", flags=re.M
+    )
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
 

@@ -136,8 +136,9 @@ class PromptConfig(PeftConfig):
     def preset(cls, name: str, **overrides: Any) -> PromptConfig:
         """The settings of a published method.
 
-        >>> PromptConfig.preset("maple", n_ctx=2).method
-        'maple'
+        Examples:
+            >>> PromptConfig.preset("maple", n_ctx=2).method
+            'maple'
 
         Args:
             name: One of those that `method` takes.
