@@ -26,6 +26,10 @@ class SeveralAdapters:
     def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
         """Makes one adapter the active one, trainable unless `inference_mode`; the others are frozen.
 
+        Args:
+            adapter_name: Its name.
+            inference_mode: Whether it is frozen as well.
+
         Raises:
             ValueError: If there is no such adapter, or more than one is asked for.
         """
@@ -59,6 +63,9 @@ class SeveralAdapters:
         this is for inference; `set_adapter` is for training. Inside `disable_adapter`, which holds for all threads,
         there are no prompts whatever is chosen.
 
+        Args:
+            adapter_name: Its name.
+
         Raises:
             ValueError: If there is no such adapter; before the block is entered.
         """
@@ -82,6 +89,9 @@ class SeveralAdapters:
     def delete_adapter(self, adapter_name: str) -> None:
         """Deletes an adapter. If it was the active one, another one becomes active, with PEFT's warning.
 
+        Args:
+            adapter_name: Its name.
+
         Raises:
             ValueError: If there is no such adapter, it is the only one, or `use_adapter` is using it here.
         """
@@ -91,6 +101,10 @@ class SeveralAdapters:
 
     def rename_adapter(self, old: str, new: str) -> None:
         """Gives an adapter another name. It stays the same parameters, so an optimiser that holds them goes on.
+
+        Args:
+            old: Its name so far.
+            new: Its name from here on.
 
         Raises:
             TypeError: If the new name is not a string.

@@ -53,6 +53,9 @@ METHODS = {
 class PromptConfig(PeftConfig):
     """Settings of one adapter: which layers of which tower get prompts, and which tower leads.
 
+    In layers 1..K text leads: P_i enters the text tower, F(P_i) the vision tower. In layers K+1..J vision leads: P~_i
+    enters the vision tower, F~(P~_i) the text tower (Eq. 10 and 11).
+
     Layers count from 1. `None` means "what the method says"; a value that is given wins. Against a model the
     settings are resolved (see `resolve`), and the resolved ones are saved.
 
@@ -61,7 +64,8 @@ class PromptConfig(PeftConfig):
         n_ctx_vision: The same for the vision tower; differs from `n_ctx` only where nothing maps between the towers.
         K: Last layer in which text leads, under `lead="split"` only (1..depth). None: half of the depth.
         depth: Layers 1..depth get a fresh prompt, J in the equations.
-        method: One of `METHODS`: what the four settings that are left at None become.
+        method: "vilt", "maple", "independent", "coop", "vpt_shallow" or "vpt_deep": what `towers`, `lead`, `mapper` and
+            `depth` become where they are left at None.
         towers: "both", "text" or "vision": which towers get prompts.
         lead: "split" (text leads in layers 1..K, vision in K+1..depth), "text" (in all), or "own" (each tower learns
             its own, nothing is mapped).
@@ -132,8 +136,16 @@ class PromptConfig(PeftConfig):
     def preset(cls, name: str, **overrides: Any) -> PromptConfig:
         """The settings of a published method.
 
-        >>> PromptConfig.preset("maple", n_ctx=2).method
-        'maple'
+        Examples:
+            >>> PromptConfig.preset("maple", n_ctx=2).method
+            'maple'
+
+        Args:
+            name: One of those that `method` takes.
+            overrides: Other settings, which win.
+
+        Returns:
+            The config.
 
         Raises:
             ValueError: If there is no such method.

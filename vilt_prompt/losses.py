@@ -70,6 +70,9 @@ def scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
         text_features: (C, D), of the prompted model.
         scenario_features: (C, D), from `scenario_features`.
 
+    Returns:
+        A scalar, in 0..2.
+
     Raises:
         TypeError: If the features are not float tensors.
         ValueError: If the shapes differ, or a feature is NaN or infinite.
@@ -125,7 +128,15 @@ class ScenarioGuidedLoss(nn.Module):
         self.last: LossTerms | None = None
 
     def forward(self, video_features: Tensor, text_features: Tensor, labels: Tensor) -> Tensor:
-        """Features (B, D) and (C, D), normalised or not, and class indices (B,) -> a scalar.
+        """The loss of a batch; `last` has its two terms afterwards.
+
+        Args:
+            video_features: (B, D), normalised or not.
+            text_features: (C, D), normalised or not.
+            labels: (B,) integers in 0..C-1, rows of `text_features`.
+
+        Returns:
+            A scalar.
 
         Raises:
             TypeError: If the labels are not integers.

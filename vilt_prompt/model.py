@@ -66,7 +66,14 @@ class PromptedModel(nn.Module):
         return F.normalize(features, dim=-1) if normalize else features
 
     def encode_image(self, image: Tensor, normalize: bool | None = None) -> Tensor:
-        """Features of images: (B, 3, H, W) -> (B, D). `normalize=None`: open_clip's own default for this model.
+        """Features of images.
+
+        Args:
+            image: (B, 3, H, W), as `preprocess` makes them.
+            normalize: Whether to scale the features to length 1; None: open_clip's own default for this model.
+
+        Returns:
+            (B, D).
 
         Raises:
             ValueError: If the images are of another shape, or there are none.
@@ -82,11 +89,14 @@ class PromptedModel(nn.Module):
         return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
     def encode_text(self, text: Tensor, normalize: bool | None = None) -> Tensor:
-        """Features of texts: token ids (C, L) -> (C, D). The prompts go in by themselves.
+        """Features of texts. The prompts go in by themselves.
 
         Args:
-            text: What the tokenizer returns for plain class names. A shorter `context_length` will do.
+            text: (C, L) token ids, such as the tokenizer's for plain class names. A shorter `context_length` will do.
             normalize: Whether to scale the features to length 1; None: open_clip's own default for this model.
+
+        Returns:
+            (C, D).
 
         Raises:
             ValueError: If a text has no end token, does not fit with the prompts in, or holds unknown ids.
@@ -109,11 +119,17 @@ class PromptedModel(nn.Module):
         image: Tensor | None = None,
         frame_mask: Tensor | None = None,
     ) -> Any:
-        """What open_clip's own forward returns, for videos (B, T, 3, H, W) or images (B, 3, H, W) and token ids.
+        """What open_clip's own forward returns, for videos or images and texts. It is what DDP calls.
+
+        Args:
+            video: (B, T, 3, H, W), or images (B, 3, H, W); None: the features are None.
+            text: (C, L) token ids; None: the features are None.
+            image: (B, 3, H, W), or a video: open_clip's name of the same argument.
+            frame_mask: (B, T) bool, False where a frame is padding.
 
         Returns:
-            Normalised image features, normalised text features, the logit scale and, where the model has one, the
-            logit bias: a tuple, or a dict where `output_dict` is set. So `open_clip.ClipLoss` works on it.
+            Image features (B, D) and text features (C, D), both normalised, the logit scale and, where the model has
+            one, the logit bias: a tuple, or a dict where `output_dict` is set. So `open_clip.ClipLoss` works on it.
 
         Raises:
             ValueError: If both `video` and `image` are given, a mask is given without a video, or an input is one that
@@ -136,7 +152,14 @@ class PromptedModel(nn.Module):
         return outputs if self.output_dict else tuple(outputs.values())
 
     def layer_prompts(self) -> LayerPrompts:
-        """The (n, d) prompt that enters each layer of both towers under the active adapter, graph attached."""
+        """The prompt that enters each layer of both towers under the current adapter (Eq. 10 and 11), graph attached.
+
+        Returns:
+            Two lists, an entry for each layer: the (n, d) prompt, or None where nothing fresh enters.
+
+        Raises:
+            ValueError: If no adapter is active.
+        """
         return LayerPrompts(self.prompts.tower_prompts("text"), self.prompts.tower_prompts("vision"))
 
     def encode_text_without_prompts(self, text: Tensor) -> Tensor:

@@ -145,7 +145,15 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         return result
 
     def push_to_hub(self, repo_id: str, **options: Any) -> CommitInfo:
-        """`vilt_prompt.push_to_hub(self, repo_id, **options)`."""
+        """Shares an adapter on the Hugging Face Hub: `vilt_prompt.push_to_hub(self, repo_id, **options)`.
+
+        Args:
+            repo_id: Such as "user/ucf101-16shot"; the repository is made if there is none.
+            options: Those of `vilt_prompt.push_to_hub`.
+
+        Returns:
+            The commit, with its `oid`, `commit_url` and `pr_url`.
+        """
         return push_to_hub(self, repo_id, **options)
 
     def create_or_update_model_card(self, output_dir: str) -> None:

@@ -30,7 +30,12 @@ _choices: ContextVar[tuple[tuple[PromptLayer, str], ...]] = ContextVar("vilt_pro
 
 
 class LayerPrompts(NamedTuple):
-    """What enters each layer: entry i-1 is the (n, d) prompt of layer i, None where nothing fresh enters."""
+    """What enters each layer (Eq. 10 and 11). None: nothing fresh, the layer takes what the one before gave out.
+
+    Attributes:
+        text: Entry i-1 is the (n, d_t) prompt of layer i: P_i where text leads, F~(P~_i) where vision does.
+        vision: Entry i-1 is the (n, d_v) prompt of layer i: F(P_i) where text leads, P~_i where vision does.
+    """
 
     text: list[Tensor | None]
     vision: list[Tensor | None]

@@ -181,7 +181,7 @@ def sample_shots(
     class, machine or version of a library changes it.
 
     Args:
-        labels: The class of each of N videos.
+        labels: The class of each video, (N,).
         shots: K.
         seed: Another seed, another draw.
         groups: What each video was cut from, N names; a group gives a second video only when all groups of its class
@@ -232,7 +232,7 @@ def base_novel_split(counts: Sequence[int] | Tensor, seed: int | None = None) ->
     classes, the one that comes first in the list of classes counts as the more frequent.
 
     Args:
-        counts: Training videos of each class, C numbers.
+        counts: Training videos of each class, (C,).
         seed: Draws the halves at random instead; the counts then play no part.
 
     Returns:
@@ -259,6 +259,13 @@ def base_novel_split(counts: Sequence[int] | Tensor, seed: int | None = None) ->
 
 def harmonic_mean(base: float, novel: float) -> float:
     """`2 * base * novel / (base + novel)`, and 0 where both are 0.
+
+    Args:
+        base: Accuracy on the classes of the training.
+        novel: Accuracy on the others.
+
+    Returns:
+        Their harmonic mean, in the same unit.
 
     Raises:
         ValueError: If one is negative or NaN.
@@ -321,7 +328,10 @@ class RetrievalMetrics(NamedTuple):
 
     @classmethod
     def of(cls, ranks: Tensor) -> RetrievalMetrics:
-        """The metrics of one rank for each query, (Q,).
+        """The metrics of one rank for each query.
+
+        Args:
+            ranks: (Q,), from 1.
 
         Raises:
             ValueError: If there is no rank, or one is below 1.
@@ -335,7 +345,12 @@ class RetrievalMetrics(NamedTuple):
 
 
 class Retrieval(NamedTuple):
-    """The metrics of both directions."""
+    """The metrics of both directions.
+
+    Attributes:
+        text_to_video: Captions look for their videos.
+        video_to_text: Videos look for their captions.
+    """
 
     text_to_video: RetrievalMetrics
     video_to_text: RetrievalMetrics

@@ -28,6 +28,9 @@ def wrap(
 ) -> PeftModel:
     """Puts learnable prompts into both towers of an open_clip model, and freezes everything else.
 
+    In layers 1..K a learned P_i enters the text tower and F(P_i) the vision tower; in layers K+1..depth a learned P~_i
+    enters the vision tower and F~(P~_i) the text tower (Eq. 10 and 11). F and F~ are linear maps.
+
     The same as `peft.get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name)`. The model is
     patched in place: `model.encode_image` and `model.encode_text` give prompted features from here on.
 
@@ -61,6 +64,12 @@ def wrap(
 
 def unwrap(wrapped: PeftModel) -> nn.Module:
     """Takes all prompts out: the open_clip model with outputs, keys, `requires_grad` and mode as before `wrap`.
+
+    Args:
+        wrapped: What `wrap` returned, or one of the ways of loading.
+
+    Returns:
+        The open_clip model that was wrapped, the same object.
 
     Raises:
         TypeError: If `wrapped` is not what `wrap` returned, or was unwrapped before.
