@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilt_prompt.checks import is_readable
-from vilt_prompt.model import PromptedModel
+from vilt_prompt.model import prompted_model
 
 TEMPLATE = "a video of a person doing {}."
 
@@ -45,9 +45,7 @@ def scenario_features(
             tensor.
         ValueError: If there is no name, or the template has not just one slot.
     """
-    model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
-    if not isinstance(model, PromptedModel):
-        raise TypeError(f"expected a model that wrap() returned, got {type(wrapped).__name__}")
+    model = prompted_model(wrapped)
     listed = isinstance(class_names, Sequence) and not isinstance(class_names, str)
     if not listed or not all(isinstance(name, str) for name in class_names):
         raise TypeError(f"class_names must be a list of strings, got {class_names!r}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -178,6 +179,18 @@ class PromptedModel(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         check_state_dict(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def prompted_model(wrapped: Any) -> PromptedModel:
+    """The open_clip object with its prompts, in the PEFT model around it or by itself.
+
+    Raises:
+        TypeError: If it is no wrapped model, or one that was unwrapped.
+    """
+    model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
+    if not isinstance(model, PromptedModel):
+        raise TypeError(f"expected a model that wrap() returned, still wrapped, got {type(wrapped).__name__}")
+    return model
 
 
 def one_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:
