@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vilt_prompt.frames import check_frame_mask, check_frames, encode_each_frame, mean_over_frames
 from vilt_prompt.model import PromptedModel, one_of
-from vilt_prompt.towers import text_tower, vision_tower
+from vilt_prompt.towers import run_tower, text_tower, vision_tower
 
 
 class PromptedCoCa(PromptedModel):
@@ -58,7 +58,7 @@ class PromptedCoCa(PromptedModel):
         if prompts is None:
             return base._encode_image(images, normalize=normalize)
         check_frames("image", images, 4, self._image_size())
-        features, tokens = vision_tower(self).encode(images, prompts, with_tokens=True)
+        features, tokens = run_tower(vision_tower(self), images, prompts, with_tokens=True)
         return F.normalize(features, dim=-1) if normalize else features, tokens
 
     def _encode_text(self, text: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,7 @@ class PromptedCoCa(PromptedModel):
         prompts = self._active_prompts("text")
         if prompts is None:
             return base._encode_text(text, normalize=normalize)
-        features, tokens = text_tower(self).encode(text, prompts, with_tokens=True)
+        features, tokens = run_tower(text_tower(self), text, prompts, with_tokens=True)
         return F.normalize(features, dim=-1) if normalize else features, tokens
 
     def _encode_frames_with_tokens(self, frames: Tensor) -> tuple[Tensor, Tensor]:

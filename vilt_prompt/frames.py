@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from vilt_prompt.checks import is_readable
 
@@ -23,7 +24,8 @@ def encode_each_frame(
 ) -> tuple[Tensor, ...]:
     """Encodes the frames of (B, T, 3, H, W) that are not masked: what `encode` gives (B', ...) comes back (B, T, ...).
 
-    Masked frames come back as 0. They are not computed, except where values cannot be read.
+    Masked frames come back as 0. They are not computed, except where values cannot be read. Of chunks, nothing but
+    their frames is kept for the backward pass, which computes them again, one after the other.
     """
     batch = video.shape[0]
     frames = rearrange(video, "b t c h w -> (b t) c h w")
@@ -35,16 +37,27 @@ def encode_each_frame(
         # Dropping frames makes a shape that depends on values, which a compiled graph cannot have. What stands in
         # masked frames must not reach the gradients all the same: NaN times 0 is NaN.
         frames = torch.where(_like(mask, frames), frames, 0)
-    chunks = [encode(chunk) for chunk in frames.split(frames_per_chunk or len(frames))]
+    if frames_per_chunk is None:
+        chunks = [encode(frames)]
+    else:
+        chunks = [_encode_chunk(encode, chunk) for chunk in frames.split(frames_per_chunk)]
     encoded = []
     for parts in zip(*chunks, strict=True):
         features = torch.cat(parts)
         if mask is not None and readable:
-            features = features.new_zeros(len(mask), *features.shape[1:]).index_put((mask,), features)
+            features = features.new_zeros(mask.shape[0], *features.shape[1:]).index_put((mask,), features)
         elif mask is not None:
             features = torch.where(_like(mask, features), features, 0)
         encoded.append(rearrange(features, "(b t) ... -> b t ...", b=batch))
     return tuple(encoded)
+
+
+def _encode_chunk(encode: Callable[[Tensor], tuple[Tensor, ...]], chunk: Tensor) -> tuple[Tensor, ...]:
+    # The backward pass needs the activations of every chunk: kept, chunks would save no memory in training. In a
+    # compiled graph, which cannot hold such checkpoints, the compiler decides what is kept.
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return checkpoint(encode, chunk, use_reentrant=False)
+    return encode(chunk)
 
 
 def mean_over_frames(features: Tensor, frame_mask: Tensor | None) -> Tensor:

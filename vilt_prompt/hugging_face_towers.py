@@ -20,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from vilt_prompt.attention import Block, join_heads, split_heads
 from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.checks import is_readable
+from vilt_prompt.sharding import gathered
 from vilt_prompt.token_ids import check_ids, check_room, check_values
 
 Prompts = list[Tensor | None]
@@ -172,7 +173,8 @@ class MT5Encoder:
 
     def blocks(self, tokens: int) -> list[Block]:
         """The layers, for texts of so many tokens."""
-        bias = self.modules[0].layer[0].SelfAttention.compute_bias(tokens, tokens)
+        first = self.modules[0]
+        bias = gathered([first], first.layer[0].SelfAttention.compute_bias, tokens, tokens)
         return [MT5Block(module, bias) for module in self.modules]
 
     def finish(self, x: Tensor) -> Tensor:
@@ -197,6 +199,7 @@ class HuggingFaceTextTower:
 
     def __init__(self, text: HFTextEncoder) -> None:
         self.text: Any = text
+        self.stands_for = (text, text.transformer)
         self.family = f"Hugging Face {text.config.model_type}"
         self.encoder = ENCODERS[text.config.model_type](text.transformer)
         self.embedding: nn.Embedding = self.encoder.embedding
@@ -285,7 +288,7 @@ class HuggingFaceTextTower:
         moved = n * (torch.arange(mask.shape[1], device=mask.device) >= encoder.before)
         if encoder.skips_padding:
             return ((mask.cumsum(1) + moved) * mask) + encoder.first_place - 1
-        return (torch.arange(mask.shape[1], device=mask.device) + moved + encoder.first_place).expand(len(mask), -1)
+        return (torch.arange(mask.shape[1], device=mask.device) + moved + encoder.first_place).expand(mask.shape[0], -1)
 
     def _enter(self, prompt: Tensor) -> Tensor:
         first = self.encoder.first_place + self.encoder.before

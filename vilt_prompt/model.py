@@ -5,6 +5,7 @@ Shapes: B batch, T frames, C texts, L their columns, D features.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from peft import PeftModel
@@ -15,7 +16,7 @@ from vilt_prompt.checks import check_count
 from vilt_prompt.foreign import check_state_dict
 from vilt_prompt.frames import check_frame_mask, check_frames, encode_each_frame, mean_over_frames
 from vilt_prompt.prompts import LayerPrompts, PromptLayer
-from vilt_prompt.towers import prompts_where_needed, text_tower, vision_tower
+from vilt_prompt.towers import prompts_where_needed, run_tower, text_tower, vision_tower
 
 
 class PromptedModel(nn.Module):
@@ -43,7 +44,8 @@ class PromptedModel(nn.Module):
             frame_mask: (B, T) bool, False where a frame is padding. Such frames are not computed (under `torch.compile`
                 they are, and count for nothing).
             normalize: Whether to scale the features to length 1, after the mean.
-            frames_per_chunk: How many frames run at once; None: all.
+            frames_per_chunk: How many frames run at once; None: all. The backward pass computes each chunk again, so
+                that the activations of no more than one chunk are kept at a time.
             pool: Whether to take the mean; otherwise the features of each frame are returned, 0 for masked ones.
 
         Returns:
@@ -56,7 +58,10 @@ class PromptedModel(nn.Module):
         check_frames("video", video, 5, self._image_size())
         check_frame_mask(frame_mask, *video.shape[:2])
         check_count("frames_per_chunk", frames_per_chunk, "it must be at least 1, or None")
-        (features,) = encode_each_frame(self._encode_frames, video, frame_mask, frames_per_chunk)
+        # One set of prompts for all chunks, also when the backward pass computes them again.
+        prompts = self._active_prompts("vision")
+        encode = functools.partial(self._encode_frames, prompts=prompts)
+        (features,) = encode_each_frame(encode, video, frame_mask, frames_per_chunk)
         if pool:
             features = mean_over_frames(features, frame_mask)
         return F.normalize(features, dim=-1) if normalize else features
@@ -74,7 +79,7 @@ class PromptedModel(nn.Module):
             check_frames("image", image, 4, self._image_size())
         if prompts is None:
             return base.encode_image(image) if normalize is None else base.encode_image(image, normalize=normalize)
-        features, _ = vision_tower(self).encode(image, prompts)
+        features, _ = run_tower(vision_tower(self), image, prompts)
         return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
     def encode_text(self, text: Tensor, normalize: bool | None = None) -> Tensor:
@@ -94,7 +99,7 @@ class PromptedModel(nn.Module):
             prompts = prompts_where_needed(self, text, check=self.prompts.enabled)
         if prompts is None:
             return base.encode_text(text) if normalize is None else base.encode_text(text, normalize=normalize)
-        features, _ = text_tower(self).encode(text, prompts)
+        features, _ = run_tower(text_tower(self), text, prompts)
         return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
     def forward(
@@ -140,7 +145,7 @@ class PromptedModel(nn.Module):
         prompts = prompts_where_needed(self, text, check=True)
         if prompts is None:
             return self._encode_text_as_open_clip(text)
-        features, _ = text_tower(self).encode(text, prompts)
+        features, _ = run_tower(text_tower(self), text, prompts)
         return F.normalize(features, dim=-1)
 
     def train(self, mode: bool = True) -> Any:
@@ -149,7 +154,10 @@ class PromptedModel(nn.Module):
         freeze_statistics(self)
         return self
 
-    def _encode_frames(self, frames: Tensor) -> tuple[Tensor]:
+    def _encode_frames(self, frames: Tensor, prompts: list[Tensor | None] | None) -> tuple[Tensor]:
+        if prompts is not None:
+            features, _ = run_tower(vision_tower(self), frames, prompts)
+            return (features,)
         # Contrastive attention pooling leaves a dimension for its one query where there are no prompts.
         return (self.encode_image(frames, normalize=False).flatten(1),)
 
