@@ -275,7 +275,7 @@ def test_two_active_adapters_are_refused():
 def test_a_name_that_is_taken():
     model = wrapped()
     before = features(model)
-    with pytest.raises(ValueError, match="already exists"):
+    with pytest.raises(ValueError, match="there is an adapter .default. already"):
         model.add_adapter("default", PromptConfig(**SETTINGS))
     assert same(features(model), before)
 

@@ -9,7 +9,9 @@ from numbers import Real
 from typing import Any
 
 import torch
+from peft import PeftConfig
 
+from vilt_prompt.config import PromptConfig
 from vilt_prompt.files import STRUCTURE as SAVED_STRUCTURE
 from vilt_prompt.prompts import PromptLayer, refuse_adapter_name
 
@@ -29,9 +31,10 @@ class SeveralAdapters:
         """Makes one adapter the active one, trainable unless `inference_mode`; the others are frozen.
 
         Raises:
+            TypeError: If the name is not a string.
             ValueError: If there is no such adapter, or more than one is asked for.
         """
-        if not isinstance(adapter_name, str):
+        if isinstance(adapter_name, Sequence) and not isinstance(adapter_name, str):
             raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
         self._check_known(adapter_name)
         super().set_adapter(adapter_name, inference_mode=inference_mode)  # type: ignore[misc]
@@ -64,6 +67,28 @@ class SeveralAdapters:
             yield
         finally:
             self.prompts.enable_adapters(was_enabled)
+
+    def add_adapter(
+        self,
+        adapter_name: str,
+        peft_config: PeftConfig,
+        low_cpu_mem_usage: bool = False,
+        autocast_adapter_dtype: bool = True,
+    ) -> None:
+        """Adds an adapter, inactive and frozen. The two switches are PEFT's.
+
+        Raises:
+            TypeError: If the name is not a string, or the config not a `PromptConfig`.
+            ValueError: If the name is taken or refused, or a setting does not fit the model.
+        """
+        self._check_new(adapter_name)
+        if not isinstance(peft_config, PromptConfig):
+            given = type(peft_config).__name__ if isinstance(peft_config, PeftConfig) else repr(peft_config)
+            raise TypeError(
+                f"expected a PromptConfig, got {given}: give PromptConfig.preset(name) for a method; adapters of "
+                "another kind go on get_base_model()"
+            )
+        super().add_adapter(adapter_name, peft_config, low_cpu_mem_usage, autocast_adapter_dtype)  # type: ignore[misc]
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Deletes an adapter. If it was the active one, another one becomes active, with PEFT's warning.
@@ -127,7 +152,7 @@ class SeveralAdapters:
         first, *others = (self.peft_config[name] for name in adapter_names)
         for name, config in zip(adapter_names[1:], others, strict=True):
             _check_same_structure(adapter_names[0], first, name, config)
-        self.add_adapter(adapter_name, first.replace(ctx_init=None))  # type: ignore[attr-defined]
+        self.add_adapter(adapter_name, first.replace(ctx_init=None))
         sources = [self.prompts.tensors(name) for name in adapter_names]
         with torch.no_grad():
             for key, mean in self.prompts.tensors(adapter_name).items():
@@ -136,6 +161,10 @@ class SeveralAdapters:
                     mean.add_(source[key], alpha=share)
 
     def _check_known(self, adapter_name: Any) -> None:
+        if not isinstance(adapter_name, str):
+            raise TypeError(
+                f"an adapter name must be a string, got {adapter_name!r}; there are: {_listed(self.peft_config)}"
+            )
         if adapter_name not in self.peft_config:
             raise ValueError(f"there is no adapter {adapter_name!r}; there are: {_listed(self.peft_config)}")
 
