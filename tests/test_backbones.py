@@ -13,7 +13,7 @@ import torch
 from literal import learnable_tensors
 from open_clip.hf_model import HFTextEncoder
 from safetensors.torch import load_file
-from test_errors import state
+from state import state
 from torch import nn
 
 import vilt_prompt
@@ -38,15 +38,9 @@ def built(name: str) -> nn.Module:
 def zoo_model(request):
     """The model of that name, shared by all tests and left as it was."""
     model = built(request.param)
-    before = described(model)
+    before = state(model)
     yield model
-    assert described(model) == before
-
-
-def described(model: nn.Module) -> list:
-    """Everything but the values, which nothing on the meta device has."""
-    parameters = [(name, id(parameter), parameter.requires_grad) for name, parameter in model.named_parameters()]
-    return [type(model), parameters, state(model)[1:]]
+    assert state(model) == before
 
 
 def sizes(model: nn.Module, name: str) -> dict[str, tuple[int, int]]:
@@ -128,9 +122,9 @@ def test_a_model_with_a_vit_takes_prompts_in_both_towers(zoo_model, request, tmp
         if not is_hugging_face(zoo_model):  # transformers' own forward looks at values, which do not exist here
             assert not model.encode_text(ids).requires_grad
 
-    model.get_base_model().prompts.to_empty(device="cpu")  # what stays on the meta device cannot be saved
-    for parameter in model.get_base_model().prompts.parameters():
-        nn.init.zeros_(parameter)
+    prompts = model.get_base_model().prompts.to_empty(device="cpu")  # what stays on the meta device cannot be saved
+    for tensor in prompts.parameters():
+        nn.init.zeros_(tensor)  # memory that was used before may read as NaN, which is not saved
     model.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert shapes_of(saved) == {f"base_model.model.prompts.{key}": shape for key, shape in expected.items()}
@@ -148,13 +142,13 @@ def test_a_model_without_a_vit_takes_text_prompts_alone(zoo_model, request):
     config = open_clip.get_model_config(name)
     layers, width = config["text_cfg"].get("layers", 12), config["text_cfg"].get("width", 512)
     video, ids = inputs(zoo_model)
-    before = described(zoo_model)
+    before = state(zoo_model)
     for settings in ({"K": K}, {"method": "vpt_deep"}, {"method": "independent"}):
         with pytest.raises(
             ValueError, match="cannot take prompts: it belongs to no known family.*text prompts alone need"
         ):
             vilt_prompt.wrap(zoo_model, **settings)
-        assert described(zoo_model) == before
+        assert state(zoo_model) == before
 
     for settings, depth in (({"towers": "text"}, layers), ({"method": "coop"}, 1)):
         model = vilt_prompt.wrap(zoo_model, n_ctx=N_CTX, **settings)

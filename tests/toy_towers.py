@@ -117,7 +117,7 @@ class ToyTextTower:
         return None
 
     def check(self, text: Tensor) -> None:
-        check_ids(text, self.positions)
+        check_ids(text, self.positions, self.embedding.weight)
         check_values(text, self.vocabulary)
 
     def runs_alone(self, columns: int) -> bool:

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any
 
 import torch
+from peft import PeftConfig
 
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.files import STRUCTURE
@@ -31,28 +32,13 @@ class SeveralAdapters:
             inference_mode: Whether it is frozen as well.
 
         Raises:
+            TypeError: If the name is not a string.
             ValueError: If there is no such adapter, or more than one is asked for.
         """
-        if not isinstance(adapter_name, str):
+        if isinstance(adapter_name, Sequence) and not isinstance(adapter_name, str):
             raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
         self._check_known(adapter_name)
         super().set_adapter(adapter_name, inference_mode=inference_mode)  # type: ignore[misc]
-
-    def add_adapter(self, adapter_name: str, peft_config: Any, *args: Any, **kwargs: Any) -> None:
-        """Adds an adapter beside those that are there, inactive.
-
-        Args:
-            adapter_name: Its name.
-            peft_config: A `PromptConfig`.
-            args: PEFT's own.
-            kwargs: PEFT's own.
-
-        Raises:
-            TypeError: If the name is not a string.
-            ValueError: If the name is taken or refused, or the config does not fit the model.
-        """
-        self._check_new(adapter_name)
-        super().add_adapter(adapter_name, peft_config, *args, **kwargs)  # type: ignore[misc]
 
     @contextlib.contextmanager
     def use_adapter(self, adapter_name: str) -> Iterator[None]:
@@ -85,6 +71,34 @@ class SeveralAdapters:
             yield
         finally:
             self.prompts.enable_adapters(was_enabled)
+
+    def add_adapter(
+        self,
+        adapter_name: str,
+        peft_config: PeftConfig,
+        low_cpu_mem_usage: bool = False,
+        autocast_adapter_dtype: bool = True,
+    ) -> None:
+        """Adds an adapter, inactive and frozen.
+
+        Args:
+            adapter_name: Its name.
+            peft_config: A `PromptConfig`.
+            low_cpu_mem_usage: PEFT's: makes the tensors on the meta device.
+            autocast_adapter_dtype: PEFT's; prompts are float32 anyway.
+
+        Raises:
+            TypeError: If the name is not a string, or the config not a `PromptConfig`.
+            ValueError: If the name is taken or refused, or a setting does not fit the model.
+        """
+        self._check_new(adapter_name)
+        if not isinstance(peft_config, PromptConfig):
+            given = type(peft_config).__name__ if isinstance(peft_config, PeftConfig) else repr(peft_config)
+            raise TypeError(
+                f"expected a PromptConfig, got {given}: give PromptConfig.preset(name) for a method; adapters of "
+                "another kind go on get_base_model()"
+            )
+        super().add_adapter(adapter_name, peft_config, low_cpu_mem_usage, autocast_adapter_dtype)  # type: ignore[misc]
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Deletes an adapter. If it was the active one, another one becomes active, with PEFT's warning.
@@ -169,7 +183,11 @@ class SeveralAdapters:
                     mean.add_(source[key], alpha=share)
 
     def _check_known(self, adapter_name: Any) -> None:
-        if not isinstance(adapter_name, str) or adapter_name not in self.peft_config:
+        if not isinstance(adapter_name, str):
+            raise TypeError(
+                f"an adapter name must be a string, got {adapter_name!r}; there are: {_listed(self.peft_config)}"
+            )
+        if adapter_name not in self.peft_config:
             raise ValueError(f"there is no adapter {adapter_name!r}; there are: {_listed(self.peft_config)}")
 
     def _check_new(self, adapter_name: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from peft import PeftConfig
 from peft.utils import CONFIG_NAME
 
-from vilt_prompt.checks import check_choice, check_count
+from vilt_prompt.checks import check_choice, check_count, nearest
 from vilt_prompt.files import AGAIN, PEFT_TYPE, read
 from vilt_prompt.hub import fetch
 
@@ -148,8 +148,10 @@ class PromptConfig(PeftConfig):
             The config.
 
         Raises:
-            ValueError: If there is no such method.
+            TypeError: If a setting is unknown, or of the wrong type.
+            ValueError: If there is no such method, or a setting is out of range.
         """
+        check_settings("preset", [*overrides], [field for field in settings() if field != "method"])
         return cls(method=name, **overrides)
 
     @classmethod
@@ -268,13 +270,18 @@ class PromptConfig(PeftConfig):
                 'the towers: leave n_ctx_vision at None, or choose lead="own" (method="independent")'
             )
         if self.pairing == "proportional" and lead == "own":
-            raise ValueError('pairing="proportional" pairs layers to map between them, but lead="own" maps nothing')
+            raise ValueError(
+                'pairing="proportional" pairs layers to map between them, but lead="own" maps nothing: '
+                'leave pairing at "layer"'
+            )
         if self.pairing == "proportional" and self.depth is not None:
             raise ValueError(
                 f'depth={self.depth}, but pairing="proportional" puts prompts into all layers: leave depth at None'
             )
         if self.ctx_init is not None and towers == "vision":
-            raise ValueError('ctx_init fills the first text prompt, but towers="vision" has no text prompts')
+            raise ValueError(
+                'ctx_init fills the first text prompt, but towers="vision" has no text prompts: leave ctx_init at None'
+            )
 
     def _check_ctx_init(self) -> None:
         if self.ctx_init is None or isinstance(self.ctx_init, str):
@@ -291,6 +298,23 @@ class PromptConfig(PeftConfig):
 def names_weights(base_model: str | None, base_pretrained: str | None) -> bool:
     """Whether these two name a base's weights: a name alone does where it is that of a folder or a repository."""
     return bool(base_model and (base_pretrained or base_model.startswith(("hf-hub:", "local-dir:"))))
+
+
+def settings() -> list[str]:
+    """The names of the fields that are settings of ours, not PEFT's."""
+    inherited = {each.name for each in dataclasses.fields(PeftConfig)} | {"target_modules"}
+    return [each.name for each in dataclasses.fields(PromptConfig) if each.name not in inherited]
+
+
+def check_settings(function: str, given: list[str], known: list[str]) -> None:
+    """Checks the names of keyword arguments.
+
+    Raises:
+        TypeError: If one is unknown; the message names the nearest known one.
+    """
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {nearest(name, known)}")
 
 
 def _is_count(value: Any, least: int) -> bool:

@@ -206,7 +206,9 @@ def _missing(folder: Path, name: str) -> str:
             "Save the adapter again with save_pretrained(...)"
         )
     others = sorted(config.parent.name for config in folder.glob(f"*/{CONFIG_NAME}"))
-    hint = f"; its subfolders with an adapter are: {', '.join(others)} (pass subfolder=)" if others else ""
+    hint = ": give the folder that save_pretrained(...) wrote"
+    if others:
+        hint = f"; its subfolders with an adapter are: {', '.join(others)} (pass subfolder=)"
     return f"{folder} holds no {name}{hint}"
 
 
@@ -226,7 +228,8 @@ def _read_config(path: Path) -> tuple[bytes, dict[str, Any]]:
 def _check_type(config: dict[str, Any], folder: Path) -> None:
     if config["peft_type"] != PEFT_TYPE:
         raise ValueError(
-            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE}, the one of this library"
+            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE}, the one of this library: "
+            "PeftModel.from_pretrained loads those"
         )
 
 

@@ -85,26 +85,30 @@ def check_frames(name: str, frames: Any, rank: int, size: tuple[int, int] | None
     if not frames.is_floating_point():
         raise TypeError(f"{name} must be float, as open_clip's preprocess returns it, got {frames.dtype}")
     if frames.numel() == 0:
-        raise ValueError(f"{name} is empty: its shape is {tuple(frames.shape)}")
+        raise ValueError(f"{name} is empty: its shape is {tuple(frames.shape)}; pass at least one frame")
     if frames.shape[-3] != 3:
         raise ValueError(f"{name} must have 3 channels, {expected}, got {tuple(frames.shape)}")
     if size is not None and tuple(frames.shape[-2:]) != tuple(size):
         raise ValueError(f"{name} must be of the model's size {size}, got {tuple(frames.shape)}: use its preprocess")
 
 
-def check_frame_mask(mask: Any, batch: int, frames: int) -> None:
-    """Checks a mask (B, T), False where a frame is padding; None: there is none.
+def check_frame_mask(mask: Any, video: Tensor) -> None:
+    """Checks a mask (B, T), False where a frame of the video (B, T, ...) is padding; None: there is none.
 
     Raises:
         TypeError: If it is no bool tensor.
-        ValueError: If it is of another shape, or masks every frame of a video.
+        ValueError: If it is of another shape or on another device, or masks every frame of a video.
     """
     if mask is None:
         return
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"frame_mask must be a bool tensor (B, T), got {getattr(mask, 'dtype', type(mask).__name__)}")
+    batch, frames = video.shape[:2]
     if mask.shape != (batch, frames):
         raise ValueError(f"frame_mask must be of shape (B, T) = ({batch}, {frames}), got {tuple(mask.shape)}")
+    if mask.device != video.device:
+        device = str(video.device)
+        raise ValueError(f"frame_mask is on {mask.device}, the video on {device}: use frame_mask.to({device!r})")
     if is_readable(mask) and not mask.any(dim=1).all():
         row = int(mask.any(dim=1).int().argmin())
         raise ValueError(f"frame_mask masks every frame of video {row}: leave out the video, or keep a frame")

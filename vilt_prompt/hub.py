@@ -50,10 +50,17 @@ def fetch(
     Both files are of the same commit, and nothing else is fetched: no `adapter_model.bin`, ever.
 
     Raises:
-        TypeError: If `subfolder` is not a string.
+        TypeError: If the path or the subfolder is no string.
         ValueError: If there is no such folder, `subfolder` leads out of it, or the Hub has no such adapter.
         AdapterIOError: If the Hub, the connection or the disk fails.
     """
+    if not isinstance(path_or_repo, str | os.PathLike):
+        raise TypeError(
+            'path_or_repo must be the folder that save_pretrained(...) wrote, or a repository id like "user/name", '
+            f"got {path_or_repo!r}"
+        )
+    if not isinstance(subfolder, str | None):
+        raise TypeError(f"subfolder must be a string or None, got {subfolder!r}")
     if subfolder is not None:
         _check_subfolder(subfolder)
         subfolder = "/".join(PurePosixPath(subfolder).parts) or None  # the Hub knows no "a/" nor "a//b"

@@ -230,7 +230,7 @@ class HuggingFaceTextTower:
             ValueError: If a text is nothing but padding, or as `token_ids` says.
             TypeError: If they are not token ids.
         """
-        check_ids(text, self.positions)
+        check_ids(text, self.positions, self.embedding.weight)
         check_values(text, self.vocabulary)
         if not is_readable(text):
             return None
@@ -238,7 +238,9 @@ class HuggingFaceTextTower:
         filled = ((text != self.pad_id) * counted).amax(dim=1)
         least, most = torch.stack([filled.amin(), filled.amax()]).tolist()
         if least == 0:
-            raise ValueError(f"text {int(filled.argmin())} is nothing but padding (id {self.pad_id})")
+            raise ValueError(
+                f"text {int(filled.argmin())} is nothing but padding (id {self.pad_id}): pass tokenizer(texts)"
+            )
         return int(most)
 
     def runs_alone(self, columns: int) -> bool:

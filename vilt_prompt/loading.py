@@ -50,7 +50,7 @@ def from_pretrained(
         The PEFT model, as `wrap` returns it.
 
     Raises:
-        TypeError: If `model` is no open_clip model.
+        TypeError: If `model` is no open_clip model, or `path_or_repo` no path.
         ValueError: If there is no such adapter, a file is missing or damaged, or the adapter does not fit the model.
             The model is unchanged then.
         OSError: If the Hub, the connection or the disk fails. The model is unchanged then, too.
@@ -146,7 +146,7 @@ def create_model_and_transforms(
         tokenizer = open_clip.get_tokenizer(
             name, context_length=model_arguments.get("force_context_length"), cache_dir=cache_dir
         )
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, TypeError, ValueError, OSError) as error:
         raise ValueError(
             f"open_clip cannot build {name!r} with weights {weights!r}, the base of the adapter {path_or_repo}: "
             f"{error}. Pass base_model= and base_pretrained= of the same weights, or build the model and use "

@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.checks import check_count
+from vilt_prompt.checks import check_count, check_placed
 from vilt_prompt.foreign import check_state_dict
 from vilt_prompt.frames import check_frame_mask, check_frames, encode_each_frame, mean_over_frames
 from vilt_prompt.prompts import LayerPrompts, PromptLayer
@@ -26,6 +27,7 @@ class PromptedModel(nn.Module):
     flags_before: dict[str, bool]
     base_class: type[nn.Module]
     logit_scale: Tensor
+    visual: nn.Module
 
     def encode_video(
         self,
@@ -54,8 +56,8 @@ class PromptedModel(nn.Module):
             ValueError: If the video or the mask is of another shape, empty, or a video is masked altogether.
             TypeError: If the video is not float or the mask not bool.
         """
-        check_frames("video", video, 5, self._image_size())
-        check_frame_mask(frame_mask, *video.shape[:2])
+        self._check_frames("video", video, 5)
+        check_frame_mask(frame_mask, video)
         check_count("frames_per_chunk", frames_per_chunk, "it must be at least 1, or None")
         # One set of prompts for all chunks, also when the backward pass computes them again.
         prompts = self._active_prompts("vision")
@@ -82,7 +84,7 @@ class PromptedModel(nn.Module):
         base: Any = super()
         prompts = self._active_prompts("vision")
         if self.prompts.enabled:
-            check_frames("image", image, 4, self._image_size())
+            self._check_frames("image", image, 4)
         if prompts is None:
             return base.encode_image(image) if normalize is None else base.encode_image(image, normalize=normalize)
         features, _ = run_tower(vision_tower(self), image, prompts)
@@ -191,10 +193,13 @@ class PromptedModel(nn.Module):
     def _normalizes(self, normalize: bool | None) -> bool:
         return self.normalizes_by_default if normalize is None else normalize
 
-    def _image_size(self) -> tuple[int, int] | None:
-        # Towers of no known family may well take other sizes than the one that they were made for.
+    def _check_frames(self, name: str, frames: Any, rank: int) -> None:
         tower = vision_tower(self)
-        return None if tower is None else tower.image_size
+        # Towers of no known family may well take other sizes than the one that they were made for.
+        check_frames(name, frames, rank, None if tower is None else tower.image_size)
+        patches = next((module for module in self.visual.modules() if isinstance(module, nn.Conv2d)), None)
+        if patches is not None:
+            check_placed(name, frames, patches.weight)
 
     def _active_prompts(self, tower: str) -> list[Tensor | None] | None:
         if not self.prompts.enabled:
@@ -211,6 +216,18 @@ class PromptedModel(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+def prompted_model(wrapped: Any) -> PromptedModel:
+    """The open_clip object with its prompts, in the PEFT model around it or by itself.
+
+    Raises:
+        TypeError: If it is no wrapped model, or one that was unwrapped.
+    """
+    model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
+    if not isinstance(model, PromptedModel):
+        raise TypeError(f"expected a model that wrap() returned, still wrapped, got {type(wrapped).__name__}")
+    return model
+
+
 def one_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:
     """What `forward` got under one of its two names: videos (B, T, 3, H, W), images (B, 3, H, W), or None.
 
@@ -223,7 +240,7 @@ def one_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:
     frames = image if video is None else video
     if frames is None:
         if frame_mask is not None:
-            raise ValueError("frame_mask was passed without a video")
+            raise ValueError("frame_mask was passed without a video: pass both, or neither")
         return None
     if not isinstance(frames, Tensor):
         raise TypeError(f"expected a video (B, T, 3, H, W) or images (B, 3, H, W), got {type(frames).__name__}")

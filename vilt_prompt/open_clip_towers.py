@@ -184,7 +184,7 @@ class TextTower:
 
     def check(self, text: Any) -> Facts | None:
         """Checks (C, L) token ids, and says what is known of them; see `token_ids`."""
-        check_ids(text, self.positions)
+        check_ids(text, self.positions, self.embedding.weight)
         return check_values(text, self.vocabulary, self._end(text))
 
     def runs_alone(self, columns: int) -> bool:

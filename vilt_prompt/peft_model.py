@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from vilt_prompt.adapters import SeveralAdapters, differences
 from vilt_prompt.card import TrainingFacts, model_card
-from vilt_prompt.config import HUB_ARGUMENTS, TASK_TYPE, PromptConfig
+from vilt_prompt.config import HUB_ARGUMENTS, TASK_TYPE, PromptConfig, check_settings
 from vilt_prompt.files import CARD_NAME, PEFT_TYPE, check_values, write
 from vilt_prompt.hub import push
 from vilt_prompt.prompts import PREFIX
@@ -66,6 +67,12 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         """
         if not safe_serialization:
             raise ValueError("adapters are saved as safetensors alone, never as pickles: leave safe_serialization=True")
+        if not isinstance(save_directory, str | os.PathLike):
+            raise TypeError(f"save_directory must be a folder, got {save_directory!r}")
+        if isinstance(selected_adapters, str):
+            raise TypeError(
+                f"selected_adapters must be a list of names, such as {[selected_adapters]!r}, got {selected_adapters!r}"
+            )
         if os.path.isfile(save_directory):
             raise ValueError(f"{save_directory} is a file: give a folder")
         facts = TrainingFacts(class_names, template, metrics, dataset, license)
@@ -122,8 +129,14 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
             kwargs: `subfolder`, `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, and PEFT's own.
 
         Raises:
+            TypeError: If an argument is unknown or of the wrong type.
             ValueError: If there is no such adapter, a file is damaged, or it does not fit. The model is unchanged then.
         """
+        # PEFT's own ignores what it does not know, such as a misspelt strict_base.
+        known = [
+            name for name in inspect.signature(PeftModel.load_adapter).parameters if name not in ("self", "kwargs")
+        ]
+        check_settings("load_adapter", [*kwargs], ["strict_base", "subfolder", *HUB_ARGUMENTS, *known])
         for_the_hub = {name: kwargs.pop(name) for name in ("subfolder", *HUB_ARGUMENTS) if name in kwargs}
         configs: Any = self.peft_config
         files = configs[adapter_name].files if adapter_name in configs else None
@@ -221,6 +234,8 @@ def push_to_hub(
     """
     if not isinstance(wrapped, PromptPeftModel):
         raise TypeError(f"expected what wrap() returned, got {type(wrapped).__name__}")
+    if not isinstance(repo_id, str):
+        raise TypeError(f'repo_id must be a string such as "user/ucf101-16shot", got {repo_id!r}')
     facts = TrainingFacts(class_names, template, metrics, dataset, license)
     config, tensors = wrapped.adapter_content(wrapped.active_adapter if adapter_name is None else adapter_name)
     return push(

@@ -150,7 +150,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     def tower_prompts(self, tower: str) -> list[Tensor | None]:
         """The (n, d) prompt that enters each layer of a tower under the current adapter; None: nothing fresh."""
-        adapter = self._current()
+        adapter = self.current()
         sources = getattr(self.tables[adapter], tower)
         prompts: list[Tensor | None] = [None] * len(sources)
         for leader in ("text", "vision"):
@@ -261,7 +261,12 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 return name
         return None
 
-    def _current(self) -> str:
+    def current(self) -> str:
+        """The adapter that takes part here: the one that `choose` chose in this thread, else the active one.
+
+        Raises:
+            ValueError: If there is none, or the chosen one is gone.
+        """
         adapter = self._chosen()
         if adapter is None:
             if not self.active_adapters:

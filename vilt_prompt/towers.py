@@ -102,7 +102,8 @@ def _check_tower(families: list[Any], module: nn.Module, kind: str, way_out: str
     tower = _tower(families, module)
     reason = "it belongs to no known family" if tower is None else tower.refusal(module)
     if reason is not None:
-        known = ", ".join(cls.__name__ for family in families for cls in family.module_classes)
+        # open_clip's and timm's vision transformers have one name.
+        known = ", ".join(dict.fromkeys(cls.__name__ for family in families for cls in family.module_classes))
         name = " of ".join(type(part).__name__ for part in (getattr(module, "trunk", None), module) if part is not None)
         raise ValueError(
             f"the {kind} tower {name} cannot take prompts: {reason}. Known {kind} towers: {known}; {way_out}. "

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from vilt_prompt.checks import nearest
-from vilt_prompt.config import PromptConfig
+from vilt_prompt.config import PromptConfig, check_settings, settings
 from vilt_prompt.prompts import refuse_adapter_name
 from vilt_prompt.token_ids import content
 from vilt_prompt.towers import check_towers
@@ -50,11 +48,7 @@ def wrap(
         ValueError: If the model is wrapped already, or a setting does not fit it. The model is unchanged then.
     """
     check_unwrapped(model)
-    inherited = {field.name for field in dataclasses.fields(PeftConfig)} | {"target_modules"}
-    known = [field.name for field in dataclasses.fields(PromptConfig) if field.name not in inherited]
-    for name in config:
-        if name not in known:
-            raise TypeError(f"wrap() got an unexpected keyword argument {name!r}. {nearest(name, known)}")
+    check_settings("wrap", [*config], settings())
     if tokenizer is not None and isinstance(config.get("ctx_init"), str):
         check_towers(model, "text")
         config["ctx_init"] = content(tokenizer, config["ctx_init"])
