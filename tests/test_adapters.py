@@ -411,7 +411,7 @@ def test_a_combination_of_three_saves_and_loads(tmp_path):
         (["default", "b"], [1, float("nan")], "new", ValueError, "must be finite"),
         (["default", "b"], [1e308, 1e308], "new", ValueError, "must be finite"),
         (["default", "b"], [10**400, 1], "new", ValueError, "must be finite"),
-        ([["default"], "b"], None, "new", ValueError, r"no adapter \['default'\]; there are: default, b, maple"),
+        ([["default"], "b"], None, "new", TypeError, r"must be a string, got \['default'\]; there are: default, b"),
         (["default", "b"], 0.5, "new", TypeError, "weights must be a list of numbers, one for each adapter, got 0.5"),
         (["default", "b"], ["1", 1], "new", TypeError, "weights must be numbers, got '1'"),
         (["default", "b"], None, "b", ValueError, "there is an adapter 'b' already"),

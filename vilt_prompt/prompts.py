@@ -308,5 +308,6 @@ def refuse_adapter_name(adapter_name: Any) -> None:
     if set(adapter_name) & set("./\\:\0") or len(os.fsencode(adapter_name)) > LONGEST_NAME:
         raise ValueError(
             f"the adapter name {shorten(adapter_name, 40)!r} is refused: adapters are saved to folders of their names, "
-            f"so it has no dot, slash, backslash, colon or null byte, and at most {LONGEST_NAME} bytes"
+            f"so it has no dot, slash, backslash, colon or null byte, and at most {LONGEST_NAME} bytes: choose another "
+            'one, such as "ucf101"'
         )

@@ -93,8 +93,9 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
 
     Examples:
         >>> import open_clip, vilt_prompt
-        >>> towers = {"width": 32, "heads": 2, "layers": 2}, {"width": 48, "head_width": 16, "layers": 2, "patch_size": 112}
-        >>> clip = open_clip.CLIP(16, vision_cfg=towers[1], text_cfg=towers[0])
+        >>> text = {"width": 32, "heads": 2, "layers": 2}
+        >>> vision = {"width": 48, "head_width": 16, "layers": 2, "patch_size": 112}
+        >>> clip = open_clip.CLIP(16, vision_cfg=vision, text_cfg=text)
         >>> model = vilt_prompt.wrap(clip, method="coop", n_ctx=3, ctx_init="a photo of")
         >>> tokenizer = open_clip.SimpleTokenizer()
         >>> [row.tokens[0].word for row in vilt_prompt.nearest_tokens(model, tokenizer).vectors]
