@@ -58,10 +58,11 @@ def work(case: Case) -> Work:
     bare = least = 0.0
     literal = floor.text_maps(sizes) + floor.vision_maps(sizes)  # it writes out the prompts of both towers
     if case.labels is not None:
-        own = class_names.own_tokens(class_names.read_names(case.labels))
+        names = class_names.read_names(case.labels)
+        own = class_names.own_tokens(names)
         bare += floor.whole_text(sizes, len(own))
         literal += floor.whole_text(sizes, len(own))
-        least += floor.text_floor(sizes, own)
+        least += floor.text_floor(sizes, own, class_names.places_of_beginnings(names))
     if case.frames is not None:
         bare += floor.whole_vision(sizes, case.frames, n_ctx=0)
         literal += floor.whole_vision(sizes, case.frames, sizes.n_ctx)

@@ -51,6 +51,12 @@ def own_tokens(names: list[str]) -> list[int]:
     return [len(tokenizer().encode(name)) + 1 for name in names]
 
 
+def places_of_beginnings(names: list[str]) -> list[int]:
+    """The place in its name, from 1, of the last token of each distinct beginning of a name, end tokens with them."""
+    rows = [[*tokenizer().encode(name), tokenizer().eot_token_id] for name in names]
+    return [len(beginning) for beginning in {tuple(row[: i + 1]) for row in rows for i in range(len(row))}]
+
+
 def token_ratios(own: list[int]) -> TokenRatios:
     """77 tokens for each class, over what `own_tokens` counted, and over what cropping to the longest leaves.
 

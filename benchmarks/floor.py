@@ -20,8 +20,11 @@ def attention(width: int, pairs: float) -> float:
     return 4 * width * pairs
 
 
-def text_floor(sizes: Sizes, own: list[int]) -> float:
-    """Prompted texts whose names have `own` tokens each, the end token with them."""
+def text_floor(sizes: Sizes, own: list[int], places: list[int]) -> float:
+    """Prompted texts whose names have `own` tokens each, the end token with them.
+
+    `places` has the place in its name, from 1, of each token that must be run: texts that begin alike share those.
+    """
     d, n, classes = sizes.text_width, sizes.n_ctx, len(own)
     flops = 2.0 * d * sizes.embed_dim * classes + text_maps(sizes)
     for layer in range(1, sizes.text_layers + 1):
@@ -29,12 +32,11 @@ def text_floor(sizes: Sizes, own: list[int]) -> float:
         prefix = 1 + n if carried else 1
         thrown_away = 0 if carried else n
         if layer == sizes.text_layers:
-            flops += KEYS_AND_VALUES * d**2 * (sum(own) + prefix + thrown_away) + ONE_QUERY * d**2 * classes
+            flops += KEYS_AND_VALUES * d**2 * (len(places) + prefix + thrown_away) + ONE_QUERY * d**2 * classes
             flops += attention(d, sum(1 + n + tokens for tokens in own))
         else:
-            flops += BLOCK * d**2 * (sum(own) + prefix) + KEYS_AND_VALUES * d**2 * thrown_away
-            seen = sum((1 + n) * tokens + tokens * (tokens + 1) / 2 for tokens in own)
-            flops += attention(d, seen + prefix * (prefix + 1) / 2)
+            flops += BLOCK * d**2 * (len(places) + prefix) + KEYS_AND_VALUES * d**2 * thrown_away
+            flops += attention(d, sum(1 + n + place for place in places) + prefix * (prefix + 1) / 2)
     return flops
 
 

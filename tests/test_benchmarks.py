@@ -120,7 +120,8 @@ def slow_floor(sizes, own, frames):
 @pytest.mark.parametrize("model", ["tiny", "ViT-B-16", "ViT-L-14"])
 def test_floor_token_by_token(model):
     sizes, own = models.sizes(model), [2, 3, 7]
-    assert floor.text_floor(sizes, own) + floor.vision_floor(sizes, 2) == slow_floor(sizes, own, 2)
+    places = [place for tokens in own for place in range(1, tokens + 1)]
+    assert floor.text_floor(sizes, own, places) + floor.vision_floor(sizes, 2) == slow_floor(sizes, own, 2)
 
 
 def test_library_works_at_the_floor_on_images(bench):
