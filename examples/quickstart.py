@@ -6,26 +6,27 @@ are saved, loaded in a new process and used on real MP4 files.
 """
 
 import argparse
+import csv
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import open_clip
 import torch
+from base_model import SMALL_CLIP, Preprocess, Tokenizer, load_clip
 from baselines import linear_probe, nearest_centroid
-from classify import MODEL, check_folder, classify, load_videos
 from clips import Clip, read_manifest
+from command_line import run_script
 from figure import draw
 from peft import PeftModel
-from PIL import Image
+from predict import classify, load_videos
 from shots import SceneLoader, Shots, Studio
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 from wild import Dice
 
 import vilt_prompt
+from vilt_prompt.protocols import harmonic_mean
 
 FRAMES = 4
 BATCH = 30
@@ -35,14 +36,14 @@ CAPTION = """\
 {} scenes in each of base and novel, of a person type ({}) that training did not show; one seed, so no ranking.
 Centroid and probe learn from {} scenes of each shot, ViLT from a new one in each of {} epochs.
 -: what knows only the classes of its shots has no score for others."""
-Tokenizer = Callable[[list[str]], Tensor]
-Preprocess = Callable[[Image.Image], Tensor]
 
 
 def arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=MODEL, help="folder of an open_clip model (default: %(default)s)")
+    parser.add_argument(
+        "--model", type=Path, default=SMALL_CLIP, help="folder of an open_clip model (default: %(default)s)"
+    )
     parser.add_argument(
         "--data", type=Path, default=Path(__file__).parent / "data", help="folder of the clips (default: %(default)s)"
     )
@@ -59,8 +60,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0, help="of prompts, scenes and order (default: %(default)s)")
     args = parser.parse_args()
-    check_folder(args.model, "open_clip_config.json", "an open_clip model")
-    check_folder(args.data, "manifest.csv", "clips")
+    if not (args.data / "manifest.csv").is_file():
+        raise ValueError(f"{args.data} is no folder of clips: it holds no manifest.csv")
     return args
 
 
@@ -108,7 +109,7 @@ def report(rows: dict[str, list[float]]) -> str:
         cells = [f"{score:.1f}" for score in scores]
         if len(scores) == 2:
             base, novel = scores
-            cells.append(f"{2 * base * novel / max(base + novel, 1e-9):.1f}")
+            cells.append(f"{harmonic_mean(base, novel):.1f}")
         cells += ["-"] * (3 - len(cells))
         lines.append(f"{name:16}{cells[0]:>8}{cells[1]:>8}{cells[2]:>16}")
     return "\n".join(lines)
@@ -127,17 +128,20 @@ def classify_files(
     """
     classes = sorted({file.label for file in files})
     videos = load_videos([file.file for file in files], FRAMES, preprocess)
-    probabilities = classify(model, videos, tokenizer(classes))
+    with torch.no_grad():
+        probabilities = classify(model, videos, model.encode_text(tokenizer(classes), normalize=True))
     with model.disable_adapter(), torch.no_grad():
         frozen = model.encode_video(videos, normalize=True)
     zero_shot = (frozen @ vilt_prompt.scenario_features(model, tokenizer, classes).T).argmax(-1)
 
-    saved = args.out / "probabilities.pt"
-    script = [sys.executable, str(Path(__file__).with_name("classify.py")), *(str(file.file) for file in files)]
-    folders = ["--model", str(args.model), "--adapter", str(args.out / "adapter"), "--save", str(saved)]
+    predictions = args.out / "predictions"
+    script = [sys.executable, str(Path(__file__).with_name("predict.py")), *(str(file.file) for file in files)]
+    folders = ["--adapter", str(args.out / "adapter"), "--out", str(predictions)]
     options = ["--classes", *classes, "--frames", str(FRAMES)]
     subprocess.run([*script, *folders, *options], check=True, stdout=subprocess.DEVNULL)
-    reloaded = torch.load(saved)
+    with (predictions / "probabilities.csv").open(newline="") as lines:
+        _, *table = csv.reader(lines)
+    reloaded = torch.tensor([[float(probability) for probability in row[1:]] for row in table])
     prompted = probabilities.argmax(-1)
     if not torch.equal(prompted, reloaded.argmax(-1)) or not torch.allclose(probabilities, reloaded, atol=1e-5):
         raise RuntimeError(f"The adapter in {args.out / 'adapter'} predicts otherwise than before it was saved.")
@@ -157,8 +161,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
 
     name = f"local-dir:{args.model}"
-    clip, _, preprocess = open_clip.create_model_and_transforms(name)
-    tokenizer = open_clip.get_tokenizer(name)
+    clip, preprocess, tokenizer = load_clip(name, None, torch.device("cpu"))
     model = vilt_prompt.wrap(clip, K=6, n_ctx=10, base_model=name)
     model.print_trainable_parameters()
 
@@ -209,4 +212,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

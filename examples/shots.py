@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from clips import Clip, read_alpha
-from frames import sample_frames
 from torch import Tensor
 from wild import Dice, wild
+
+from vilt_prompt.protocols import sample_frames
 
 Transform = Callable[[Tensor], Tensor]
 

@@ -82,10 +82,14 @@ FEATURES = tuple(name for name in ARCHITECTURES if name not in ("2/2", "5/3", *D
 def build(name: str, seed: int = 0, **model_arguments) -> nn.Module:
     """Builds the named model in eval mode, with the same weights for the same seed."""
     vision, text, arguments = ARCHITECTURES[name]
-    arguments = {**arguments, **model_arguments}
+    return assemble(vision, text, {**arguments, **model_arguments}, seed)
+
+
+def assemble(vision: dict, text: dict, arguments: dict, seed: int = 0) -> nn.Module:
+    """Builds a model from its differences from VISION and TEXT and its own arguments, in eval mode."""
+    arguments = {"embed_dim": 24, **arguments}
     model_class = CustomTextCLIP if arguments.pop("custom_text", False) else CLIP
     clip = model_class(
-        embed_dim=24,
         vision_cfg=CLIPVisionCfg(**{**VISION, **vision}),
         text_cfg=CLIPTextCfg(**{**TEXT, **text}),
         **arguments,

@@ -10,6 +10,7 @@ import socket
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 
 def free_port() -> int:
@@ -23,6 +24,12 @@ os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{PORT}"
 os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+# HYPOTHESIS_PROFILE=long: the properties on many random cases; unless set, on the same few each time.
+SLOW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("short", max_examples=15, derandomize=True, **SLOW)
+settings.register_profile("long", max_examples=300, database=None, print_blob=True, **SLOW)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 
 @pytest.fixture

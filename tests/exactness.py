@@ -103,9 +103,13 @@ def wrap_tiny(
     architecture: str, dtype: torch.dtype = torch.float32, model: dict | None = None, **settings
 ) -> tuple[nn.Module, Reference]:
     """Wraps a tiny model with large random prompts, and gives the reference for it."""
-    settings = {"n_ctx": N_CTX, **settings}
-    base = build(architecture, **(model or {})).requires_grad_(False).to(dtype)
-    wrapped = vilt_prompt.wrap(build(architecture, **(model or {})), **settings).to(dtype)
+    return with_reference(build(architecture, **(model or {})), dtype, **{"n_ctx": N_CTX, **settings})
+
+
+def with_reference(clip: nn.Module, dtype: torch.dtype = torch.float32, **settings) -> tuple[nn.Module, Reference]:
+    """The same for a model that is there."""
+    base = frozen_copy(clip).to(dtype)
+    wrapped = vilt_prompt.wrap(clip, **settings).to(dtype)
     randomise_prompts(wrapped)
     return wrapped, Reference(base, wrapped, settings)
 
@@ -143,19 +147,25 @@ def gradients(tensors: dict[str, Tensor], features: Tensor) -> dict[str, Tensor]
     return {name: torch.zeros_like(t) if t.grad is None else t.grad.clone() for name, t in tensors.items()}
 
 
-def assert_exact(model: nn.Module, reference: Reference, ids: Tensor | None = None) -> None:
+def assert_exact(
+    model: nn.Module,
+    reference: Reference,
+    ids: Tensor | None = None,
+    frame_mask: Tensor = FRAME_MASK,
+    frames_per_chunk: int | None = 4,
+) -> None:
     """Features and gradients of texts, images and masked, chunked videos equal those of the literal computation."""
     dtype = next(iter(reference.tensors.values())).dtype
     mapper = reference.settings["mapper"]
     tensors = learnable_tensors(model)
     ids = class_ids(reference.base, NAME_LENGTHS) if ids is None else ids
-    images, video = frames(reference.base, 3).to(dtype), frames(reference.base, 2, 3, seed=1).to(dtype)
+    images, video = frames(reference.base, 3).to(dtype), frames(reference.base, *frame_mask.shape, seed=1).to(dtype)
     pairs = {
         "text": (lambda: model.encode_text(ids, normalize=False), lambda: reference.encode_text(ids)),
         "image": (lambda: model.encode_image(images, normalize=False), lambda: reference.encode_image(images)),
         "video": (
-            lambda: model.encode_video(video, frame_mask=FRAME_MASK, frames_per_chunk=4),
-            lambda: reference.encode_video(video, FRAME_MASK),
+            lambda: model.encode_video(video, frame_mask=frame_mask, frames_per_chunk=frames_per_chunk),
+            lambda: reference.encode_video(video, frame_mask),
         ),
     }
 

@@ -24,7 +24,13 @@ def hf_blocks(tower: nn.Module) -> list[nn.Module]:
 
 def hf_width(tower: nn.Module) -> int:
     """Width of open_clip's `HFTextEncoder`."""
-    return tower.transformer.get_input_embeddings().weight.shape[1]
+    return hf_words(tower).embedding_dim
+
+
+def hf_words(tower: nn.Module) -> nn.Embedding:
+    """The word embeddings of open_clip's `HFTextEncoder`; M2M100's encoder has no method that says them everywhere."""
+    encoder = tower.transformer
+    return encoder.embed_tokens if hasattr(encoder, "embed_tokens") else encoder.get_input_embeddings()
 
 
 def hf_positions(tower: nn.Module) -> float:
@@ -60,7 +66,7 @@ def literal_hf_text(tower: nn.Module, ids: Tensor, prompts: Prompts) -> tuple[Te
         return x if prompt is None else torch.cat([x[:, :at], repeated(prompt, x), x[:, at + n :]], dim=1)
 
     with ExitStack() as hooks:
-        words = tower.transformer.get_input_embeddings()
+        words = hf_words(tower)
         hooks.callback(words.register_forward_hook(lambda module, inputs, x: put(prompts[0], x)).remove)
         for block, prompt in zip(hf_blocks(tower)[1:], prompts[1:], strict=True):
 
@@ -88,7 +94,8 @@ def no_bias_with_prompts(attention: nn.Module, n: int):
     compute_bias = attention.compute_bias
 
     def padded(query_length: int, key_length: int, **arguments) -> Tensor:
-        bias = compute_bias(query_length - n, key_length - n, **arguments)  # [1, heads, kept, kept]
+        # What else it is told says where the first query stands, which without a cache is at 0.
+        bias = compute_bias(query_length - n, key_length - n)  # [1, heads, kept, kept]
         return nn.functional.pad(bias, (n, 0, n, 0))
 
     with mock.patch.object(attention, "compute_bias", padded):

@@ -94,6 +94,35 @@ def test_the_choice_ends_with_an_exception(trio):
     assert same(features(trio), default)
 
 
+def test_generators_inside_the_block_may_end_in_any_order(trio):
+    default = features(trio)
+
+    def inside(name):
+        with trio.use_adapter(name):
+            while True:
+                yield features(trio)
+
+    b, maple = inside("b"), inside("maple")
+    assert same(next(b), alone(trio, "b"))
+    assert same(next(maple), alone(trio, "maple"))
+    b.close()
+    assert same(next(maple), alone(trio, "maple"))
+    maple.close()
+    assert same(features(trio), default)
+
+
+def test_a_generator_inside_the_block_may_end_in_another_thread(trio):
+    def inside():
+        with trio.use_adapter("b"):
+            yield
+
+    generator = inside()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(next, generator).result()
+    generator.close()
+    assert same(features(trio), alone(trio, "default"))
+
+
 def test_an_unknown_adapter_is_refused_before_the_block(trio):
     entered = []
     message = "there is no adapter 'ucf'; there are: default, b, maple"
@@ -298,7 +327,7 @@ def test_a_renamed_adapter_is_the_same_under_another_name(trio, tmp_path):
     ("old", "new", "error", "message"),
     [
         ("third", "new", ValueError, "there is no adapter 'third'; there are: default, b, maple"),
-        ("b", "maple", ValueError, "there is an adapter 'maple' already; the names that are taken: default, b, maple"),
+        ("b", "maple", ValueError, "there is an adapter 'maple' already: choose another name than default, b, maple"),
         ("b", "b", ValueError, "there is an adapter 'b' already"),
         ("b", "a.b", ValueError, "the adapter name 'a.b' is refused"),
         ("b", "", ValueError, "the adapter name '' is refused"),
@@ -380,6 +409,9 @@ def test_a_combination_of_three_saves_and_loads(tmp_path):
         (["default", "b"], [1, -1], "new", ValueError, r"at least 0, and not all 0, got \[1, -1\]"),
         (["default", "b"], [0, 0], "new", ValueError, r"not all 0, got \[0, 0\]"),
         (["default", "b"], [1, float("nan")], "new", ValueError, "must be finite"),
+        (["default", "b"], [1e308, 1e308], "new", ValueError, "must be finite"),
+        (["default", "b"], [10**400, 1], "new", ValueError, "must be finite"),
+        ([["default"], "b"], None, "new", TypeError, r"must be a string, got \['default'\]; there are: default, b"),
         (["default", "b"], 0.5, "new", TypeError, "weights must be a list of numbers, one for each adapter, got 0.5"),
         (["default", "b"], ["1", 1], "new", TypeError, "weights must be numbers, got '1'"),
         (["default", "b"], None, "b", ValueError, "there is an adapter 'b' already"),

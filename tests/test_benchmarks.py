@@ -18,11 +18,14 @@ import results
 import run
 import table
 import targets
+import text_steps
 import torch
 from cases import Case
 from measure import Seconds
 from subjects import Bench, Inputs, Subject
 from torch import nn
+
+import vilt_prompt
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY_TEXT = Case("cpu", "fp32", "tiny", "text", "train", "hmdb51")
@@ -455,3 +458,25 @@ def test_picture_shows_every_subject():
     top = figure.axes[0]
     floors = [line for line in top.lines if line.get_label() == "floor, forward+backward"]
     assert floors[0].get_ydata() == pytest.approx([15.0 * 4 / 100])
+
+
+@pytest.mark.parametrize("step", text_steps.STEPS)
+def test_every_step_of_the_text_tower_gives_the_same_gradients(step):
+    sizes = models.sizes("tiny")
+    model = vilt_prompt.wrap(models.build("tiny", "cpu"), K=sizes.K, n_ctx=models.N_CTX)
+    ids = class_names.token_ids(class_names.read_names("ucf101")[:40])
+    gradients = []
+    for used in ("as it is", step):
+        model.zero_grad()
+        with text_steps.STEPS[used]():
+            model.encode_text(ids).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    for first, second in zip(*gradients, strict=True):
+        assert (second - first).abs().max() <= 1e-4 * first.abs().max()
+
+
+def test_the_steps_are_printed(capsys):
+    text_steps.main(["--model", "tiny", "--labels", "hmdb51", "--rounds", "1"])
+    printed = capsys.readouterr().out
+    assert all(step in printed for step in text_steps.STEPS)
+    assert "linear maps" in printed

@@ -383,7 +383,23 @@ BAD = {
     "a broken class list": (
         edited(token_suffix=torch.ones(2, 7)), r"token_suffix of shape \(2, 7\): expected \(C, L, 32\)",
     ),
-    "diverged": (edited(ctx=torch.full((3, 32), torch.nan)), "not finite: its training diverged"),
+    "diverged": (edited(ctx=torch.full((3, 32), torch.nan)), "holds NaN or infinity. Training has diverged"),
+    "no maps at all": (
+        edited(proj__weight=None, proj__bias=None, **{
+            f"compound_prompt_projections__{i}__{part}": None for i in range(2) for part in ("weight", "bias")}),
+        r"maps of layers \[\] and text prompts of layers \[1, 2, 3\]",
+    ),
+    "one prompt twice": (
+        lambda: {"ctx": torch.ones(2, 32), "prompt_learner.ctx": torch.ones(2, 32)},
+        "two prompts of one tower and layer, prompt_learner.ctx is the second",
+    ),
+    "complex numbers": (
+        lambda: {"ctx": torch.ones(2, 32, dtype=torch.complex64)}, "vilt_text is of type torch.complex64",
+    ),
+    "integers": (edited(ctx=torch.ones(3, 32).long(), compound_prompts_text__0=torch.ones(3, 32).long(),
+                        compound_prompts_text__1=torch.ones(3, 32).long()), "vilt_text is of type torch.int64"),
+    "sparse tensors": (lambda: {"ctx": torch.ones(2, 32).to_sparse()}, "holds sparse tensors, .*: ctx. Save plain"),
+    "tensors without values": (lambda: {"ctx": torch.ones(2, 32, device="meta")}, "tensors without values: ctx"),
     "no names": (lambda: torch.ones(3), "holds no tensors by name: expected a state dict, .* got Tensor"),
     "no tensors": (lambda: {"epoch": 3, "state_dict": {}}, "got a dict of nothing"),
     "a whole row of prompts": (lambda: {"ctx": torch.ones(23, 32)}, "n_ctx=23 leaves no room"),
@@ -416,6 +432,12 @@ def test_what_is_no_checkpoint(tmp_path):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match=r"is no checkpoint that torch.load\(..., weights_only=True\) reads"):
             vilt_prompt.convert(path, build("4/4"))
+
+
+def test_a_model_without_values(tmp_path):
+    path = save({"ctx": torch.ones(2, 32), "token_suffix": torch.ones(1, 3, 32)}, tmp_path)
+    model = vilt_prompt.convert(path, build("4/4").to("meta"))
+    assert model.encode_text(torch.zeros(1, 24, dtype=torch.long, device="meta")).shape == (1, 24)
 
 
 def test_what_is_no_model(tmp_path):

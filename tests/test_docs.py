@@ -11,12 +11,17 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+IN_PROCESSES = ["several-gpus.md"]  # what `test_distributed.py` runs in two processes
+
+
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the Hub's client's own
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in IN_PROCESSES], ids=lambda page: page.name)
 def test_code_blocks(page, tmp_path, monkeypatch, hub):
-    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    blocks = python_blocks(page)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_TOKEN", "writer")
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import open_clip
 import pytest
 import torch
+import zoo
 from architectures import ARCHITECTURES, CONTEXT_LENGTH, DEPTHS, END, FEATURES, build, class_ids, eos_pooled_id, frames
 from exactness import (
     FRAME_MASK,
@@ -193,6 +194,36 @@ def test_rows_padded_with_the_end_token_are_pooled_at_the_first(architecture):
     end = eos_pooled_id(reference.base) or END
     padded = ids.masked_fill(ids == 0, end)
     assert relative_error(model.encode_text(padded), reference.encode_text(ids)) <= 1e-5
+
+
+def test_the_longest_text_that_fits():
+    model, _ = wrap_tiny("4/4", **CARRIED)
+    ids = class_ids(build("4/4"), [CONTEXT_LENGTH - N_CTX - 2], CONTEXT_LENGTH - N_CTX)
+    assert model.encode_text(ids).shape == (1, 24)
+
+
+def test_a_short_context_length_will_do_without_prompts_too():
+    ids = class_ids(build("4/4"), [1, 3, 2])
+    vpt, _ = wrap_tiny("4/4", method="vpt_deep")
+    torch.testing.assert_close(vpt.encode_text(ids[:, :6]), vpt.encode_text(ids))
+    model, _ = wrap_tiny("4/4", **CARRIED)
+    with model.disable_adapter():
+        torch.testing.assert_close(model.encode_text(ids[:, :6]), model.encode_text(ids))
+
+
+def test_a_tower_that_pools_the_last_column_takes_fewer_without_prompts_too():
+    model, reference = wrap_tiny("last_pool", **CARRIED)
+    ids = class_ids(reference.base, [1, 3, 2], 10)
+    with model.disable_adapter():
+        features = model.encode_text(ids)
+    literal = literal_encode_text(reference.base, ids, [None] * 4)
+    torch.testing.assert_close(features, literal, rtol=1e-5, atol=1e-6)
+
+
+def test_a_convolutional_tower_goes_on_taking_other_sizes():
+    model = vilt_prompt.wrap(zoo.build("convnext"), method="coop")
+    size = model.visual.image_size[0]
+    assert model.encode_image(torch.randn(2, 3, size + 32, size + 32)).shape == (2, 24)
 
 
 def test_rows_may_start_with_different_tokens():

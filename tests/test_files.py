@@ -98,6 +98,11 @@ def test_a_folder_holds_three_files_for_each_adapter(tmp_path):
     assert not (tmp_path / "c").exists()
     with pytest.raises(ValueError, match="no adapter 'hmdb'; there are: default, ucf101"):
         model.save_pretrained(tmp_path / "d", selected_adapters=["hmdb"])
+    with pytest.raises(TypeError, match="selected_adapters must be a list of names, got 'ucf101'"):
+        model.save_pretrained(tmp_path / "d", selected_adapters="ucf101")
+    with pytest.raises(ValueError, match="vilt_text is on the meta device and has no values"):
+        wrapped().to("meta").save_pretrained(tmp_path / "d")
+    assert not (tmp_path / "d").exists()
     (tmp_path / "e").touch()
     with pytest.raises(ValueError, match="is a file: give a folder"):
         model.save_pretrained(tmp_path / "e")
@@ -142,16 +147,54 @@ def test_the_card_of_a_folder(tmp_path, monkeypatch):
     assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
     assert 'create_model_and_transforms(".")' in card.text
     (tmp_path / CARD).write_text("Mine.")
-    model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="README.md is there and kept: class names, metrics and the like are not in"):
+        model.save_pretrained(tmp_path, metrics={"accuracy": 0.75})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save_pretrained(tmp_path)
     model.create_or_update_model_card(str(tmp_path))
     assert (tmp_path / CARD).read_text() == "Mine."
     model.create_or_update_model_card(str(tmp_path / "new"))
     assert ModelCard.load(tmp_path / "new" / CARD).data.library_name == "vilt-prompt"
     with pytest.raises(TypeError, match="class_names must be a list of strings, got 'running'"):
         model.save_pretrained(tmp_path / "other", class_names="running")
+    with pytest.raises(TypeError, match="class_names must be a list of strings, got <generator"):
+        model.save_pretrained(tmp_path / "other", class_names=(name for name in ("running",)))
+    with pytest.raises(TypeError, match="the names of metrics must be strings, got 1"):
+        model.save_pretrained(tmp_path / "other", metrics={1: 0.5})
     with pytest.raises(ValueError, match=r"metrics\['accuracy'\] must be finite, got nan"):
         model.save_pretrained(tmp_path / "other", metrics={"accuracy": float("nan")})
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("base", "call", "elsewhere"),
+    [
+        ({"base_model": "ViT-B-16", "base_pretrained": "openai"}, "create_model_and_transforms", False),
+        ({"base_model": "hf-hub:timm/vit"}, "create_model_and_transforms", False),
+        ({"base_model": "ViT-B-16", "base_pretrained": "mine/epoch_3.pt"}, "create_model_and_transforms", True),
+        ({"base_model": "local-dir:mine"}, "create_model_and_transforms", True),
+        ({"base_model": "ViT-B-16"}, "from_pretrained", False),
+        ({"base_pretrained": "openai"}, "from_pretrained", False),
+        ({}, "from_pretrained", False),
+    ],
+)
+def test_a_card_shows_the_call_that_its_base_allows(base, call, elsewhere, tmp_path):
+    wrapped(**base).save_pretrained(tmp_path)
+    text = (tmp_path / CARD).read_text()
+    assert f"vilt_prompt.{call}(" in text
+    assert ("Elsewhere pass `base_model=`" in text) == elsewhere
+
+
+def test_a_card_holds_strange_facts_in_their_places(tmp_path):
+    model = wrapped(pairing="proportional")
+    model.save_pretrained(tmp_path, class_names=["a </details> b"], dataset="my\nclips", template="a\n| {}")
+    text = ModelCard.load(tmp_path / CARD).text
+    assert "- a &lt;/details&gt; b\n" in text
+    assert "# adapter: prompts for video, trained on my clips\n" in text
+    assert "| dataset | my clips |\n" in text
+    assert "| `a \\| {}` |\n" in text
+    assert "| relative depth |\n" in text
 
 
 def test_files_that_peft_wrote_by_itself_load(tmp_path):
@@ -194,10 +237,15 @@ def test_a_folder_of_another_peft_method_is_left_alone(tmp_path):
 def test_loading_anew_into_an_adapter_that_is_there(tmp_path):
     wrapped(seed=1).save_pretrained(tmp_path / "same")
     wrapped(seed=1, n_ctx=2).save_pretrained(tmp_path / "other")
+    by_another_name = wrapped(seed=1, method="vilt", lead="own")
+    by_another_name.save_pretrained(tmp_path / "method")
+    model = wrapped(method="independent")
+    model.load_adapter(tmp_path / "method", "default")
+    assert torch.equal(features(model), features(by_another_name))
     model = wrapped()
     model.load_adapter(str(tmp_path / "same"), "default")
     assert torch.equal(features(model), features(wrapped(seed=1)))
-    with pytest.raises(ValueError, match="there is an adapter 'default' of another structure"):
+    with pytest.raises(ValueError, match="there is an adapter 'default' of another structure .n_ctx is"):
         model.load_adapter(str(tmp_path / "other"), "default")
     assert torch.equal(features(model), features(wrapped(seed=1)))
 
@@ -370,6 +418,21 @@ def flip(path: Path, bit: int) -> None:
     path.write_bytes(content)
 
 
+def test_files_that_change_between_a_look_and_the_next(tmp_path):
+    wrapped().save_pretrained(tmp_path)
+    config = PromptConfig.from_pretrained(tmp_path)
+    wrapped(seed=1).save_pretrained(tmp_path)
+    model = peft.get_peft_model(build("4/4"), config).eval()
+    content = bytearray((tmp_path / WEIGHTS).read_bytes())
+    content[-3] ^= 1
+    (tmp_path / WEIGHTS).write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged .its checksum differs"):
+        model.load_adapter(tmp_path, "default")
+    wrapped(seed=1).save_pretrained(tmp_path)
+    model.load_adapter(tmp_path, "default")
+    assert torch.equal(features(model), features(wrapped(seed=1)))
+
+
 def test_damaged_tensors(tmp_path):
     wrapped().save_pretrained(tmp_path)
     weights = tmp_path / WEIGHTS
@@ -475,7 +538,7 @@ def test_hostile_settings(changes, message, tmp_path):
     refused(tmp_path / "by PEFT", message)
     wrapped().save_pretrained(tmp_path / "by us")
     rewrite_config(tmp_path / "by us", **changes)
-    if set(changes) & {*vilt_prompt.files.STRUCTURE}:
+    if set(changes) & {"method", *vilt_prompt.files.STRUCTURE}:
         message += f"|do not belong together: .*{next(iter(changes))} is .* was saved. Copy both files again"
     refused(tmp_path / "by us", message)
 
@@ -555,4 +618,4 @@ def test_mutated_files(writer, tmp_path):
 
 
 def settings(model: PeftModel) -> dict[str, object]:
-    return {name: getattr(model.peft_config["default"], name) for name in vilt_prompt.files.STRUCTURE}
+    return {name: getattr(model.peft_config["default"], name) for name in ("method", *vilt_prompt.files.STRUCTURE)}

@@ -148,7 +148,11 @@ def test_a_subfolder_of_a_repository(hub, tmp_path):
     push(seed=1)
     hub.repos[REPO].commit("main", content, "A second adapter")
     hub.storage |= {_sha(value): value for name, value in content.items() if name.endswith("safetensors")}
-    assert torch.equal(features(pull(subfolder="deep/down")), features(model))
+    for subfolder in ("deep/down", "deep/down/", "./deep//down"):
+        assert torch.equal(features(pull(subfolder=subfolder)), features(model))
+    assert_untouched(
+        lambda base: vilt_prompt.from_pretrained(base, REPO, subfolder=Path("deep")), "must be a string", TypeError
+    )
     assert torch.equal(features(PeftModel.from_pretrained(build("4/4"), REPO, subfolder="deep/down")), features(model))
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO, subfolder="nowhere"), "pass subfolder=")
 
@@ -433,8 +437,15 @@ def test_what_create_model_and_transforms_needs(hub, tmp_path):
     with pytest.raises(ValueError, match=r"does not record its base: base_model is missing .* Pass base_model="):
         build_it(tmp_path / "a")
     wrapped(base_model="ViT-B-16").save_pretrained(tmp_path / "b")
-    with pytest.raises(ValueError, match="names the architecture 'ViT-B-16', but not its weights: base_pretrained is"):
+    with pytest.raises(ValueError, match="by its architecture 'ViT-B-16', .* base_pretrained is missing in its config"):
         build_it(tmp_path / "b")
+    with pytest.raises(ValueError, match="by its architecture 'ViT-B-32', .* base_pretrained is missing in this call"):
+        build_it(tmp_path / "b", base_model="ViT-B-32")
+    with pytest.raises(TypeError, match="are called base_model and base_pretrained here"):
+        build_it(tmp_path / "b", pretrained="openai", base_pretrained="openai")
+    wrapped(base_model="ViT-B-16", base_pretrained="nowhere.pt").save_pretrained(tmp_path / "d")
+    with pytest.raises(ValueError, match="open_clip cannot build 'ViT-B-16' with weights 'nowhere.pt'"):
+        build_it(tmp_path / "d", base_model="ViT-B-16")
     wrapped(base_model="local-dir:/nowhere").save_pretrained(tmp_path / "c")
     with pytest.raises(ValueError, match="open_clip cannot build 'local-dir:/nowhere'"):
         build_it(tmp_path / "c")
@@ -448,6 +459,11 @@ def test_training_goes_on_from_create_model_and_transforms(small):
     assert trainable
     assert all(".default" in name for name in trainable)
     assert model.training
+
+
+def test_the_tokenizer_is_as_long_as_the_text_tower(small):
+    model, _, tokenizer = vilt_prompt.create_model_and_transforms("me/emoji", force_context_length=16)
+    assert model.encode_text(tokenizer(["running"])).shape == (1, 128)
 
 
 def test_the_base_in_half_precision(small):

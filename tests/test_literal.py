@@ -18,6 +18,7 @@ from literal import (
     vision_blocks,
     vision_width,
 )
+from literal_hf import hf_words
 from literal_rows import drop_padding
 from open_clip.hf_model import HFTextEncoder
 from torch import Tensor, nn
@@ -66,9 +67,9 @@ def relative_error(got: Tensor, want: Tensor) -> float:
 @pytest.mark.parametrize("name", list(EVERY))
 def test_members_build_quickly_and_the_same(name):
     first = build(name)
-    start = time.perf_counter()
+    start = time.process_time()
     second = build(name)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not first.training
 
@@ -140,7 +141,7 @@ def test_prompts_that_are_words_are_those_words(name):
     clip, ids = build(name), ids_with_room(name)
     tower = text_tower(clip)
     if isinstance(tower, HFTextEncoder):
-        embedding, columns = tower.transformer.get_input_embeddings(), ids.shape[1] + N
+        embedding, columns = hf_words(tower), ids.shape[1] + N
     else:
         embedding, columns = tower.token_embedding, 24 - (getattr(tower, "cls_emb", None) is not None)
     if name == "mt5":  # words have relative positions, prompts do not

@@ -1,73 +1,22 @@
-"""The examples: which frames they take, that their scenes depend on the seed alone, and that the quickstart runs."""
+"""The quickstart: its clips, that its scenes depend on the seed alone, and that it runs."""
 
-import doctest
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
-import av
-import classify
 import clips
-import frames
-import numpy as np
+import predict
 import pytest
 import quickstart
 import shots
 import torch
 import wild
+from command_line import run_script
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MANIFEST = clips.read_manifest(EXAMPLES / "data")
 VIDEO = next(clip.file for clip in MANIFEST if not clip.has_alpha)
-
-
-def test_centres_of_equal_segments() -> None:
-    assert doctest.testmod(frames).failed == 0
-    assert frames.sample_frames(33, 1).tolist() == [16]
-    assert frames.sample_frames(97, 8).tolist() == [6, 18, 30, 42, 54, 66, 78, 90]
-
-
-@pytest.mark.parametrize(("total", "wanted"), [(97, 4), (33, 16), (16, 16)])
-def test_random_frames_stay_in_their_segments(total: int, wanted: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    seen = torch.stack([frames.sample_frames(total, wanted, generator) for _ in range(300)])
-    starts = torch.arange(wanted) * total // wanted
-    ends = (torch.arange(1, wanted + 1) * total - 1) // wanted  # The last frame that begins within the segment.
-    assert ((seen >= starts) & (seen <= ends)).all()
-    assert torch.equal(seen.amin(0), starts)
-    assert torch.equal(seen.amax(0), ends)
-
-
-def test_short_videos_repeat_frames_in_order() -> None:
-    assert frames.sample_frames(1, 4).tolist() == [0, 0, 0, 0]
-    assert frames.sample_frames(3, 5).tolist() == [0, 0, 1, 2, 2]
-    drawn = frames.sample_frames(3, 5, torch.Generator().manual_seed(0))
-    assert torch.equal(drawn, drawn.sort().values)
-    assert int(drawn.max()) <= 2
-
-
-def test_no_frames() -> None:
-    with pytest.raises(ValueError, match="A video of 0 frames cannot give 4"):
-        frames.sample_frames(0, 4)
-
-
-def test_mp4_frames_are_the_sampled_ones() -> None:
-    with av.open(VIDEO) as container:
-        whole = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    pictures = clips.read_video(VIDEO, 4)
-    expected = [whole[number] for number in frames.sample_frames(len(whole), 4).tolist()]
-    assert all(np.array_equal(picture, frame) for picture, frame in zip(pictures, expected, strict=True))
-    assert len({picture.tobytes() for picture in pictures}) == 4
-    assert len(clips.read_video(VIDEO, len(whole) + 5)) == len(whole) + 5
-
-
-def test_what_is_no_video_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match="There is no video nowhere"):
-        clips.read_video(Path("nowhere.mp4"), 4)
-    with pytest.raises(ValueError, match=r"manifest\.csv cannot be decoded as a video"):
-        clips.read_video(EXAMPLES / "data" / "manifest.csv", 4)
 
 
 def test_every_action_has_eight_shots_and_four_tests() -> None:
@@ -132,25 +81,24 @@ def test_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size < 1_000_000
 
     adapter = str(tmp_path / "adapter")
-    monkeypatch.setattr(
-        sys, "argv", ["classify.py", str(VIDEO), "--adapter", adapter, "--classes", "biking", "running"]
-    )
-    classify.main()
+    out = str(tmp_path / "out")
+    options = ["--adapter", adapter, "--classes", "biking", "running", "--out", out]
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(VIDEO), *options])
+    predict.main()
     assert capsys.readouterr().out.startswith(VIDEO.name)
 
 
 @pytest.mark.parametrize(
-    ("script", "options", "message"),
+    ("options", "message"),
     [
-        (quickstart, ["--model", "nowhere"], "error: nowhere is no folder of an open_clip model"),
-        (quickstart, ["--data", "nowhere"], "error: nowhere is no folder of clips: it holds no manifest.csv"),
-        (classify, [str(VIDEO), "--adapter", "nowhere", "--classes", "a"], "error: nowhere is no folder of an adapter"),
+        (["--model", "nowhere"], "nowhere is no folder of an open_clip model"),
+        (["--data", "nowhere"], "nowhere is no folder of clips: it holds no manifest.csv"),
     ],
 )
 def test_wrong_path_is_one_clear_line(
-    script: ModuleType, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *options])
-    with pytest.raises(SystemExit, match=f"^{script.__name__}.py: {message}") as ended:
-        script.main()
+    monkeypatch.setattr(sys, "argv", ["quickstart.py", *options, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match=f"^quickstart.py: error: {message}") as ended:
+        run_script(quickstart.main)
     assert "\n" not in str(ended.value)

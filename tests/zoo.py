@@ -393,10 +393,16 @@ REFUSED: dict[str, Member] = {
 EVERY = {**MEMBERS, **BEYOND_THE_ZOO, **WITHOUT_VIT, **REFUSED}
 
 
-def build(name: str, seed: int = 0) -> nn.Module:
-    """Builds the named model in eval mode, with the same weights for the same seed."""
+def build(name: str, seed: int = 0, sizes: dict[str, dict] | None = None) -> nn.Module:
+    """Builds the named model in eval mode, with the same weights for the same seed.
+
+    `sizes` are further settings of open_clip's own "vision" and "text" towers, such as {"text": {"layers": 2}}.
+    """
     member = EVERY[name]
     vision, text, arguments = dict(member.vision), dict(member.text), {"embed_dim": EMBEDDING, **member.arguments}
+    for tower, chosen, own in (("vision", vision, "timm"), ("text", text, "hf")):
+        if own not in chosen:
+            chosen |= (sizes or {}).get(tower, {})
     if "timm" in vision:
         trunk = vision.pop("timm")
         size = TRUNKS[trunk][1].get("img_size", 64) if trunk in TRUNKS else SMALL_WITH_STEM["img_size"]

@@ -9,12 +9,11 @@ from numbers import Real
 from typing import Any
 
 import torch
+from peft import PeftConfig
 
-from vilt_prompt.files import STRUCTURE as SAVED_STRUCTURE
+from vilt_prompt.config import PromptConfig
+from vilt_prompt.files import STRUCTURE
 from vilt_prompt.prompts import PromptLayer, refuse_adapter_name
-
-# Adapters that agree in these have tensors of the same shapes and meaning, whatever the name of their method.
-STRUCTURE = tuple(name for name in SAVED_STRUCTURE if name != "method")
 
 
 class SeveralAdapters:
@@ -28,10 +27,15 @@ class SeveralAdapters:
     def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
         """Makes one adapter the active one, trainable unless `inference_mode`; the others are frozen.
 
+        Args:
+            adapter_name: Its name.
+            inference_mode: Whether it is frozen as well.
+
         Raises:
+            TypeError: If the name is not a string.
             ValueError: If there is no such adapter, or more than one is asked for.
         """
-        if not isinstance(adapter_name, str):
+        if isinstance(adapter_name, Sequence) and not isinstance(adapter_name, str):
             raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
         self._check_known(adapter_name)
         super().set_adapter(adapter_name, inference_mode=inference_mode)  # type: ignore[misc]
@@ -44,6 +48,9 @@ class SeveralAdapters:
         own. Blocks nest, the innermost one counts. The active adapter and all `requires_grad` stay as they are, so
         this is for inference; `set_adapter` is for training. Inside `disable_adapter`, which holds for all threads,
         there are no prompts whatever is chosen.
+
+        Args:
+            adapter_name: Its name.
 
         Raises:
             ValueError: If there is no such adapter; before the block is entered.
@@ -65,8 +72,39 @@ class SeveralAdapters:
         finally:
             self.prompts.enable_adapters(was_enabled)
 
+    def add_adapter(
+        self,
+        adapter_name: str,
+        peft_config: PeftConfig,
+        low_cpu_mem_usage: bool = False,
+        autocast_adapter_dtype: bool = True,
+    ) -> None:
+        """Adds an adapter, inactive and frozen.
+
+        Args:
+            adapter_name: Its name.
+            peft_config: A `PromptConfig`.
+            low_cpu_mem_usage: PEFT's: makes the tensors on the meta device.
+            autocast_adapter_dtype: PEFT's; prompts are float32 anyway.
+
+        Raises:
+            TypeError: If the name is not a string, or the config not a `PromptConfig`.
+            ValueError: If the name is taken or refused, or a setting does not fit the model.
+        """
+        self._check_new(adapter_name)
+        if not isinstance(peft_config, PromptConfig):
+            given = type(peft_config).__name__ if isinstance(peft_config, PeftConfig) else repr(peft_config)
+            raise TypeError(
+                f"expected a PromptConfig, got {given}: give PromptConfig.preset(name) for a method; adapters of "
+                "another kind go on get_base_model()"
+            )
+        super().add_adapter(adapter_name, peft_config, low_cpu_mem_usage, autocast_adapter_dtype)  # type: ignore[misc]
+
     def delete_adapter(self, adapter_name: str) -> None:
         """Deletes an adapter. If it was the active one, another one becomes active, with PEFT's warning.
+
+        Args:
+            adapter_name: Its name.
 
         Raises:
             ValueError: If there is no such adapter, it is the only one, or `use_adapter` is using it here.
@@ -77,6 +115,10 @@ class SeveralAdapters:
 
     def rename_adapter(self, old: str, new: str) -> None:
         """Gives an adapter another name. It stays the same parameters, so an optimiser that holds them goes on.
+
+        Args:
+            old: Its name so far.
+            new: Its name from here on.
 
         Raises:
             TypeError: If the new name is not a string.
@@ -126,8 +168,13 @@ class SeveralAdapters:
         shares = _shares(weights, len(adapter_names))
         first, *others = (self.peft_config[name] for name in adapter_names)
         for name, config in zip(adapter_names[1:], others, strict=True):
-            _check_same_structure(adapter_names[0], first, name, config)
-        self.add_adapter(adapter_name, first.replace(ctx_init=None))  # type: ignore[attr-defined]
+            different = differences(first, config)
+            if different:
+                raise ValueError(
+                    f"the adapters {adapter_names[0]!r} and {name!r} differ in structure and have no mean: "
+                    f"{different}. Combine adapters that were trained with the same settings"
+                )
+        self.add_adapter(adapter_name, first.replace(ctx_init=None))
         sources = [self.prompts.tensors(name) for name in adapter_names]
         with torch.no_grad():
             for key, mean in self.prompts.tensors(adapter_name).items():
@@ -136,6 +183,10 @@ class SeveralAdapters:
                     mean.add_(source[key], alpha=share)
 
     def _check_known(self, adapter_name: Any) -> None:
+        if not isinstance(adapter_name, str):
+            raise TypeError(
+                f"an adapter name must be a string, got {adapter_name!r}; there are: {_listed(self.peft_config)}"
+            )
         if adapter_name not in self.peft_config:
             raise ValueError(f"there is no adapter {adapter_name!r}; there are: {_listed(self.peft_config)}")
 
@@ -143,7 +194,7 @@ class SeveralAdapters:
         refuse_adapter_name(adapter_name)
         if adapter_name in self.peft_config:
             raise ValueError(
-                f"there is an adapter {adapter_name!r} already; the names that are taken: {_listed(self.peft_config)}"
+                f"there is an adapter {adapter_name!r} already: choose another name than {_listed(self.peft_config)}"
             )
 
     def _check_unused(self, adapter_name: str) -> None:
@@ -166,19 +217,19 @@ def _shares(weights: Any, count: int) -> list[float]:
             raise TypeError(f"weights must be numbers, got {weight!r}")
     if len(weights) != count:
         raise ValueError(f"{len(weights)} weights were given for {count} adapters: give one for each")
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+    try:
+        total = math.fsum(weights)
+    except (OverflowError, ValueError):  # of what is too large, or of infinities that cancel
+        total = math.inf
+    if not math.isfinite(total) or min(weights) < 0 or total == 0:
         raise ValueError(f"the weights of a mean must be finite, at least 0, and not all 0, got {list(weights)}")
-    return [float(weight) / float(sum(weights)) for weight in weights]
+    return [float(weight) / total for weight in weights]
 
 
-def _check_same_structure(first_name: str, first: Any, name: str, config: Any) -> None:
-    differences = [
-        f"{field} is {getattr(first, field)!r} and {getattr(config, field)!r}"
+def differences(first: PromptConfig, second: PromptConfig) -> str:
+    """What differs between the structures of two resolved configs; empty if their tensors have the same meaning."""
+    return "; ".join(
+        f"{field} is {getattr(first, field)!r} and {getattr(second, field)!r}"
         for field in STRUCTURE
-        if getattr(first, field) != getattr(config, field)
-    ]
-    if differences:
-        raise ValueError(
-            f"the adapters {first_name!r} and {name!r} differ in structure and have no mean: {'; '.join(differences)}. "
-            "Combine adapters that were trained with the same settings"
-        )
+        if getattr(first, field) != getattr(second, field)
+    )

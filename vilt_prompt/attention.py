@@ -10,6 +10,7 @@ Shapes: b batch, l tokens, m keys, n prompts, h heads, c channels of a head, d w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+from vilt_prompt.sharding import gathered
 
 
 class Block:
@@ -84,7 +87,7 @@ class WholeBlock:
         """The mask as the module's own tower would give it: (l, l), or (b h, l, l), added to the scores."""
         seen = seen.expand(-1, -1, x.shape[1], -1)
         mask = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, float("-inf"))
-        if len(mask) == 1:
+        if mask.shape[0] == 1:
             return mask[0, 0]
         return mask.squeeze(1).repeat_interleave(self.module.attn.num_heads, dim=0)
 
@@ -132,8 +135,10 @@ def join(*parts: Tensor) -> Tensor:
     return torch.cat([part.expand(batch, -1, -1, -1) for part in parts], dim=2)
 
 
-def run_layer(layer: Callable[..., Any], *tensors: Any, checkpointing: bool) -> Any:
+def run_layer(layer: Callable[..., Any], block: Block | WholeBlock, *tensors: Any, checkpointing: bool) -> Any:
     """Runs one layer, keeping only its inputs for the backward pass where the tower's checkpointing is on."""
     if checkpointing and torch.is_grad_enabled():
-        return checkpoint(layer, *tensors, use_reentrant=False)
-    return layer(*tensors)
+        layer = partial(checkpoint, layer, use_reentrant=False)
+    # A block that runs whole is called, and gathers its weights itself.
+    modules = [block.module] if isinstance(block, Block) else []
+    return gathered(modules, layer, block, *tensors)

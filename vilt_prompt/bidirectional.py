@@ -51,7 +51,7 @@ def run_bidirectional(
             if i == 1:
                 prompt = enter(prompt)
             if i == fresh < len(blocks):  # carried from here on: from now on the prompts are tokens
-                x = torch.cat([x, prompt.expand(len(x), -1, -1)], dim=1)
+                x = torch.cat([x, prompt.expand(x.shape[0], -1, -1)], dim=1)
                 prompt = None
         if i < len(blocks):
             x = run_layer(_layer, block, x, prompt, seen, checkpointing=checkpointing)
@@ -65,7 +65,7 @@ def _layer(block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, seen: Te
     if isinstance(block, WholeBlock):
         rows = x.shape[1]
         if prompt is not None:
-            x = torch.cat([x, prompt.expand(len(x), -1, -1)], dim=1)
+            x = torch.cat([x, prompt.expand(x.shape[0], -1, -1)], dim=1)
         return block.run(x, None if seen is None else _see_prompts(seen, x.shape[1]))[:, :rows]
     q, k, v = block.qkv(x)
     k, v = _join_prompt(block, k, v, prompt)
@@ -81,7 +81,7 @@ def _last_layer(
     k, v = _join_prompt(block, *block.kv(x), prompt)
     mask = _mask(block, seen, x.shape[1], k.shape[2])
     if mask is not None and mask.shape[2] > 1:
-        mask = _pick(mask[:, :, :tokens].expand(len(x), -1, -1, -1).transpose(1, 2), pooled).transpose(1, 2)
+        mask = _pick(mask[:, :, :tokens].expand(x.shape[0], -1, -1, -1).transpose(1, 2), pooled).transpose(1, 2)
     x = _pick(x[:, :tokens], pooled)
     return block.update(x, block.attend(block.q(x), k, v, mask))
 
@@ -89,7 +89,7 @@ def _last_layer(
 def _pick(x: Tensor, pooled: Pooled) -> Tensor:
     """(b, l, ...) -> the tokens that are pooled."""
     if isinstance(pooled, Tensor):
-        return x[torch.arange(len(x), device=x.device), pooled].unsqueeze(1)
+        return x[torch.arange(x.shape[0], device=x.device), pooled].unsqueeze(1)
     return x[:, :pooled]
 
 

@@ -6,10 +6,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from open_clip.pretrained import get_pretrained_cfg
+
+from vilt_prompt.config import names_weights
 
 METHOD_NAMES = {
     "vilt": "ViLT-CLIP (Wang et al., AAAI 2024)",
@@ -40,7 +43,11 @@ class TrainingFacts:
 
     def __post_init__(self) -> None:
         names = self.class_names
-        if names is not None and (isinstance(names, str) or not all(isinstance(name, str) for name in names)):
+        if names is not None and (
+            isinstance(names, str)
+            or not isinstance(names, Sequence)  # a generator can be read but once
+            or not all(isinstance(name, str) for name in names)
+        ):
             raise TypeError(f"class_names must be a list of strings, got {names!r}")
         for name in ("template", "dataset", "license"):
             if not isinstance(getattr(self, name), str | None):
@@ -48,6 +55,8 @@ class TrainingFacts:
         if self.metrics is not None and not isinstance(self.metrics, Mapping):
             raise TypeError(f'metrics must be names and values, such as {{"accuracy": 93.1}}, got {self.metrics!r}')
         for name, value in (self.metrics or {}).items():
+            if not isinstance(name, str):
+                raise TypeError(f"the names of metrics must be strings, got {name!r}")
             try:
                 finite = math.isfinite(float(value))  # numpy's and torch's scalars too
             except (TypeError, ValueError) as error:
@@ -85,6 +94,7 @@ def model_card(config: dict[str, Any], parameters: int, facts: TrainingFacts, re
         _what_it_is(config, parameters),
         f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, facts, repo_id)}```",
         "`frames` are PIL images of one video; 0.07 is the default temperature of the loss in training.",
+        _where_the_base_is(config),
         "PEFT knows these files once `import vilt_prompt` has run; without that import it stops with "
         "`KeyError: 'VILT_PROMPT'`.",
         _training(config, facts),
@@ -97,7 +107,7 @@ def model_card(config: dict[str, Any], parameters: int, facts: TrainingFacts, re
 
 
 def _title(name: str, facts: TrainingFacts) -> str:
-    return f"{name}: prompts for video" + (f", trained on {facts.dataset}" if facts.dataset else "")
+    return f"{name}: prompts for video" + (f", trained on {' '.join(facts.dataset.split())}" if facts.dataset else "")
 
 
 def _what_it_is(config: dict[str, Any], parameters: int) -> str:
@@ -116,8 +126,7 @@ def _snippet(config: dict[str, Any], facts: TrainingFacts, repo_id: str | None) 
     names = json.dumps(list(facts.class_names or EXAMPLE_CLASSES)[:3], ensure_ascii=False)
     adapter = json.dumps(repo_id or ".")
     where = "" if repo_id else "  # this folder"
-    base = _base_name(config)
-    if base is None:
+    if not names_weights(config["base_model"], config["base_pretrained"]):
         load = (
             "# clip, preprocess and tokenizer: the open_clip model that the adapter was trained on\n"
             f"model = vilt_prompt.from_pretrained(clip, {adapter}){where}\n"
@@ -144,6 +153,7 @@ def _training(config: dict[str, Any], facts: TrainingFacts) -> str:
         "prompts for each layer (vision)": config["n_ctx_vision"] if config["towers"] != "text" else None,
         "layers with fresh prompts": "1 to " + str(config["depth"] or "the last"),
         "last layer in which text leads (K)": config["K"],
+        "layers of the two towers go together by": "relative depth" if config["pairing"] == "proportional" else None,
         "dataset": facts.dataset,
         "template of the scenario-guided term": f"`{facts.template}`" if facts.template else None,
     }
@@ -161,13 +171,13 @@ def _results(facts: TrainingFacts) -> str:
 
 
 def _row(*cells: Any) -> str:
-    return "".join("| " + str(cell).replace("|", "\\|") + " " for cell in cells) + "|"
+    return "".join("| " + " ".join(str(cell).split()).replace("|", "\\|") + " " for cell in cells) + "|"
 
 
 def _classes(facts: TrainingFacts) -> str:
     if not facts.class_names:
         return ""
-    names = "\n".join(f"- {' '.join(name.split())}" for name in facts.class_names)
+    names = "\n".join(f"- {escape(' '.join(name.split()), quote=False)}" for name in facts.class_names)
     summary = f"<summary>{len(facts.class_names)} classes</summary>"
     return f"## Classes of the training\n\n<details>{summary}\n\n{names}\n\n</details>"
 
@@ -185,6 +195,18 @@ def _eval_results(facts: TrainingFacts) -> list[EvalResult] | None:
         )
         for name, value in (facts.metrics or {}).items()
     ] or None
+
+
+def _where_the_base_is(config: dict[str, Any]) -> str:
+    """What a stranger has to know of a base that open_clip does not download."""
+    name, weights = config["base_model"] or "", config["base_pretrained"]
+    is_file = weights and not name.startswith("hf-hub:") and not get_pretrained_cfg(name, weights)
+    if not name.startswith("local-dir:") and not (name and is_file):
+        return ""
+    return (
+        f"The base, `{_base_name(config)}`, is named by a place on the machine where the adapter was saved. Elsewhere "
+        "pass `base_model=` and `base_pretrained=` of the same weights to `create_model_and_transforms`."
+    )
 
 
 def _base_name(config: dict[str, Any]) -> str | None:

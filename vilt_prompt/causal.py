@@ -86,7 +86,7 @@ def run_causal(
     Returns:
         The pooled tokens, (c, 1, d); all tokens, the first included, (c, 1 + l, d) where the layout names no ends.
     """
-    prefixes, prefix = len(first), 1
+    prefixes, prefix = first.shape[0], 1
     layout.prepare(1 + max((len(prompt) for prompt in prompts if prompt is not None), default=0), seen, x)
     x = torch.cat([rearrange(first, "b 1 d -> 1 b d"), x], dim=1)
     fresh = sum(prompt is not None for prompt in prompts)
@@ -103,7 +103,8 @@ def run_causal(
     if layout.ends is not None:
         return layout.in_order(x)
     assert isinstance(layout, SideBySide)
-    return _texts(x, layout, prefixes, prefix)[:, [0, *range(prefix, prefix + layout.length)]]
+    texts = _texts(x, layout, prefixes, prefix)
+    return torch.cat([texts[:, :1], texts[:, prefix:]], dim=1)
 
 
 def _layer(
@@ -146,9 +147,9 @@ def _whole_layer(block: WholeBlock, x: Tensor, prompt: Tensor | None, layout: Si
     n = 0
     if prompt is not None:
         n = prompt.shape[1]
-        texts = torch.cat([texts[:, :p], prompt.expand(len(texts), -1, -1), texts[:, p:]], dim=1)
+        texts = torch.cat([texts[:, :p], prompt.expand(texts.shape[0], -1, -1), texts[:, p:]], dim=1)
     causal = F.pad(_causal(p + n, x.device), (0, layout.length), value=False)
-    seen = torch.cat([causal.expand(len(layout.mask), -1, -1, -1), layout.mask], dim=2)
+    seen = torch.cat([causal.expand(layout.mask.shape[0], -1, -1, -1), layout.mask], dim=2)
     texts = block.run(texts, seen)
     prefix = rearrange(texts[:b, :p], "b p d -> 1 (b p) d")
     return torch.cat([prefix, rearrange(texts[:, p + n :], "c l d -> 1 (c l) d")], dim=1)

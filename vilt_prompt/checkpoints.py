@@ -45,9 +45,12 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a checkpoint by their names, on the CPU, without the `module.` of `DataParallel`.
 
     Raises:
+        TypeError: If the path is no path.
         ValueError: If there is no such file, it is no checkpoint, only code could rebuild what it holds, or it holds no
             tensors.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be that of a checkpoint, such as .../model.pth.tar-5, got {path!r}")
     if not Path(path).is_file():
         raise ValueError(f"there is no file {path}: give the checkpoint itself, such as .../model.pth.tar-5")
     try:
@@ -77,6 +80,11 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"{', '.join(NESTED)}, got {_described(content)}"
         )
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    unreadable = [name for name, value in tensors.items() if value.is_meta or value.layout != torch.strided]
+    if unreadable:
+        raise ValueError(
+            f"{path} holds sparse tensors, or tensors without values: {', '.join(unreadable[:4])}. Save plain ones"
+        )
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 

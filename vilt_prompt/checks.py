@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def check_count(name: str, value: Any, advice: str, optional: bool = True) -> None:
@@ -33,6 +33,28 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"unknown {name} {value!r}. {nearest(value, choices)}")
+
+
+def check_placed(name: str, tensor: Tensor, weight: Tensor) -> None:
+    """Checks that an input is on the device of the weight that it meets first and, if it is float, of its type.
+
+    Weights that lie in shards, or on the meta device until their module is called, say nothing of this.
+
+    Raises:
+        ValueError: If it is on another device.
+        TypeError: If it is of another float type, and autocast does not take care of it.
+    """
+    if torch.compiler.is_compiling() or type(weight) is not nn.Parameter or weight.is_meta:
+        return
+    if tensor.device != weight.device:
+        raise ValueError(
+            f"{name} is on {tensor.device}, the model on {weight.device}: use {name}.to({str(weight.device)!r})"
+        )
+    autocast = torch.is_autocast_enabled(weight.device.type)
+    if tensor.is_floating_point() and tensor.dtype != weight.dtype and not autocast:
+        raise TypeError(
+            f"{name} is {tensor.dtype}, the model {weight.dtype}: use {name}.to({weight.dtype}), or torch.autocast"
+        )
 
 
 def nearest(name: Any, known: Collection[str]) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.frames import check_frame_mask, check_frames, encode_each_frame, mean_over_frames
+from vilt_prompt.frames import check_frame_mask, encode_each_frame, mean_over_frames
 from vilt_prompt.model import PromptedModel, one_of
-from vilt_prompt.towers import text_tower, vision_tower
+from vilt_prompt.towers import run_tower, text_tower, vision_tower
 
 
 class PromptedCoCa(PromptedModel):
@@ -39,14 +39,20 @@ class PromptedCoCa(PromptedModel):
             CoCa's dict: normalised features, the caption logits, labels and the logit scale.
 
         Raises:
-            ValueError: If an input is one that `encode_video`, `encode_image` or `encode_text` refuses.
+            ValueError: If there is no image, or an input is one that `encode_video`, `encode_image` or `encode_text`
+                refuses.
             TypeError: If an input is one that they refuse.
         """
         base: Any = super(PromptedModel, self)
         frames = one_of(video, image, frame_mask)
+        if frames is None and (image_latent is None or image_embs is None):
+            raise ValueError(
+                "CoCa's forward needs images or a video, or image_latent= and image_embs=: the decoder reads them. "
+                "Features of texts alone are encode_text(text)"
+            )
         if frames is not None and frames.ndim == 5 and (image_latent is None or image_embs is None):
-            check_frames("video", frames, 5, self._image_size())
-            check_frame_mask(frame_mask, *frames.shape[:2])
+            self._check_frames("video", frames, 5)
+            check_frame_mask(frame_mask, frames)
             encoded = encode_each_frame(self._encode_frames_with_tokens, frames, frame_mask)
             image_latent, image_embs = (mean_over_frames(part, frame_mask) for part in encoded)
             image_latent = F.normalize(image_latent, dim=-1)
@@ -57,8 +63,8 @@ class PromptedCoCa(PromptedModel):
         prompts = self._active_prompts("vision")
         if prompts is None:
             return base._encode_image(images, normalize=normalize)
-        check_frames("image", images, 4, self._image_size())
-        features, tokens = vision_tower(self).encode(images, prompts, with_tokens=True)
+        self._check_frames("image", images, 4)
+        features, tokens = run_tower(vision_tower(self), images, prompts, with_tokens=True)
         return F.normalize(features, dim=-1) if normalize else features, tokens
 
     def _encode_text(self, text: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
@@ -66,7 +72,7 @@ class PromptedCoCa(PromptedModel):
         prompts = self._active_prompts("text")
         if prompts is None:
             return base._encode_text(text, normalize=normalize)
-        features, tokens = text_tower(self).encode(text, prompts, with_tokens=True)
+        features, tokens = run_tower(text_tower(self), text, prompts, with_tokens=True)
         return F.normalize(features, dim=-1) if normalize else features, tokens
 
     def _encode_frames_with_tokens(self, frames: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 from peft import PeftConfig
 from peft.utils import CONFIG_NAME
 
-from vilt_prompt.checks import check_choice, check_count
+from vilt_prompt.checks import check_choice, check_count, nearest
 from vilt_prompt.files import AGAIN, PEFT_TYPE, read
 from vilt_prompt.hub import fetch
 
@@ -53,6 +53,9 @@ METHODS = {
 class PromptConfig(PeftConfig):
     """Settings of one adapter: which layers of which tower get prompts, and which tower leads.
 
+    In layers 1..K text leads: P_i enters the text tower, F(P_i) the vision tower. In layers K+1..J vision leads: P~_i
+    enters the vision tower, F~(P~_i) the text tower (Eq. 10 and 11).
+
     Layers count from 1. `None` means "what the method says"; a value that is given wins. Against a model the
     settings are resolved (see `resolve`), and the resolved ones are saved.
 
@@ -61,7 +64,8 @@ class PromptConfig(PeftConfig):
         n_ctx_vision: The same for the vision tower; differs from `n_ctx` only where nothing maps between the towers.
         K: Last layer in which text leads, under `lead="split"` only (1..depth). None: half of the depth.
         depth: Layers 1..depth get a fresh prompt, J in the equations.
-        method: One of `METHODS`: what the four settings that are left at None become.
+        method: "vilt", "maple", "independent", "coop", "vpt_shallow" or "vpt_deep": what `towers`, `lead`, `mapper` and
+            `depth` become where they are left at None.
         towers: "both", "text" or "vision": which towers get prompts.
         lead: "split" (text leads in layers 1..K, vision in K+1..depth), "text" (in all), or "own" (each tower learns
             its own, nothing is mapped).
@@ -132,12 +136,22 @@ class PromptConfig(PeftConfig):
     def preset(cls, name: str, **overrides: Any) -> PromptConfig:
         """The settings of a published method.
 
-        >>> PromptConfig.preset("maple", n_ctx=2).method
-        'maple'
+        Examples:
+            >>> PromptConfig.preset("maple", n_ctx=2).method
+            'maple'
+
+        Args:
+            name: One of those that `method` takes.
+            overrides: Other settings, which win.
+
+        Returns:
+            The config.
 
         Raises:
-            ValueError: If there is no such method.
+            TypeError: If a setting is unknown, or of the wrong type.
+            ValueError: If there is no such method, or a setting is out of range.
         """
+        check_settings("preset", [*overrides], [field for field in settings() if field != "method"])
         return cls(method=name, **overrides)
 
     @classmethod
@@ -256,13 +270,18 @@ class PromptConfig(PeftConfig):
                 'the towers: leave n_ctx_vision at None, or choose lead="own" (method="independent")'
             )
         if self.pairing == "proportional" and lead == "own":
-            raise ValueError('pairing="proportional" pairs layers to map between them, but lead="own" maps nothing')
+            raise ValueError(
+                'pairing="proportional" pairs layers to map between them, but lead="own" maps nothing: '
+                'leave pairing at "layer"'
+            )
         if self.pairing == "proportional" and self.depth is not None:
             raise ValueError(
                 f'depth={self.depth}, but pairing="proportional" puts prompts into all layers: leave depth at None'
             )
         if self.ctx_init is not None and towers == "vision":
-            raise ValueError('ctx_init fills the first text prompt, but towers="vision" has no text prompts')
+            raise ValueError(
+                'ctx_init fills the first text prompt, but towers="vision" has no text prompts: leave ctx_init at None'
+            )
 
     def _check_ctx_init(self) -> None:
         if self.ctx_init is None or isinstance(self.ctx_init, str):
@@ -274,6 +293,28 @@ class PromptConfig(PeftConfig):
                 f"ctx_init has {len(self.ctx_init)} tokens, but there are n_ctx={self.n_ctx} prompt vectors for "
                 f"each layer: give 1..{self.n_ctx} tokens"
             )
+
+
+def names_weights(base_model: str | None, base_pretrained: str | None) -> bool:
+    """Whether these two name a base's weights: a name alone does where it is that of a folder or a repository."""
+    return bool(base_model and (base_pretrained or base_model.startswith(("hf-hub:", "local-dir:"))))
+
+
+def settings() -> list[str]:
+    """The names of the fields that are settings of ours, not PEFT's."""
+    inherited = {each.name for each in dataclasses.fields(PeftConfig)} | {"target_modules"}
+    return [each.name for each in dataclasses.fields(PromptConfig) if each.name not in inherited]
+
+
+def check_settings(function: str, given: list[str], known: list[str]) -> None:
+    """Checks the names of keyword arguments.
+
+    Raises:
+        TypeError: If one is unknown; the message names the nearest known one.
+    """
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {nearest(name, known)}")
 
 
 def _is_count(value: Any, least: int) -> bool:

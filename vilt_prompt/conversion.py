@@ -1,7 +1,7 @@
 """`convert`: checkpoints of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts and VPT become adapters.
 
-Their code agrees with ours on where a prompt enters (tests/test_convert.py). Layers count from 1: block i of theirs is
-layer i + 1, and `compound_prompts_text.i`, which enters their block i + 1, belongs to layer i + 2.
+Their code agrees with ours on where a prompt enters (tests/test_conversion.py). Layers count from 1: block i of theirs
+is layer i + 1, and `compound_prompts_text.i`, which enters their block i + 1, belongs to layer i + 2.
 
 Shapes: n prompt vectors, J prompted layers, C classes, d_t and d_v the widths of the towers.
 """
@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from vilt_prompt.adapters import SeveralAdapters
 from vilt_prompt.checkpoints import read_tensors
+from vilt_prompt.checks import is_readable
 from vilt_prompt.config import PromptConfig
+from vilt_prompt.files import check_values
 from vilt_prompt.towers import check_towers, depths, text_tower, vision_tower
 from vilt_prompt.tuner import OPEN_CLIP_VOCABULARY, check_unwrapped
 
@@ -30,7 +32,7 @@ LEARNER = r"(?:prompt_learner\.)?"  # CoOp and KgCoOp save the learner alone, th
 # What a key means, and the layer of the tensor without a number i, or with number 0. The first that fits counts.
 KEYS = [
     (LEARNER + r"ctx", "text", 1),
-    (LEARNER + r"compound_prompts_text\.(?P<i>\d+)", "text", 2),
+    (LEARNER + r"compound_prompts_text\.(?P<i>\d+)", "coupled", 2),
     (r"text_encoder\.transformer\.resblocks\.(?P<i>\d+)\.VPT_shallow", "text", 1),
     (r"image_encoder\.VPT", "vision", 1),
     (r"image_encoder\.transformer\.resblocks\.(?P<i>\d+)\.VPT_shallow", "vision", 1),
@@ -55,6 +57,7 @@ class Findings:
     text: dict[int, Tensor] = field(default_factory=dict)  # layer: (n, d_t)
     vision: dict[int, Tensor] = field(default_factory=dict)  # layer: (n, d_v)
     maps: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # layer: weight (d_v, d_t), bias (d_v,)
+    coupled: bool = False  # whether the text prompts are MaPLe's, which has a map for each
     frozen: dict[str, Tensor] = field(default_factory=dict)  # weights of CLIP, under open_clip's names
     suffix: Tensor | None = None  # (C, L, d_t), token embeddings of what stands after the prompts
 
@@ -106,7 +109,8 @@ def convert(
     check_towers(base, config.structure()[0])
     _check_fit(found, base, path)
     tensors = _stacked(found, path)
-    _check_base(found, base, path, strict_base)
+    if is_readable(base.logit_scale):
+        _check_base(found, base, path, strict_base)
     config = dataclasses.replace(
         config, inference_mode=not is_trainable, base_model=base_model, base_pretrained=base_pretrained
     )
@@ -118,7 +122,8 @@ def convert(
     with torch.no_grad():
         for name, parameter in base.prompts.tensors(adapter_name).items():
             parameter.copy_(tensors[name])
-    _tell_the_text(found, base)
+    if is_readable(base.logit_scale):
+        _tell_the_text(found, base)
     return model  # type: ignore[return-value]
 
 
@@ -128,8 +133,12 @@ def _sort(tensors: dict[str, Tensor], base: Any, path: Any) -> Findings:
     unknown = []
     for key, tensor in tensors.items():
         meaning, layer, part = _recognise(key)
-        if meaning in ("text", "vision"):
-            getattr(found, meaning)[layer] = tensor
+        if meaning in ("text", "vision", "coupled"):
+            prompts = found.vision if meaning == "vision" else found.text
+            if layer in prompts:
+                raise ValueError(f"{path} holds two prompts of one tower and layer, {key} is the second: expected one")
+            prompts[layer] = tensor
+            found.coupled |= meaning == "coupled"
         elif meaning == "map":
             found.maps.setdefault(layer, {})[part] = tensor
         elif meaning == "suffix":
@@ -182,7 +191,7 @@ def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
             raise ValueError(f"{path} holds {tower} prompts of shapes {sorted(shapes)}: expected one (n, d) for all")
         lengths[tower] = next(iter(shapes), (0,))[0]
     text, vision = len(found.text), len(found.vision)
-    if found.maps:
+    if found.maps or found.coupled:
         if vision or sorted(found.maps) != sorted(found.text) or any(len(parts) != 2 for parts in found.maps.values()):
             raise ValueError(
                 f"{path} holds maps of layers {sorted(found.maps)} and text prompts of layers {sorted(found.text)}: "
@@ -207,14 +216,12 @@ def _stacked(found: Findings, path: Any) -> dict[str, Tensor]:
     tensors = {}
     for name, prompts in (("vilt_text", found.text), ("vilt_vision", found.vision)):
         if prompts:
-            tensors[name] = torch.stack([prompts[layer].float() for layer in sorted(prompts)])
+            tensors[name] = torch.stack([prompts[layer] for layer in sorted(prompts)])
     for part in ("weight", "bias"):
         if found.maps:
-            tensors[f"vilt_F.{part}"] = torch.stack([found.maps[i][part].float() for i in sorted(found.maps)])
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise ValueError(
-            f"{path} holds prompts or maps that are not finite: its training diverged, take an earlier one"
-        )
+            tensors[f"vilt_F.{part}"] = torch.stack([found.maps[i][part] for i in sorted(found.maps)])
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    check_values(tensors, str(path))
     return tensors
 
 

@@ -32,8 +32,8 @@ PEFT_TYPE = "VILT_PROMPT"
 CARD_NAME = "README.md"
 RECORD = "vilt_prompt"  # key of the safetensors' metadata
 
-# What the shape and the place of the tensors follow from; a saved config has all of it.
-STRUCTURE = ("method", "towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
+# What the shape and the place of the tensors follow from. A saved config has all of it, and the name of its method.
+STRUCTURE = ("towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
 NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint")
 
 LARGEST_CONFIG = 2**20  # bytes; one that `save_pretrained` wrote has about 5 kB
@@ -51,14 +51,12 @@ class AdapterFiles:
         source: What the user gave, a folder or a repository.
         config: The fields of the config.
         shapes: The shape of each tensor.
-        record: The metadata that `serialise` wrote; None in a file that PEFT wrote by itself.
     """
 
     folder: Path
     source: str
     config: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
-    record: dict[str, str | None] | None
 
     def verify(self) -> None:
         """Reads the tensors, and checks that they are numbers and just those that were saved.
@@ -69,10 +67,11 @@ class AdapterFiles:
         weights = self.folder / SAFETENSORS_WEIGHTS_NAME
         with _opened(weights) as file:
             tensors = {key: file.get_tensor(key) for key in self.shapes}
+            metadata = file.metadata() or {}  # of this file, which may have been saved since `read`
         check_values(tensors, str(weights))
-        if self.record is not None:
-            expected = _checksum(self.record["config"], self.record["replaces"], tensors)
-            if self.record["sha256"] != expected:
+        if RECORD in metadata:  # PEFT's own saving leaves none
+            record, _ = _read_record(metadata[RECORD], weights)
+            if record["sha256"] != _checksum(record["config"], record["replaces"], tensors):
                 raise ValueError(f"{weights} is damaged (its checksum differs): {AGAIN}")
 
 
@@ -94,17 +93,16 @@ def read(folder: Path, source: str) -> AdapterFiles:
             raise ValueError(f"{weights} holds {len(keys)} tensors: that is no adapter of this library")
         shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
         metadata = file.metadata() or {}
-    record = None
     if RECORD in metadata:
         record, saved = _read_record(metadata[RECORD], weights)
         if record["replaces"] == _digest(content):  # the process died between the two files
             config = saved
         elif config != saved:
             _compare(config, saved, folder)
-    missing = [name for name in STRUCTURE if name not in config]
+    missing = [name for name in ("method", *STRUCTURE) if name not in config]
     if missing:
         raise ValueError(f"{folder / CONFIG_NAME} lacks {', '.join(missing)}: {AGAIN}")
-    return AdapterFiles(folder, source, config, shapes, record)
+    return AdapterFiles(folder, source, config, shapes)
 
 
 def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:
@@ -171,7 +169,7 @@ def config_text(config: dict[str, Any]) -> str:
 
 
 def check_values(tensors: dict[str, Tensor], what: str) -> None:
-    """Checks that tensors are floating-point and finite.
+    """Checks that tensors are floating-point and finite, and have values at all.
 
     Raises:
         ValueError: If they are not.
@@ -179,6 +177,8 @@ def check_values(tensors: dict[str, Tensor], what: str) -> None:
     for key, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"{what}: {key} is of type {tensor.dtype}, floating-point numbers were expected")
+        if tensor.is_meta:
+            raise ValueError(f"{what}: {key} is on the meta device and has no values: give the model a real one first")
         if not tensor.isfinite().all():
             raise ValueError(
                 f"{what}: {key} holds NaN or infinity. Training has diverged, or the file is damaged: go back to an "
@@ -206,7 +206,9 @@ def _missing(folder: Path, name: str) -> str:
             "Save the adapter again with save_pretrained(...)"
         )
     others = sorted(config.parent.name for config in folder.glob(f"*/{CONFIG_NAME}"))
-    hint = f"; its subfolders with an adapter are: {', '.join(others)} (pass subfolder=)" if others else ""
+    hint = ": give the folder that save_pretrained(...) wrote"
+    if others:
+        hint = f"; its subfolders with an adapter are: {', '.join(others)} (pass subfolder=)"
     return f"{folder} holds no {name}{hint}"
 
 
@@ -226,7 +228,8 @@ def _read_config(path: Path) -> tuple[bytes, dict[str, Any]]:
 def _check_type(config: dict[str, Any], folder: Path) -> None:
     if config["peft_type"] != PEFT_TYPE:
         raise ValueError(
-            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE}, the one of this library"
+            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE}, the one of this library: "
+            "PeftModel.from_pretrained loads those"
         )
 
 
@@ -266,7 +269,7 @@ def _compare(config: dict[str, Any], saved: dict[str, Any], folder: Path) -> Non
             if config.get(name, "missing") != saved.get(name, "missing")
         )
 
-    structure = different(("peft_type", *STRUCTURE))
+    structure = different(("peft_type", "method", *STRUCTURE))
     if structure:
         raise ValueError(
             f"{CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME} in {folder} do not belong together: {structure}. "

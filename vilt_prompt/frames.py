@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from vilt_prompt.checks import is_readable
 
@@ -23,7 +24,8 @@ def encode_each_frame(
 ) -> tuple[Tensor, ...]:
     """Encodes the frames of (B, T, 3, H, W) that are not masked: what `encode` gives (B', ...) comes back (B, T, ...).
 
-    Masked frames come back as 0. They are not computed, except where values cannot be read.
+    Masked frames come back as 0. They are not computed, except where values cannot be read. Of chunks, nothing but
+    their frames is kept for the backward pass, which computes them again, one after the other.
     """
     batch = video.shape[0]
     frames = rearrange(video, "b t c h w -> (b t) c h w")
@@ -35,16 +37,27 @@ def encode_each_frame(
         # Dropping frames makes a shape that depends on values, which a compiled graph cannot have. What stands in
         # masked frames must not reach the gradients all the same: NaN times 0 is NaN.
         frames = torch.where(_like(mask, frames), frames, 0)
-    chunks = [encode(chunk) for chunk in frames.split(frames_per_chunk or len(frames))]
+    if frames_per_chunk is None:
+        chunks = [encode(frames)]
+    else:
+        chunks = [_encode_chunk(encode, chunk) for chunk in frames.split(frames_per_chunk)]
     encoded = []
     for parts in zip(*chunks, strict=True):
         features = torch.cat(parts)
         if mask is not None and readable:
-            features = features.new_zeros(len(mask), *features.shape[1:]).index_put((mask,), features)
+            features = features.new_zeros(mask.shape[0], *features.shape[1:]).index_put((mask,), features)
         elif mask is not None:
             features = torch.where(_like(mask, features), features, 0)
         encoded.append(rearrange(features, "(b t) ... -> b t ...", b=batch))
     return tuple(encoded)
+
+
+def _encode_chunk(encode: Callable[[Tensor], tuple[Tensor, ...]], chunk: Tensor) -> tuple[Tensor, ...]:
+    # The backward pass needs the activations of every chunk: kept, chunks would save no memory in training. In a
+    # compiled graph, which cannot hold such checkpoints, the compiler decides what is kept.
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return checkpoint(encode, chunk, use_reentrant=False)
+    return encode(chunk)
 
 
 def mean_over_frames(features: Tensor, frame_mask: Tensor | None) -> Tensor:
@@ -72,26 +85,30 @@ def check_frames(name: str, frames: Any, rank: int, size: tuple[int, int] | None
     if not frames.is_floating_point():
         raise TypeError(f"{name} must be float, as open_clip's preprocess returns it, got {frames.dtype}")
     if frames.numel() == 0:
-        raise ValueError(f"{name} is empty: its shape is {tuple(frames.shape)}")
+        raise ValueError(f"{name} is empty: its shape is {tuple(frames.shape)}; pass at least one frame")
     if frames.shape[-3] != 3:
         raise ValueError(f"{name} must have 3 channels, {expected}, got {tuple(frames.shape)}")
     if size is not None and tuple(frames.shape[-2:]) != tuple(size):
         raise ValueError(f"{name} must be of the model's size {size}, got {tuple(frames.shape)}: use its preprocess")
 
 
-def check_frame_mask(mask: Any, batch: int, frames: int) -> None:
-    """Checks a mask (B, T), False where a frame is padding; None: there is none.
+def check_frame_mask(mask: Any, video: Tensor) -> None:
+    """Checks a mask (B, T), False where a frame of the video (B, T, ...) is padding; None: there is none.
 
     Raises:
         TypeError: If it is no bool tensor.
-        ValueError: If it is of another shape, or masks every frame of a video.
+        ValueError: If it is of another shape or on another device, or masks every frame of a video.
     """
     if mask is None:
         return
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"frame_mask must be a bool tensor (B, T), got {getattr(mask, 'dtype', type(mask).__name__)}")
+    batch, frames = video.shape[:2]
     if mask.shape != (batch, frames):
         raise ValueError(f"frame_mask must be of shape (B, T) = ({batch}, {frames}), got {tuple(mask.shape)}")
+    if mask.device != video.device:
+        device = str(video.device)
+        raise ValueError(f"frame_mask is on {mask.device}, the video on {device}: use frame_mask.to({device!r})")
     if is_readable(mask) and not mask.any(dim=1).all():
         row = int(mask.any(dim=1).int().argmin())
         raise ValueError(f"frame_mask masks every frame of video {row}: leave out the video, or keep a frame")

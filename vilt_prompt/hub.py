@@ -50,11 +50,20 @@ def fetch(
     Both files are of the same commit, and nothing else is fetched: no `adapter_model.bin`, ever.
 
     Raises:
+        TypeError: If the path or the subfolder is no string.
         ValueError: If there is no such folder, `subfolder` leads out of it, or the Hub has no such adapter.
         AdapterIOError: If the Hub, the connection or the disk fails.
     """
+    if not isinstance(path_or_repo, str | os.PathLike):
+        raise TypeError(
+            'path_or_repo must be the folder that save_pretrained(...) wrote, or a repository id like "user/name", '
+            f"got {path_or_repo!r}"
+        )
+    if not isinstance(subfolder, str | None):
+        raise TypeError(f"subfolder must be a string or None, got {subfolder!r}")
     if subfolder is not None:
         _check_subfolder(subfolder)
+        subfolder = "/".join(PurePosixPath(subfolder).parts) or None  # the Hub knows no "a/" nor "a//b"
     folder = Path(path_or_repo, subfolder or "")
     if Path(path_or_repo).is_dir():
         if not folder.is_dir():
@@ -194,7 +203,8 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
         status = error.response.status_code
         if status < 500:
             raise ValueError(
-                f"{start}: the server answers {status} ({error}). Check that the token may do this, and the arguments"
+                f"{start}: the server answers {status} ({error}). Check the arguments, and that the token (token=, or "
+                "that of `hf auth login`) may do this"
             ) from error
         raise AdapterIOError(f"{start}: the server fails with {status}. {way_out}, later") from error
     except HTTPError as error:
@@ -213,6 +223,8 @@ def _at(revision: str | None) -> str:
 
 
 def _check_subfolder(subfolder: str) -> None:
+    if not isinstance(subfolder, str):
+        raise TypeError(f"subfolder must be a string, got {subfolder!r}")
     path = PurePosixPath(subfolder)
     if path.is_absolute() or ".." in path.parts or "\\" in subfolder or ":" in subfolder or "\0" in subfolder:
         raise ValueError(f"subfolder={subfolder!r} leads out of the folder or repository: give a path inside of it")

@@ -20,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from vilt_prompt.attention import Block, join_heads, split_heads
 from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.checks import is_readable
+from vilt_prompt.sharding import gathered
 from vilt_prompt.token_ids import check_ids, check_room, check_values
 
 Prompts = list[Tensor | None]
@@ -172,7 +173,8 @@ class MT5Encoder:
 
     def blocks(self, tokens: int) -> list[Block]:
         """The layers, for texts of so many tokens."""
-        bias = self.modules[0].layer[0].SelfAttention.compute_bias(tokens, tokens)
+        first = self.modules[0]
+        bias = gathered([first], first.layer[0].SelfAttention.compute_bias, tokens, tokens)
         return [MT5Block(module, bias) for module in self.modules]
 
     def finish(self, x: Tensor) -> Tensor:
@@ -197,6 +199,7 @@ class HuggingFaceTextTower:
 
     def __init__(self, text: HFTextEncoder) -> None:
         self.text: Any = text
+        self.stands_for = (text, text.transformer)
         self.family = f"Hugging Face {text.config.model_type}"
         self.encoder = ENCODERS[text.config.model_type](text.transformer)
         self.embedding: nn.Embedding = self.encoder.embedding
@@ -227,7 +230,7 @@ class HuggingFaceTextTower:
             ValueError: If a text is nothing but padding, or as `token_ids` says.
             TypeError: If they are not token ids.
         """
-        check_ids(text, self.positions)
+        check_ids(text, self.positions, self.embedding.weight)
         check_values(text, self.vocabulary)
         if not is_readable(text):
             return None
@@ -235,7 +238,9 @@ class HuggingFaceTextTower:
         filled = ((text != self.pad_id) * counted).amax(dim=1)
         least, most = torch.stack([filled.amin(), filled.amax()]).tolist()
         if least == 0:
-            raise ValueError(f"text {int(filled.argmin())} is nothing but padding (id {self.pad_id})")
+            raise ValueError(
+                f"text {int(filled.argmin())} is nothing but padding (id {self.pad_id}): pass tokenizer(texts)"
+            )
         return int(most)
 
     def runs_alone(self, columns: int) -> bool:
@@ -285,7 +290,7 @@ class HuggingFaceTextTower:
         moved = n * (torch.arange(mask.shape[1], device=mask.device) >= encoder.before)
         if encoder.skips_padding:
             return ((mask.cumsum(1) + moved) * mask) + encoder.first_place - 1
-        return (torch.arange(mask.shape[1], device=mask.device) + moved + encoder.first_place).expand(len(mask), -1)
+        return (torch.arange(mask.shape[1], device=mask.device) + moved + encoder.first_place).expand(mask.shape[0], -1)
 
     def _enter(self, prompt: Tensor) -> Tensor:
         first = self.encoder.first_place + self.encoder.before

@@ -10,7 +10,7 @@ import open_clip
 from peft import PeftModel
 from torch import nn
 
-from vilt_prompt.config import PromptConfig
+from vilt_prompt.config import PromptConfig, names_weights
 from vilt_prompt.peft_model import PromptPeftModel
 from vilt_prompt.prompts import refuse_adapter_name
 from vilt_prompt.tuner import check_unwrapped
@@ -50,7 +50,7 @@ def from_pretrained(
         The PEFT model, as `wrap` returns it.
 
     Raises:
-        TypeError: If `model` is no open_clip model.
+        TypeError: If `model` is no open_clip model, or `path_or_repo` no path.
         ValueError: If there is no such adapter, a file is missing or damaged, or the adapter does not fit the model.
             The model is unchanged then.
         OSError: If the Hub, the connection or the disk fails. The model is unchanged then, too.
@@ -108,6 +108,7 @@ def create_model_and_transforms(
         and the tokenizer.
 
     Raises:
+        TypeError: If `pretrained` or `model_name` is passed, which are called `base_pretrained` and `base_model` here.
         ValueError: If the adapter does not name its base, open_clip cannot build it, or the adapter cannot be loaded.
         OSError: If the Hub, the connection or the disk fails.
     """
@@ -123,24 +124,29 @@ def create_model_and_transforms(
         force_download=force_download,
     )
     name = base_model or config.base_model
-    weights = base_pretrained or (config.base_pretrained if base_model is None else None)
-    if name is None:
+    weights = base_pretrained or (config.base_pretrained if name == config.base_model else None)
+    if not name:
         raise ValueError(
             f"the adapter {path_or_repo} does not record its base: base_model is missing in its config. Pass "
             "base_model= (and base_pretrained=), or build the model with open_clip and use from_pretrained(model, ...)"
         )
-    if weights is None and not name.startswith(("hf-hub:", "local-dir:")):
+    if not names_weights(name, weights):
+        where = "its config" if name == config.base_model else "this call"
         raise ValueError(
-            f"the adapter {path_or_repo} names the architecture {name!r}, but not its weights: base_pretrained is "
-            "missing in its config. Pass base_pretrained=, or build the model with open_clip and use "
+            f"the base of the adapter {path_or_repo} is given by its architecture {name!r}, but not by its weights: "
+            f"base_pretrained is missing in {where}. Pass base_pretrained=, or build the model with open_clip and use "
             "from_pretrained(model, ...)"
         )
+    if "pretrained" in model_arguments or "model_name" in model_arguments:
+        raise TypeError("model_name and pretrained are called base_model and base_pretrained here: pass those")
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
             name, pretrained=weights, cache_dir=cache_dir, **model_arguments
         )
-        tokenizer = open_clip.get_tokenizer(name, cache_dir=cache_dir)
-    except (RuntimeError, ValueError, OSError) as error:
+        tokenizer = open_clip.get_tokenizer(
+            name, context_length=model_arguments.get("force_context_length"), cache_dir=cache_dir
+        )
+    except (RuntimeError, TypeError, ValueError, OSError) as error:
         raise ValueError(
             f"open_clip cannot build {name!r} with weights {weights!r}, the base of the adapter {path_or_repo}: "
             f"{error}. Pass base_model= and base_pretrained= of the same weights, or build the model and use "

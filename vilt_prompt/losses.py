@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilt_prompt.checks import is_readable
-from vilt_prompt.model import PromptedModel
+from vilt_prompt.model import prompted_model
+from vilt_prompt.token_ids import tokenized
 
 TEMPLATE = "a video of a person doing {}."
 
@@ -41,13 +42,11 @@ def scenario_features(
         (C, D), normalised, without gradient, on the model's device.
 
     Raises:
-        TypeError: If the names are not a sequence of strings, `wrapped` is not wrapped, or the tokenizer returns no
-            tensor.
+        TypeError: If the names are not a sequence of strings, `wrapped` is not wrapped, or the tokenizer is none or
+            returns no tensor.
         ValueError: If there is no name, or the template has not just one slot.
     """
-    model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
-    if not isinstance(model, PromptedModel):
-        raise TypeError(f"expected a model that wrap() returned, got {type(wrapped).__name__}")
+    model = prompted_model(wrapped)
     listed = isinstance(class_names, Sequence) and not isinstance(class_names, str)
     if not listed or not all(isinstance(name, str) for name in class_names):
         raise TypeError(f"class_names must be a list of strings, got {class_names!r}")
@@ -55,9 +54,7 @@ def scenario_features(
         raise ValueError("class_names is empty: give at least one class")
     if not isinstance(template, str) or template.count("{}") != 1 or set(template.replace("{}", "")) & set("{}"):
         raise ValueError(f'template must have one {{}} for the class name, as in "{TEMPLATE}", got {template!r}')
-    text = tokenizer([template.replace("{}", name) for name in class_names])
-    if not isinstance(text, Tensor):
-        raise TypeError(f"the tokenizer must return a tensor of ids (C, L), got {type(text).__name__}")
+    text = tokenized(tokenizer, [template.replace("{}", name) for name in class_names])
     return model.encode_text_without_prompts(text.to(model.logit_scale.device))
 
 
@@ -69,6 +66,9 @@ def scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
     Args:
         text_features: (C, D), of the prompted model.
         scenario_features: (C, D), from `scenario_features`.
+
+    Returns:
+        A scalar, in 0..2.
 
     Raises:
         TypeError: If the features are not float tensors.
@@ -125,7 +125,15 @@ class ScenarioGuidedLoss(nn.Module):
         self.last: LossTerms | None = None
 
     def forward(self, video_features: Tensor, text_features: Tensor, labels: Tensor) -> Tensor:
-        """Features (B, D) and (C, D), normalised or not, and class indices (B,) -> a scalar.
+        """The loss of a batch; `last` has its two terms afterwards.
+
+        Args:
+            video_features: (B, D), normalised or not.
+            text_features: (C, D), normalised or not.
+            labels: (B,) integers in 0..C-1, rows of `text_features`.
+
+        Returns:
+            A scalar.
 
         Raises:
             TypeError: If the labels are not integers.

@@ -5,16 +5,18 @@ Shapes: B batch, T frames, C texts, L their columns, D features.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.checks import check_count
+from vilt_prompt.checks import check_count, check_placed
 from vilt_prompt.foreign import check_state_dict
 from vilt_prompt.frames import check_frame_mask, check_frames, encode_each_frame, mean_over_frames
 from vilt_prompt.prompts import LayerPrompts, PromptLayer
-from vilt_prompt.towers import prompts_where_needed, text_tower, vision_tower
+from vilt_prompt.towers import prompts_where_needed, run_tower, text_tower, vision_tower
 
 
 class PromptedModel(nn.Module):
@@ -25,6 +27,7 @@ class PromptedModel(nn.Module):
     flags_before: dict[str, bool]
     base_class: type[nn.Module]
     logit_scale: Tensor
+    visual: nn.Module
 
     def encode_video(
         self,
@@ -42,7 +45,8 @@ class PromptedModel(nn.Module):
             frame_mask: (B, T) bool, False where a frame is padding. Such frames are not computed (under `torch.compile`
                 they are, and count for nothing).
             normalize: Whether to scale the features to length 1, after the mean.
-            frames_per_chunk: How many frames run at once; None: all.
+            frames_per_chunk: How many frames run at once; None: all. The backward pass computes each chunk again, so
+                that the activations of no more than one chunk are kept at a time.
             pool: Whether to take the mean; otherwise the features of each frame are returned, 0 for masked ones.
 
         Returns:
@@ -52,16 +56,26 @@ class PromptedModel(nn.Module):
             ValueError: If the video or the mask is of another shape, empty, or a video is masked altogether.
             TypeError: If the video is not float or the mask not bool.
         """
-        check_frames("video", video, 5, self._image_size())
-        check_frame_mask(frame_mask, *video.shape[:2])
+        self._check_frames("video", video, 5)
+        check_frame_mask(frame_mask, video)
         check_count("frames_per_chunk", frames_per_chunk, "it must be at least 1, or None")
-        (features,) = encode_each_frame(self._encode_frames, video, frame_mask, frames_per_chunk)
+        # One set of prompts for all chunks, also when the backward pass computes them again.
+        prompts = self._active_prompts("vision")
+        encode = functools.partial(self._encode_frames, prompts=prompts)
+        (features,) = encode_each_frame(encode, video, frame_mask, frames_per_chunk)
         if pool:
             features = mean_over_frames(features, frame_mask)
         return F.normalize(features, dim=-1) if normalize else features
 
     def encode_image(self, image: Tensor, normalize: bool | None = None) -> Tensor:
-        """Features of images: (B, 3, H, W) -> (B, D). `normalize=None`: open_clip's own default for this model.
+        """Features of images.
+
+        Args:
+            image: (B, 3, H, W), as `preprocess` makes them.
+            normalize: Whether to scale the features to length 1; None: open_clip's own default for this model.
+
+        Returns:
+            (B, D).
 
         Raises:
             ValueError: If the images are of another shape, or there are none.
@@ -70,18 +84,21 @@ class PromptedModel(nn.Module):
         base: Any = super()
         prompts = self._active_prompts("vision")
         if self.prompts.enabled:
-            check_frames("image", image, 4, self._image_size())
+            self._check_frames("image", image, 4)
         if prompts is None:
             return base.encode_image(image) if normalize is None else base.encode_image(image, normalize=normalize)
-        features, _ = vision_tower(self).encode(image, prompts)
+        features, _ = run_tower(vision_tower(self), image, prompts)
         return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
     def encode_text(self, text: Tensor, normalize: bool | None = None) -> Tensor:
-        """Features of texts: token ids (C, L) -> (C, D). The prompts go in by themselves.
+        """Features of texts. The prompts go in by themselves.
 
         Args:
-            text: What the tokenizer returns for plain class names. A shorter `context_length` will do.
+            text: (C, L) token ids, such as the tokenizer's for plain class names. A shorter `context_length` will do.
             normalize: Whether to scale the features to length 1; None: open_clip's own default for this model.
+
+        Returns:
+            (C, D).
 
         Raises:
             ValueError: If a text has no end token, does not fit with the prompts in, or holds unknown ids.
@@ -93,7 +110,7 @@ class PromptedModel(nn.Module):
             prompts = prompts_where_needed(self, text, check=self.prompts.enabled)
         if prompts is None:
             return base.encode_text(text) if normalize is None else base.encode_text(text, normalize=normalize)
-        features, _ = text_tower(self).encode(text, prompts)
+        features, _ = run_tower(text_tower(self), text, prompts)
         return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
     def forward(
@@ -104,11 +121,17 @@ class PromptedModel(nn.Module):
         image: Tensor | None = None,
         frame_mask: Tensor | None = None,
     ) -> Any:
-        """What open_clip's own forward returns, for videos (B, T, 3, H, W) or images (B, 3, H, W) and token ids.
+        """What open_clip's own forward returns, for videos or images and texts. It is what DDP calls.
+
+        Args:
+            video: (B, T, 3, H, W), or images (B, 3, H, W); None: the features are None.
+            text: (C, L) token ids; None: the features are None.
+            image: (B, 3, H, W), or a video: open_clip's name of the same argument.
+            frame_mask: (B, T) bool, False where a frame is padding.
 
         Returns:
-            Normalised image features, normalised text features, the logit scale and, where the model has one, the
-            logit bias: a tuple, or a dict where `output_dict` is set. So `open_clip.ClipLoss` works on it.
+            Image features (B, D) and text features (C, D), both normalised, the logit scale and, where the model has
+            one, the logit bias: a tuple, or a dict where `output_dict` is set. So `open_clip.ClipLoss` works on it.
 
         Raises:
             ValueError: If both `video` and `image` are given, a mask is given without a video, or an input is one that
@@ -131,7 +154,14 @@ class PromptedModel(nn.Module):
         return outputs if self.output_dict else tuple(outputs.values())
 
     def layer_prompts(self) -> LayerPrompts:
-        """The (n, d) prompt that enters each layer of both towers under the active adapter, graph attached."""
+        """The prompt that enters each layer of both towers under the current adapter (Eq. 10 and 11), graph attached.
+
+        Returns:
+            Two lists, an entry for each layer: the (n, d) prompt, or None where nothing fresh enters.
+
+        Raises:
+            ValueError: If no adapter is active.
+        """
         return LayerPrompts(self.prompts.tower_prompts("text"), self.prompts.tower_prompts("vision"))
 
     def encode_text_without_prompts(self, text: Tensor) -> Tensor:
@@ -139,7 +169,7 @@ class PromptedModel(nn.Module):
         prompts = prompts_where_needed(self, text, check=True)
         if prompts is None:
             return self._encode_text_as_open_clip(text)
-        features, _ = text_tower(self).encode(text, prompts)
+        features, _ = run_tower(text_tower(self), text, prompts)
         return F.normalize(features, dim=-1)
 
     def train(self, mode: bool = True) -> Any:
@@ -148,7 +178,10 @@ class PromptedModel(nn.Module):
         freeze_statistics(self)
         return self
 
-    def _encode_frames(self, frames: Tensor) -> tuple[Tensor]:
+    def _encode_frames(self, frames: Tensor, prompts: list[Tensor | None] | None) -> tuple[Tensor]:
+        if prompts is not None:
+            features, _ = run_tower(vision_tower(self), frames, prompts)
+            return (features,)
         # Contrastive attention pooling leaves a dimension for its one query where there are no prompts.
         return (self.encode_image(frames, normalize=False).flatten(1),)
 
@@ -160,10 +193,13 @@ class PromptedModel(nn.Module):
     def _normalizes(self, normalize: bool | None) -> bool:
         return self.normalizes_by_default if normalize is None else normalize
 
-    def _image_size(self) -> tuple[int, int] | None:
-        # Towers of no known family may well take other sizes than the one that they were made for.
+    def _check_frames(self, name: str, frames: Any, rank: int) -> None:
         tower = vision_tower(self)
-        return None if tower is None else tower.image_size
+        # Towers of no known family may well take other sizes than the one that they were made for.
+        check_frames(name, frames, rank, None if tower is None else tower.image_size)
+        patches = next((module for module in self.visual.modules() if isinstance(module, nn.Conv2d)), None)
+        if patches is not None:
+            check_placed(name, frames, patches.weight)
 
     def _active_prompts(self, tower: str) -> list[Tensor | None] | None:
         if not self.prompts.enabled:
@@ -180,6 +216,18 @@ class PromptedModel(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+def prompted_model(wrapped: Any) -> PromptedModel:
+    """The open_clip object with its prompts, in the PEFT model around it or by itself.
+
+    Raises:
+        TypeError: If it is no wrapped model, or one that was unwrapped.
+    """
+    model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
+    if not isinstance(model, PromptedModel):
+        raise TypeError(f"expected a model that wrap() returned, still wrapped, got {type(wrapped).__name__}")
+    return model
+
+
 def one_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:
     """What `forward` got under one of its two names: videos (B, T, 3, H, W), images (B, 3, H, W), or None.
 
@@ -192,7 +240,7 @@ def one_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:
     frames = image if video is None else video
     if frames is None:
         if frame_mask is not None:
-            raise ValueError("frame_mask was passed without a video")
+            raise ValueError("frame_mask was passed without a video: pass both, or neither")
         return None
     if not isinstance(frames, Tensor):
         raise TypeError(f"expected a video (B, T, 3, H, W) or images (B, 3, H, W), got {type(frames).__name__}")

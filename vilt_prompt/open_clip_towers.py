@@ -24,6 +24,7 @@ from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.causal import SideBySide, run_causal
 from vilt_prompt.foreign import check_attention
 from vilt_prompt.packing import Packing
+from vilt_prompt.sharding import class_of
 from vilt_prompt.token_ids import Facts, check_ids, check_room, check_values, make_room
 
 Prompts = list[Tensor | None]
@@ -44,7 +45,7 @@ class OpenClipBlock(Block):
         """Whether block and attention are of the known classes; an adapter on the attention makes it another one."""
         attn = getattr(module, "attn", None)
         known = type(attn) in (nn.MultiheadAttention, Attention) and getattr(attn, "in_proj_weight", None) is not None
-        return known and type(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
+        return known and class_of(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
 
     def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
         """Queries, keys and values stand in one matrix, in this order; both classes of attention name it alike."""
@@ -88,6 +89,7 @@ class VisionTower:
 
     def __init__(self, visual: VisionTransformer) -> None:
         self.visual = visual
+        self.stands_for = (visual, visual.transformer)
         self.layers = len(visual.transformer.resblocks)
         self.width: int = len(visual.conv1.weight)
         self.image_size: tuple[int, int] | None = visual.image_size
@@ -150,15 +152,20 @@ class TextTower:
         self.layers = len(text.transformer.resblocks)
         self.embedding: nn.Embedding = text.token_embedding
         self.vocabulary: int = len(self.embedding.weight)
-        self.class_embedding: Tensor | None = getattr(text, "cls_emb", None)
         rows, self.width = text.positional_embedding.shape
         self.positions: int = rows if self.class_embedding is None else rows - 1  # for ids and prompts
         # CLIP holds the parts of its text tower itself and calls these two by longer names.
         self.in_clip = isinstance(text, CLIP)
+        self.stands_for = (self.transformer,) if self.in_clip else (text, self.transformer)
         self.eos_id: int = text.text_eos_id if self.in_clip else text.eos_id
         pool_type: str = text.text_pool_type if self.in_clip else text.pool_type
         self.pool_type = pool_type if self.class_embedding is None else "class embedding"
         self.causal = text.attn_mask is not None
+
+    @property
+    def class_embedding(self) -> Tensor | None:
+        """CoCa's (d,); read anew each time, for `fully_shard` puts other tensors in the places of parameters."""
+        return getattr(self.text, "cls_emb", None)
 
     @classmethod
     def owns(cls, text: nn.Module) -> bool:
@@ -177,7 +184,7 @@ class TextTower:
 
     def check(self, text: Any) -> Facts | None:
         """Checks (C, L) token ids, and says what is known of them; see `token_ids`."""
-        check_ids(text, self.positions)
+        check_ids(text, self.positions, self.embedding.weight)
         return check_values(text, self.vocabulary, self._end(text))
 
     def runs_alone(self, columns: int) -> bool:
@@ -208,7 +215,7 @@ class TextTower:
         if self.pool_type == "none":
             return self._project(x), tokens
         if keep_all:
-            x = x[torch.arange(len(x), device=x.device), self._pooled(text, layout)].unsqueeze(1)
+            x = x[torch.arange(x.shape[0], device=x.device), self._pooled(text, layout)].unsqueeze(1)
         return self._project(x.squeeze(1)), tokens
 
     def _fit(self, text: Tensor, n: int, with_tokens: bool) -> Layout:
@@ -235,7 +242,7 @@ class TextTower:
             return None
         valid = ids != self.text.pad_id
         if self.class_embedding is not None:
-            always = valid.new_ones(len(valid), 1)
+            always = valid.new_ones(valid.shape[0], 1)
             if self.text.correct_cls_mask:
                 valid = torch.cat([valid, always], dim=1)
             else:
@@ -302,14 +309,14 @@ class TextTower:
         if self.class_embedding is None:
             return x
         last = self.class_embedding.to(x.dtype) + position[-1]
-        return torch.cat([x, last.expand(len(x), 1, -1)], dim=1)
+        return torch.cat([x, last.expand(x.shape[0], 1, -1)], dim=1)
 
     def _pooled(self, ids: Tensor, layout: Layout) -> Tensor:
         """The column of the token that is pooled, counted without prompts: (C,)."""
         columns = layout.ids.shape[1]
         column = {"first": 0, "last": columns - 1, "class embedding": columns}.get(self.pool_type)
         if column is not None:
-            return ids.new_full((len(ids),), column)
+            return ids.new_full((ids.shape[0],), column)
         end = self._end(ids)
         assert end is not None
         return end

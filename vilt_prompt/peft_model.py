@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
-from vilt_prompt.adapters import SeveralAdapters
+from vilt_prompt.adapters import SeveralAdapters, differences
 from vilt_prompt.card import TrainingFacts, model_card
-from vilt_prompt.config import HUB_ARGUMENTS, TASK_TYPE, PromptConfig
-from vilt_prompt.files import CARD_NAME, PEFT_TYPE, STRUCTURE, check_values, write
+from vilt_prompt.config import HUB_ARGUMENTS, TASK_TYPE, PromptConfig, check_settings
+from vilt_prompt.files import CARD_NAME, PEFT_TYPE, check_values, write
 from vilt_prompt.hub import push
 from vilt_prompt.prompts import PREFIX
 from vilt_prompt.tuner import PromptTuner, check_shapes, resolve_for
@@ -59,21 +61,35 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
             license: As above.
 
         Raises:
-            TypeError: If something for the card is of the wrong type.
+            TypeError: If something for the card, or `selected_adapters`, is of the wrong type.
             ValueError: If there is no such adapter, its tensors are not finite, or a pickle is asked for.
             OSError: If the disk is full or refuses.
         """
         if not safe_serialization:
             raise ValueError("adapters are saved as safetensors alone, never as pickles: leave safe_serialization=True")
+        if not isinstance(save_directory, str | os.PathLike):
+            raise TypeError(f"save_directory must be a folder, got {save_directory!r}")
+        if isinstance(selected_adapters, str):
+            raise TypeError(
+                f"selected_adapters must be a list of names, such as {[selected_adapters]!r}, got {selected_adapters!r}"
+            )
         if os.path.isfile(save_directory):
             raise ValueError(f"{save_directory} is a file: give a folder")
         facts = TrainingFacts(class_names, template, metrics, dataset, license)
+        if isinstance(selected_adapters, str):
+            raise TypeError(f"selected_adapters must be a list of names, got {selected_adapters!r}")
         names = list(self.peft_config) if selected_adapters is None else selected_adapters
         contents = {name: self.adapter_content(name, state_dict) for name in names}
         if not is_main_process:
             return
         for name, (config, tensors) in contents.items():
             folder = Path(save_directory, "" if name == "default" else name)
+            if facts and (folder / CARD_NAME).exists():
+                warnings.warn(
+                    f"{folder / CARD_NAME} is there and kept: class names, metrics and the like are not in it. Delete "
+                    "it and save again to have it written anew",
+                    stacklevel=2,
+                )
             write(folder, config, tensors, model_card(config, _count(tensors), facts))
 
     def adapter_content(
@@ -113,8 +129,14 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
             kwargs: `subfolder`, `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, and PEFT's own.
 
         Raises:
+            TypeError: If an argument is unknown or of the wrong type.
             ValueError: If there is no such adapter, a file is damaged, or it does not fit. The model is unchanged then.
         """
+        # PEFT's own ignores what it does not know, such as a misspelt strict_base.
+        known = [
+            name for name in inspect.signature(PeftModel.load_adapter).parameters if name not in ("self", "kwargs")
+        ]
+        check_settings("load_adapter", [*kwargs], ["strict_base", "subfolder", *HUB_ARGUMENTS, *known])
         for_the_hub = {name: kwargs.pop(name) for name in ("subfolder", *HUB_ARGUMENTS) if name in kwargs}
         configs: Any = self.peft_config
         files = configs[adapter_name].files if adapter_name in configs else None
@@ -128,13 +150,23 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
                 self.add_adapter(adapter_name, config, low_cpu_mem_usage=kwargs.get("low_cpu_mem_usage", False))
                 if is_trainable:
                     self.set_requires_grad(adapter_name)
+        else:
+            files.verify()  # time may have passed
         loaded = configs[adapter_name]
         result = super().load_adapter(str(loaded.files.folder), adapter_name, is_trainable=is_trainable, **kwargs)
         loaded.files = None
         return result
 
     def push_to_hub(self, repo_id: str, **options: Any) -> CommitInfo:
-        """`vilt_prompt.push_to_hub(self, repo_id, **options)`."""
+        """Shares an adapter on the Hugging Face Hub: `vilt_prompt.push_to_hub(self, repo_id, **options)`.
+
+        Args:
+            repo_id: Such as "user/ucf101-16shot"; the repository is made if there is none.
+            options: Those of `vilt_prompt.push_to_hub`.
+
+        Returns:
+            The commit, with its `oid`, `commit_url` and `pr_url`.
+        """
         return push_to_hub(self, repo_id, **options)
 
     def create_or_update_model_card(self, output_dir: str) -> None:
@@ -147,9 +179,11 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
 
     def _replacement(self, adapter_name: str, config: PromptConfig) -> PromptConfig:
         present, resolved = self.peft_config[adapter_name], resolve_for(self.get_base_model(), config, adapter_name)
-        if any(getattr(present, name) != getattr(resolved, name) for name in STRUCTURE):
+        different = differences(present, resolved)
+        if different:
             raise ValueError(
-                f"there is an adapter {adapter_name!r} of another structure: choose another name, or delete it first"
+                f"there is an adapter {adapter_name!r} of another structure ({different}): choose another name, or "
+                "delete it first"
             )
         return resolved
 
@@ -200,6 +234,8 @@ def push_to_hub(
     """
     if not isinstance(wrapped, PromptPeftModel):
         raise TypeError(f"expected what wrap() returned, got {type(wrapped).__name__}")
+    if not isinstance(repo_id, str):
+        raise TypeError(f'repo_id must be a string such as "user/ucf101-16shot", got {repo_id!r}')
     facts = TrainingFacts(class_names, template, metrics, dataset, license)
     config, tensors = wrapped.adapter_content(wrapped.active_adapter if adapter_name is None else adapter_name)
     return push(

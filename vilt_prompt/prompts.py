@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from vilt_prompt.config import PromptConfig
 
 PREFIX = "vilt_"  # every parameter of an adapter has it in its path
+LONGEST_NAME = 255  # bytes that file systems allow for the name of a folder
 
 
 # What `use_adapter` chose in this thread or asyncio task, for each layer of prompts, innermost first. Not an attribute
@@ -27,7 +30,12 @@ _choices: ContextVar[tuple[tuple[PromptLayer, str], ...]] = ContextVar("vilt_pro
 
 
 class LayerPrompts(NamedTuple):
-    """What enters each layer: entry i-1 is the (n, d) prompt of layer i, None where nothing fresh enters."""
+    """What enters each layer (Eq. 10 and 11). None: nothing fresh, the layer takes what the one before gave out.
+
+    Attributes:
+        text: Entry i-1 is the (n, d_t) prompt of layer i: P_i where text leads, F~(P~_i) where vision does.
+        vision: Entry i-1 is the (n, d_v) prompt of layer i: F(P_i) where text leads, P~_i where vision does.
+    """
 
     text: list[Tensor | None]
     vision: list[Tensor | None]
@@ -142,7 +150,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     def tower_prompts(self, tower: str) -> list[Tensor | None]:
         """The (n, d) prompt that enters each layer of a tower under the current adapter; None: nothing fresh."""
-        adapter = self._current()
+        adapter = self.current()
         sources = getattr(self.tables[adapter], tower)
         prompts: list[Tensor | None] = [None] * len(sources)
         for leader in ("text", "vision"):
@@ -169,11 +177,17 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     @contextlib.contextmanager
     def choose(self, adapter_name: str) -> Iterator[None]:
         """Lets an adapter take part in place of the active one, in this thread or asyncio task."""
-        token = _choices.set(((self, adapter_name), *_choices.get()))
+        choice = (self, adapter_name)
+        _choices.set((choice, *_choices.get()))
         try:
             yield
         finally:
-            _choices.reset(token)
+            # Generators that are inside such blocks may end in any order, and even in another thread: what a token of
+            # the variable would put back is then the choice of somebody else.
+            choices = list(_choices.get())
+            if choice in choices:
+                choices.remove(choice)
+                _choices.set(tuple(choices))
 
     def is_chosen(self, adapter_name: str) -> bool:
         """Whether this thread or asyncio task is inside a `choose(adapter_name)`, the innermost or another one."""
@@ -247,7 +261,12 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 return name
         return None
 
-    def _current(self) -> str:
+    def current(self) -> str:
+        """The adapter that takes part here: the one that `choose` chose in this thread, else the active one.
+
+        Raises:
+            ValueError: If there is none, or the chosen one is gone.
+        """
         adapter = self._chosen()
         if adapter is None:
             if not self.active_adapters:
@@ -281,8 +300,14 @@ def refuse_adapter_name(adapter_name: Any) -> None:
         raise TypeError(f"an adapter name must be a string, got {adapter_name!r}")
     key_parts = {"base_model", "model", "prompts", "weight", "bias", *PromptLayer.adapter_layer_names}
     taken = hasattr(nn.ModuleDict(), adapter_name) or hasattr(nn.ParameterDict(), adapter_name)
-    if adapter_name in key_parts or adapter_name in PREFIX or taken or set(adapter_name) & set("./\\"):
+    if adapter_name in key_parts or adapter_name in PREFIX or taken:
         raise ValueError(
-            f"the adapter name {adapter_name!r} is refused: it is empty, has a dot or a slash, or is a part of the "
-            'names of parameters; choose another one, such as "ucf101"'
+            f"the adapter name {adapter_name!r} is refused: it is empty, or a part of the names of parameters; choose "
+            'another one, such as "ucf101"'
+        )
+    if set(adapter_name) & set("./\\:\0") or len(os.fsencode(adapter_name)) > LONGEST_NAME:
+        raise ValueError(
+            f"the adapter name {shorten(adapter_name, 40)!r} is refused: adapters are saved to folders of their names, "
+            f"so it has no dot, slash, backslash, colon or null byte, and at most {LONGEST_NAME} bytes: choose another "
+            'one, such as "ucf101"'
         )

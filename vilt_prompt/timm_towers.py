@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from vilt_prompt.attention import Block, join_heads, project_heads, project_rows, split_heads, take_apart
 from vilt_prompt.bidirectional import run_bidirectional
+from vilt_prompt.sharding import class_of, gathered
 
 Prompts = list[Tensor | None]
 
@@ -44,7 +45,7 @@ class TimmBlock(Block):
         self.attn = module.attn
         self.rope = rope
         rel_pos = getattr(self.attn, "rel_pos", None)
-        self.bias = shared_bias if rel_pos is None else rel_pos.get_bias()
+        self.bias = shared_bias if rel_pos is None else gathered([module], rel_pos.get_bias)
         if module.training:
             self.dropout = self.attn.attn_drop.p
 
@@ -53,7 +54,7 @@ class TimmBlock(Block):
         """Whether block and attention are of the known classes, without gates or shared heads."""
         attn = getattr(module, "attn", None)
         return (
-            type(module) in PRE_NORM + POST_NORM
+            class_of(module) in PRE_NORM + POST_NORM
             and type(attn) in (Attention, AttentionRope, EvaAttention, RelPosAttention)
             and getattr(attn, "gate", None) is None
             and getattr(attn, "num_kv_groups", 1) == 1
@@ -118,6 +119,7 @@ class TimmVisionTower:
     def __init__(self, visual: TimmModel) -> None:
         self.visual = visual
         self.trunk: Any = visual.trunk
+        self.stands_for = (visual, self.trunk)
         self.family = f"timm {type(self.trunk).__name__}"
         self.layers = len(self.trunk.blocks)
         self.width: int = self.trunk.embed_dim
@@ -172,7 +174,7 @@ class TimmVisionTower:
         rope = bias = None
         if isinstance(trunk, VisionTransformerRelPos):
             if trunk.cls_token is not None:
-                x = torch.cat([trunk.cls_token.expand(len(x), -1, -1), x], dim=1)
+                x = torch.cat([trunk.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
             bias = None if trunk.shared_rel_pos is None else trunk.shared_rel_pos.get_bias()
         elif isinstance(trunk, Eva):
             x, rope = trunk._pos_embed(x)

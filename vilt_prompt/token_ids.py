@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vilt_prompt.checks import is_readable
+from vilt_prompt.checks import check_placed, is_readable
 
 
-def check_ids(text: Any, positions: int) -> None:
-    """Checks that `text` is token ids (C, L) of which the tower has that many positions.
+def check_ids(text: Any, positions: int, embedding: Tensor) -> None:
+    """Checks that `text` is token ids (C, L) of which the tower has that many positions, beside its embedding.
 
     Raises:
         TypeError: If `text` is no tensor of integers.
-        ValueError: If it is not (C, L), is empty, or has more columns than the tower has positions.
+        ValueError: If it is not (C, L), is empty, has more columns than the tower has positions, or is elsewhere.
     """
     if not isinstance(text, Tensor):
         raise TypeError(
@@ -30,9 +30,9 @@ def check_ids(text: Any, positions: int) -> None:
             "pass tokenizer(texts), with open_clip.get_tokenizer(...)"
         )
     if text.dtype not in (torch.int32, torch.int64):
-        raise TypeError(f"token ids must be int64 or int32, got a tensor of {text.dtype}")
+        raise TypeError(f"token ids must be int64 or int32, got a tensor of {text.dtype}: pass tokenizer(texts)")
     if text.ndim != 2:
-        raise ValueError(f"text must be token ids of shape (C, L), got {tuple(text.shape)}")
+        raise ValueError(f"text must be token ids of shape (C, L), got {tuple(text.shape)}: pass tokenizer(texts)")
     if text.numel() == 0:
         raise ValueError(f"text is empty: its shape is {tuple(text.shape)}; pass at least one text")
     if text.shape[1] > positions:
@@ -40,6 +40,7 @@ def check_ids(text: Any, positions: int) -> None:
             f"text has {text.shape[1]} columns, the tower has {positions} positions: "
             f"use tokenizer(texts, context_length={positions})"
         )
+    check_placed("text", text, embedding)
 
 
 class Facts:
@@ -115,12 +116,28 @@ def check_values(text: Tensor, vocabulary: int, end: Tensor | None = None) -> Fa
     return Facts(text, vocabulary, end) if is_readable(text) else None
 
 
+def tokenized(tokenizer: Any, texts: list[str]) -> Tensor:
+    """What a tokenizer makes of texts: (C, L).
+
+    Raises:
+        TypeError: If it cannot be called, or returns something else.
+    """
+    if not callable(tokenizer):
+        raise TypeError(
+            f"the tokenizer must be the model's, open_clip.get_tokenizer(...), got {type(tokenizer).__name__}"
+        )
+    text = tokenizer(texts)
+    if not isinstance(text, Tensor):
+        raise TypeError(f"the tokenizer must return a tensor of ids (C, L), got {type(text).__name__}")
+    return text
+
+
 def content(tokenizer: Callable[[list[str]], Tensor], text: str) -> list[int]:
     """The ids of a text without what the tokenizer puts around every text, such as start and end tokens and padding.
 
     That is what the text's ids have in common, at both ends, with those of the empty text.
     """
-    ids, empty = tokenizer([text]), tokenizer([""])
+    ids, empty = tokenized(tokenizer, [text]), tokenized(tokenizer, [""])
     row = ids[0, : int(filled(ids)[0])].tolist()
     around = empty[0, : int(filled(empty)[0])].tolist()
     start = 0

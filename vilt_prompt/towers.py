@@ -6,6 +6,7 @@ cannot take prompts all the same. Its objects have
 - `family`, a name; `layers`; `width` of a token; `blocks`, the layers in pieces or whole (see `attention.py`);
 - `encode(inputs, prompts, with_tokens=False)`: images or token ids, and the (n, d) prompt that enters each layer (None:
   carried on), to features (rows, D), not normalised, and the tokens if they are wanted;
+- `stands_for`, the modules in place of whose forward `encode` runs, the outer one first;
 - image towers: `image_size`, None where any size will do;
 - text towers: `embedding` of tokens, `positions` for ids and prompts together, `check(text)` of token ids, and
   `runs_alone(columns)`, whether the module's own forward takes texts of so many columns.
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from vilt_prompt.hugging_face_towers import HuggingFaceTextTower
 from vilt_prompt.open_clip_towers import TextTower, VisionTower
+from vilt_prompt.sharding import gathered
 from vilt_prompt.timm_towers import TimmVisionTower
 
 MODELS = (CLIP, CustomTextCLIP, CoCa)
@@ -48,6 +50,11 @@ def depths(model: Any) -> tuple[int, int]:
     """The layers of the text and of the vision tower, 0 where the family is unknown."""
     text, vision = text_tower(model), vision_tower(model)
     return 0 if text is None else text.layers, 0 if vision is None else vision.layers
+
+
+def run_tower(tower: Any, inputs: Tensor, prompts: list[Tensor | None], with_tokens: bool = False) -> Any:
+    """`tower.encode`, also where the tower's weights are sharded over several processes."""
+    return gathered(tower.stands_for, tower.encode, inputs, prompts, with_tokens)
 
 
 def check_towers(model: Any, towers: str) -> None:
@@ -95,7 +102,8 @@ def _check_tower(families: list[Any], module: nn.Module, kind: str, way_out: str
     tower = _tower(families, module)
     reason = "it belongs to no known family" if tower is None else tower.refusal(module)
     if reason is not None:
-        known = ", ".join(cls.__name__ for family in families for cls in family.module_classes)
+        # open_clip's and timm's vision transformers have one name.
+        known = ", ".join(dict.fromkeys(cls.__name__ for family in families for cls in family.module_classes))
         name = " of ".join(type(part).__name__ for part in (getattr(module, "trunk", None), module) if part is not None)
         raise ValueError(
             f"the {kind} tower {name} cannot take prompts: {reason}. Known {kind} towers: {known}; {way_out}. "

@@ -232,5 +232,8 @@ def _token_ids(ctx_init: str | list[int], text: Any) -> list[int]:
             )
         return content(open_clip.SimpleTokenizer(), ctx_init)
     if max(ctx_init, default=0) >= text.vocabulary:
-        raise ValueError(f"ctx_init has token ids up to {max(ctx_init)}, the vocabulary ends at {text.vocabulary - 1}")
+        raise ValueError(
+            f"ctx_init has token ids up to {max(ctx_init)}, the vocabulary ends at {text.vocabulary - 1}: are they of "
+            "this model's tokenizer?"
+        )
     return ctx_init

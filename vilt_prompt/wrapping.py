@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from vilt_prompt.checks import nearest
-from vilt_prompt.config import PromptConfig
+from vilt_prompt.config import PromptConfig, check_settings, settings
 from vilt_prompt.prompts import refuse_adapter_name
 from vilt_prompt.token_ids import content
 from vilt_prompt.towers import check_towers
@@ -27,6 +25,9 @@ def wrap(
     **config: Any,
 ) -> PeftModel:
     """Puts learnable prompts into both towers of an open_clip model, and freezes everything else.
+
+    In layers 1..K a learned P_i enters the text tower and F(P_i) the vision tower; in layers K+1..depth a learned P~_i
+    enters the vision tower and F~(P~_i) the text tower (Eq. 10 and 11). F and F~ are linear maps.
 
     The same as `peft.get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name)`. The model is
     patched in place: `model.encode_image` and `model.encode_text` give prompted features from here on.
@@ -47,11 +48,7 @@ def wrap(
         ValueError: If the model is wrapped already, or a setting does not fit it. The model is unchanged then.
     """
     check_unwrapped(model)
-    inherited = {field.name for field in dataclasses.fields(PeftConfig)} | {"target_modules"}
-    known = [field.name for field in dataclasses.fields(PromptConfig) if field.name not in inherited]
-    for name in config:
-        if name not in known:
-            raise TypeError(f"wrap() got an unexpected keyword argument {name!r}. {nearest(name, known)}")
+    check_settings("wrap", [*config], settings())
     if tokenizer is not None and isinstance(config.get("ctx_init"), str):
         check_towers(model, "text")
         config["ctx_init"] = content(tokenizer, config["ctx_init"])
@@ -61,6 +58,12 @@ def wrap(
 
 def unwrap(wrapped: PeftModel) -> nn.Module:
     """Takes all prompts out: the open_clip model with outputs, keys, `requires_grad` and mode as before `wrap`.
+
+    Args:
+        wrapped: What `wrap` returned, or one of the ways of loading.
+
+    Returns:
+        The open_clip model that was wrapped, the same object.
 
     Raises:
         TypeError: If `wrapped` is not what `wrap` returned, or was unwrapped before.

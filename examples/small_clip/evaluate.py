@@ -15,10 +15,10 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from vilt_prompt.losses import TEMPLATE
+from vilt_prompt.protocols import sample_frames
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the examples' own clips and scenes
 from clips import read_manifest
-from frames import sample_frames
 from shots import Shots, Studio
 from wild import Dice
 

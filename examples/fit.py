@@ -1,0 +1,188 @@
+"""The training loop of the examples: AdamW, a cosine, mixed precision, several processes, going on after a kill."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ranks
+import torch
+from batches import Batch, TrainOrder
+from peft import PeftModel
+from run_folder import RunFolder
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train.
+
+    Attributes:
+        epochs: Times that every video is seen.
+        lr: The learning rate at the start; a cosine takes it to 0.
+        weight_decay: AdamW's.
+        precision: fp32, bf16 or fp16.
+        device: Where.
+        save_every: Steps between checkpoints; each epoch ends with one, too.
+        test_every: Epochs between tests; the last one ends with one, too.
+    """
+
+    epochs: int
+    lr: float
+    weight_decay: float
+    precision: str
+    device: torch.device
+    save_every: int
+    test_every: int
+
+
+def autocast(plan: Plan) -> contextlib.AbstractContextManager[Any]:
+    """Mixed precision as planned."""
+    dtype = PRECISIONS[plan.precision]
+    return torch.autocast(plan.device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def fit(
+    model: PeftModel,
+    loader: DataLoader[Any],
+    order: TrainOrder,
+    loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    test: Callable[[], dict[str, float]],
+    plan: Plan,
+    run: RunFolder,
+) -> dict[str, float] | None:
+    """Trains the prompts, and keeps the adapter of the last epoch and the one of the best test.
+
+    Args:
+        model: What `wrap` returned, on the plan's device.
+        loader: Batches.
+        order: Their sampler.
+        loss_of: Gets the model, videos (B, T, 3, H, W) and their numbers (B,), and returns a scalar. It calls the model
+            itself, as one of several processes must.
+        test: Returns metrics; the first decides which adapter is best.
+        plan: How.
+        run: Where results go, and where an earlier process stopped.
+
+    Returns:
+        The metrics after the last epoch; None: an earlier process had trained to the end.
+
+    Raises:
+        ValueError: The loss is not finite, or nothing can be decoded.
+    """
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = torch.optim.AdamW(trained.values(), lr=plan.lr, weight_decay=plan.weight_decay)
+    total = plan.epochs * len(order)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    scaler = torch.amp.GradScaler(plan.device.type, enabled=plan.precision == "fp16")
+    step, best, metrics = 0, -math.inf, None
+    if run.checkpoint is not None:
+        step, best = run.checkpoint["step"], run.checkpoint["best"]
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(run.checkpoint["weights"][name])
+        optimizer.load_state_dict(run.checkpoint["optimizer"])
+        scheduler.load_state_dict(run.checkpoint["scheduler"])
+        scaler.load_state_dict(run.checkpoint["scaler"])
+        states = run.checkpoint["random"]  # there may be more processes now than before
+        set_random_state(states[ranks.rank() % len(states)], plan.device)
+    run.rewind("train", step)
+    run.rewind("test", step)
+
+    def save() -> None:
+        random = ranks.gather(random_state(plan.device))
+        run.save(
+            {
+                "step": step,
+                "best": best,
+                "weights": {name: parameter.detach() for name, parameter in trained.items()},
+                "optimizer": optimizer.state_dict(),
+                "scheduler": scheduler.state_dict(),
+                "scaler": scaler.state_dict(),
+                "random": random,
+            }
+        )
+
+    several = ranks.world_size() > 1
+    network: nn.Module = DistributedDataParallel(model) if several else model
+    quiet = ranks.rank() != 0
+    with tqdm(total=total, initial=step, desc="training", unit="step", disable=quiet) as progress:
+        while step < total:
+            order.epoch, order.first = divmod(step, len(order))
+            model.train()
+            for batch in loader:
+                loss = train_step(network, batch, loss_of, optimizer, scaler, plan, run)
+                step += 1
+                run.log("train", step, {"epoch": order.epoch, "lr": scheduler.get_last_lr()[0], "loss": loss})
+                scheduler.step()
+                progress.update()
+                progress.set_postfix(loss=f"{loss:.3f}")
+                if step % plan.save_every == 0 and step % len(order):
+                    save()
+            epoch = order.epoch + 1
+            if epoch % plan.test_every == 0 or step == total:
+                metrics = test()
+                run.log("test", step, metrics)
+                first = next(iter(metrics.values()))
+                if first > best:
+                    best = first
+                    save_adapter(model, run, "best")
+            save_adapter(model, run, "last")
+            save()
+    return metrics
+
+
+def train_step(
+    network: nn.Module,
+    batch: Batch,
+    loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    plan: Plan,
+    run: RunFolder,
+) -> float:
+    """One step; returns the loss, the mean over the processes."""
+    report(batch, run)
+    if batch.videos is None:
+        raise ValueError(f"{len(set(batch.failures))} videos in a row cannot be decoded: {batch.failures[-1]}")
+    with autocast(plan):
+        loss = loss_of(network, batch.videos.to(plan.device, non_blocking=True), batch.numbers.to(plan.device))
+    value = ranks.mean(loss)
+    if not math.isfinite(value):
+        raise ValueError(f"the loss is {value}: lower --lr, or use --precision fp32")
+    optimizer.zero_grad()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    return value
+
+
+def report(batch: Batch, run: RunFolder) -> None:
+    """Says once of each video that it cannot be decoded."""
+    for line in run.unreported(batch.failures):
+        tqdm.write(f"skipped: {line}")
+
+
+def save_adapter(model: PeftModel, run: RunFolder, name: str) -> None:
+    """Writes the adapter to a folder of the run."""
+    if ranks.rank() == 0:
+        model.save_pretrained(str(run.path / name))
+    ranks.barrier()
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    """The state of torch's global generators, for dropout and the like; nothing in the data depends on it."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def set_random_state(states: list[Tensor], device: torch.device) -> None:
+    """Puts back what `random_state` returned."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)

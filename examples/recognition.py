@@ -1,0 +1,293 @@
+"""Trains prompts to recognise actions in videos, and tests them, as the paper does: one command for each setting.
+
+  supervised     all training videos of all classes; tested on 4 x 3 views
+  few-shot       K training videos of each class (--shots)
+  base-to-novel  K training videos of the more frequent half of the classes; tested on both halves
+  zero-shot      all training videos; tested on other data sets, classes unseen
+
+The defaults of each are the paper's. Data sets are read as their authors distribute them: UCF-101, HMDB-51, SSv2,
+Kinetics; so are CSV files (video,label,split) and folders (train/CLASS/, test/CLASS/).
+
+Examples:
+  python examples/recognition.py few-shot --videos UCF-101 --annotations ucfTrainTestlist --shots 16 \\
+      --model ViT-B-16 --pretrained openai --out runs/ucf101-16
+  torchrun --nproc-per-node 4 examples/recognition.py base-to-novel --videos hmdb51 --annotations testTrainMulti_7030 \\
+      --model ViT-B-16 --pretrained openai --out runs/hmdb51-novel
+"""
+
+import argparse
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ranks
+import torch
+from base_model import Preprocess, Tokenizer, add_model_options, load_clip
+from batches import ONE_VIEW, EvalClips, TrainingClips, Views, eval_loader, train_loader
+from command_line import Help, announce, run_script
+from fit import Plan, autocast, fit, report
+from label_files import LabelledVideo, read_labels
+from peft import PeftModel
+from run_folder import RunFolder
+from torch import Tensor, nn
+from tqdm import tqdm  # type: ignore[import-untyped]
+from training_options import add_training_options, plan, prompted, settings
+
+import vilt_prompt
+from vilt_prompt.protocols import average_views, base_novel_split, harmonic_mean, sample_shots, top_k_accuracy
+
+# From the paper; it names no batch for few shots and no schedule for full supervision: those of its other settings.
+FEW_SHOT: dict[str, Any] = {"n_ctx": 10, "depth": None, "K": 6, "epochs": 30, "batch": 64, "lr": 8e-3, "frames": 32}
+PRESETS: dict[str, dict[str, Any]] = {
+    "supervised": FEW_SHOT | {"frames": 16, "views": "4x3"},
+    "few-shot": FEW_SHOT,
+    "base-to-novel": {"n_ctx": 16, "depth": 10, "K": 6, "epochs": 12, "batch": 64, "lr": 4e-2, "frames": 32},
+    "zero-shot": FEW_SHOT,
+}
+# Frames that one pass of the model takes without gradients, so that 12 views fit into memory.
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Task:
+    """Videos to recognise among some classes.
+
+    Attributes:
+        name: What its results are called.
+        videos: Their labels count in `classes`.
+        classes: C plain names.
+    """
+
+    name: str
+    videos: list[LabelledVideo]
+    classes: list[str]
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    commands = parser.add_subparsers(dest="setting", required=True, metavar="SETTING")
+    for name, preset in PRESETS.items():
+        shown = ", ".join(f"{option} {value}" for option, value in preset.items() if value is not None)
+        command = commands.add_parser(
+            name,
+            help=f"defaults: {shown}",
+            description=f"Defaults: {shown}.",
+            formatter_class=Help,
+        )
+        add_data_options(command, name)
+        add_model_options(command)
+        add_training_options(command, **{"views": "1x1"} | preset)
+    return parser.parse_args()
+
+
+def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:
+    """What to train and test on."""
+    data = command.add_argument_group("data")
+    data.add_argument("--videos", type=Path, help="folder of the videos")
+    data.add_argument("--annotations", type=Path, help="its annotations, a folder or a CSV file (default: --videos)")
+    data.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="of UCF-101 and HMDB-51")
+    data.add_argument("--views", metavar="TxS", help="temporal x spatial views in the last test")
+    data.add_argument("--alpha", type=float, default=8.0, help="weight of the scenario-guided term")
+    data.add_argument("--temperature", type=float, default=0.07, help="tau, divides the cosines")
+    if setting in ("few-shot", "base-to-novel"):
+        data.add_argument("--shots", type=int, default=16, help="training videos of each class")
+        data.add_argument("--nested", action="store_true", help="the draw of K shots is part of that of more shots")
+        data.add_argument("--groups", action="store_true", help="take shots from as many source videos as there are")
+    if setting == "base-to-novel":
+        data.add_argument("--random-split", action="store_true", help="draw base and novel by the seed, not frequency")
+    if setting == "zero-shot":
+        data.add_argument(
+            "--target",
+            nargs=2,
+            action="append",
+            type=Path,
+            required=True,
+            metavar=("VIDEOS", "ANNOTATIONS"),
+            help="a data set to test on, in all its splits; may be given several times",
+        )
+
+
+def read_tasks(args: argparse.Namespace) -> tuple[Task | None, list[Task]]:
+    """What to train on (None: an adapter is there already), and what to test on."""
+    train, tests = None, []
+    if args.videos is None and (args.adapter is None or args.setting != "zero-shot"):
+        raise ValueError("--videos is needed: the folder of the videos")
+    if args.videos is not None:
+        data = read_labels(args.videos, args.annotations, args.split)
+        announce(data.missing)
+        train = Task("train", data.train, data.classes)
+        tests = [Task("test", data.test, data.classes)]
+        if args.setting == "base-to-novel":
+            base, novel = base_novel_split(data.counts, args.seed if args.random_split else None)
+            train = restrict(train, "train", base)
+            tests = [restrict(tests[0], "base", base), restrict(tests[0], "novel", novel)]
+    if args.adapter is not None:
+        train = None
+    if train is not None and args.setting in ("few-shot", "base-to-novel"):
+        train = Task("train", draw_shots(train, args), train.classes)
+    if args.setting == "zero-shot":
+        names = [videos.name for videos, _ in args.target]
+        if len(set(names)) < len(names):
+            names = ["-".join(videos.parts) for videos, _ in args.target]
+        targets = zip(names, args.target, strict=True)
+        tests = [task for name, (videos, annotations) in targets for task in target_tasks(name, videos, annotations)]
+    for task in tests if train is None else [train, *tests]:
+        if not task.videos:
+            raise ValueError(f"there are no videos to {'train on' if task is train else 'test on'}: {task.name}")
+    return train, tests
+
+
+def target_tasks(name: str, videos: Path, annotations: Path) -> list[Task]:
+    """The tests of all splits of a data set that has splits; otherwise its only one."""
+    official = (annotations / "classInd.txt").is_file() or any(annotations.glob("*_test_split1.txt"))
+    tasks = []
+    for split in (1, 2, 3) if official else (1,):
+        data = read_labels(videos, annotations, split)
+        announce(data.missing)
+        tasks.append(Task(f"{name} split {split}" if official else name, data.test, data.classes))
+    return tasks
+
+
+def restrict(task: Task, name: str, classes: list[int]) -> Task:
+    """The part of a task that is of some classes, which alone count as answers."""
+    numbers = {label: number for number, label in enumerate(classes)}
+    videos = [video._replace(label=numbers[video.label]) for video in task.videos if video.label in numbers]
+    return Task(name, videos, [task.classes[label] for label in classes])
+
+
+def draw_shots(task: Task, args: argparse.Namespace) -> list[LabelledVideo]:
+    """K training videos of each class."""
+    labels = [video.label for video in task.videos]
+    for label, name in enumerate(task.classes):
+        if labels.count(label) < args.shots:
+            raise ValueError(f"{name!r} has {labels.count(label)} training videos, fewer than --shots {args.shots}")
+    groups = [video.group for video in task.videos] if args.groups else None
+    chosen = sample_shots(labels, args.shots, args.seed, groups=groups, nested=args.nested)
+    return [task.videos[number] for number in chosen]
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """A prompted model with what it takes to test it."""
+
+    model: PeftModel
+    tokenizer: Tokenizer
+    preprocess: Preprocess
+    args: argparse.Namespace
+    plan: Plan
+    run: RunFolder
+
+    def train(self, task: Task, tests: list[Task]) -> dict[str, float] | None:
+        """Trains on one task; tests others now and then, on one view. Returns what `fit` does."""
+        args, device = self.args, self.plan.device
+        labels = torch.tensor([video.label for video in task.videos], device=device)
+        tokens = self.tokenizer(task.classes).to(device)
+        features = vilt_prompt.scenario_features(self.model, self.tokenizer, task.classes)
+        criterion = vilt_prompt.ScenarioGuidedLoss(features, args.alpha, args.temperature)
+
+        def loss_of(network: nn.Module, videos: Tensor, numbers: Tensor) -> Tensor:
+            video_features, class_features, *_ = network(videos, tokens)
+            loss: Tensor = criterion(video_features, class_features, labels[numbers])
+            return loss
+
+        paths = [video.path for video in task.videos]
+        clips = TrainingClips(paths, args.frames, self.preprocess, args.seed, args.stride, args.flip)
+        loader, order = train_loader(clips, args.batch, args.workers)
+        return fit(self.model, loader, order, loss_of, lambda: self.test(tests, ONE_VIEW), self.plan, self.run)
+
+    def test(self, tasks: list[Task], views: Views) -> dict[str, float]:
+        """Top-1 of each task in percent, and what sums them up; then top-5."""
+        top1: dict[str, float] = {}
+        top5: dict[str, float] = {}
+        self.model.eval()
+        for task in tasks:
+            numbers, probabilities = self.probabilities(task, views)
+            labels = torch.tensor([task.videos[number].label for number in numbers])
+            top1[f"{task.name} top-1"] = 100 * top_k_accuracy(probabilities, labels)
+            if len(task.classes) > 5:
+                top5[f"{task.name} top-5"] = 100 * top_k_accuracy(probabilities, labels, 5)
+            if ranks.rank() == 0:
+                file = self.run.path / f"predictions-{task.name.replace(' ', '-')}.csv"
+                write_predictions(file, task, numbers, probabilities)
+        if self.args.setting == "base-to-novel":
+            top1["harmonic mean"] = harmonic_mean(*top1.values())
+        elif len(tasks) > 1:
+            for dataset in dict.fromkeys(task.name.partition(" split ")[0] for task in tasks):
+                own = [value for name, value in top1.items() if name.startswith(f"{dataset} split ")]
+                if own:
+                    top5[f"{dataset} mean top-1"] = sum(own) / len(own)
+        return top1 | top5
+
+    @torch.no_grad()
+    def probabilities(self, task: Task, views: Views) -> tuple[list[int], Tensor]:
+        """Numbers of the videos that could be decoded, ascending, and their probabilities of the classes, (B, C)."""
+        args, device = self.args, self.plan.device
+        clips = EvalClips([video.path for video in task.videos], args.frames, self.preprocess, args.stride, views)
+        with autocast(self.plan):
+            classes = self.model.encode_text(self.tokenizer(task.classes).to(device), normalize=True).float()
+        mine: dict[int, Tensor] = {}
+        quiet = ranks.rank() != 0
+        for batch in tqdm(eval_loader(clips, args.batch, args.workers), desc=task.name, unit="batch", disable=quiet):
+            report(batch, self.run)
+            if batch.videos is None:
+                continue
+            videos = batch.videos.to(device).flatten(0, 1)  # [B, V, T, 3, H, W] -> [B * V, T, 3, H, W]
+            with autocast(self.plan):
+                features = self.model.encode_video(videos, normalize=True, frames_per_chunk=CHUNK).float()
+            logits = (features @ classes.T / args.temperature).unflatten(0, batch.videos.shape[:2])  # [B, V, C]
+            mine |= dict(zip(batch.numbers.tolist(), average_views(logits).cpu(), strict=True))
+        everyone = {number: row for part in ranks.gather(mine) for number, row in part.items()}
+        if not everyone:
+            raise ValueError(f"none of the {len(task.videos)} videos of {task.name} can be decoded")
+        numbers = sorted(everyone)
+        return numbers, torch.stack([everyone[number] for number in numbers])
+
+
+def write_predictions(file: Path, task: Task, numbers: list[int], probabilities: Tensor) -> None:
+    """A row for each video: what it is, and what it was taken for."""
+    with file.open("w", newline="") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["video", "label", "predicted", "probability"])
+        for number, row in zip(numbers, probabilities, strict=True):
+            best = int(row.argmax())
+            video = task.videos[number]
+            writer.writerow([video.path, task.classes[video.label], task.classes[best], f"{row[best]:.4f}"])
+
+
+def parse_views(text: str) -> Views:
+    """`4x3` -> 4 temporal, 3 spatial views."""
+    temporal, cross, spatial = text.partition("x")
+    if not (cross and temporal.isdecimal() and spatial.isdecimal() and int(temporal) and int(spatial)):
+        raise ValueError(f"--views must be temporal x spatial, such as 4x3, got {text!r}")
+    return Views(int(temporal), int(spatial))
+
+
+def main() -> None:
+    """Trains and tests."""
+    args = arguments()
+    device = ranks.start(args.device)
+    views, schedule = parse_views(args.views), plan(args, device)
+    train, tests = read_tasks(args)
+    run = RunFolder(args.out, settings(args), args.resume)
+    torch.manual_seed(args.seed)
+    clip, preprocess, tokenizer = load_clip(args.model, args.pretrained, device)
+    model = prompted(clip, args).to(device)
+    recognizer = Recognizer(model, tokenizer, preprocess, args, schedule, run)
+    results = None
+    if train is not None:
+        announce(f"{len(train.videos)} videos of {len(train.classes)} classes to train on")
+        results = recognizer.train(train, tests)
+    if results is None or views != ONE_VIEW:
+        results = recognizer.test(tests, views)
+    for name, value in results.items():
+        announce(f"{name:24} {value:6.2f}")
+    if ranks.rank() == 0:
+        (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run_script(main)

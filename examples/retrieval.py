@@ -1,0 +1,168 @@
+"""Trains prompts to find videos by captions and captions by videos, and tests both.
+
+Reads MSR-VTT (9K for training, 1k-A for testing), MSVD, LSMDC and DiDeMo as they are distributed, and CSV files
+(video,caption,split). Six prompts in each layer, as in the paper, leave room for long captions; what is longer
+is cut. Training is the symmetric contrastive loss of open_clip, over the videos of all processes.
+
+Examples:
+  python examples/retrieval.py --videos MSRVTT/videos --annotations MSRVTT/annotations \\
+      --model ViT-B-16 --pretrained openai --out runs/msrvtt
+  torchrun --nproc-per-node 4 examples/retrieval.py --videos didemo --annotations didemo_data --frames 32 \\
+      --model ViT-B-16 --pretrained openai --out runs/didemo
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import open_clip
+import ranks
+import torch
+from base_model import Preprocess, add_model_options, load_clip
+from batches import EvalClips, TrainingClips, eval_loader, train_loader
+from caption_files import Captions, read_captions
+from command_line import Help, announce, run_script
+from fit import Plan, autocast, fit, report
+from peft import PeftModel
+from run_folder import RunFolder
+from torch import Tensor, nn
+from tqdm import tqdm  # type: ignore[import-untyped]
+from training_options import add_training_options, plan, prompted, settings
+
+from vilt_prompt.protocols import Retrieval, retrieval_metrics
+
+# The paper gives n_ctx alone; 12 frames, a batch of 128 and 5 epochs are what CLIP4Clip made usual.
+PRESET = {"n_ctx": 6, "depth": None, "K": 6, "epochs": 5, "batch": 128, "lr": 8e-3, "frames": 12}
+CHUNK = 256  # frames, or captions, that one pass takes without gradients
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+
+    class Formatter(Help, argparse.RawDescriptionHelpFormatter):
+        pass
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
+    data = parser.add_argument_group("data")
+    data.add_argument("--videos", type=Path, required=True, help="folder of the videos")
+    data.add_argument("--annotations", type=Path, required=True, help="folder of the annotations, or a CSV file")
+    add_model_options(parser)
+    add_training_options(parser, **PRESET)
+    return parser.parse_args()
+
+
+@dataclass(frozen=True)
+class Retriever:
+    """A prompted model with what it takes to test it."""
+
+    model: PeftModel
+    tokenize: Callable[[list[str]], Tensor]
+    preprocess: Preprocess
+    args: argparse.Namespace
+    plan: Plan
+    run: RunFolder
+
+    def train(self, captions: Captions, test: Captions) -> dict[str, float] | None:
+        """Trains on pairs of a video and one caption of it; returns what `fit` does."""
+        args = self.args
+        tokens = self.tokenize(captions.texts).to(self.plan.device)
+        # Each process computes its own rows against everyone's columns; gradients flow through what was gathered.
+        criterion = open_clip.ClipLoss(
+            local_loss=True, gather_with_grad=True, rank=ranks.rank(), world_size=ranks.world_size()
+        )
+
+        def loss_of(network: nn.Module, videos: Tensor, numbers: Tensor) -> Tensor:
+            outputs = network(videos, tokens[numbers])
+            with torch.autocast(videos.device.type, enabled=False):
+                loss: Tensor = criterion(*(output.float() for output in outputs))
+            return loss
+
+        paths = [captions.paths[video] for video in captions.videos]
+        clips = TrainingClips(paths, args.frames, self.preprocess, args.seed, args.stride, args.flip)
+        loader, order = train_loader(clips, args.batch, args.workers)
+        return fit(self.model, loader, order, loss_of, lambda: self.test(test), self.plan, self.run)
+
+    def test(self, captions: Captions) -> dict[str, float]:
+        """Recall in percent and ranks, in both directions."""
+        self.model.eval()
+        videos = self.video_features(captions.paths)
+        place = {video: row for row, video in enumerate(videos)}
+        kept = [number for number, video in enumerate(captions.videos) if video in place]
+        texts = self.text_features([captions.texts[number] for number in kept])
+        owners = torch.tensor([place[captions.videos[number]] for number in kept])
+        return percent(retrieval_metrics(texts @ torch.stack(list(videos.values())).T, owners))
+
+    @torch.no_grad()
+    def video_features(self, paths: list[Path]) -> dict[int, Tensor]:
+        """Number of each video that can be decoded, ascending, to its normalised features, (D,)."""
+        clips = EvalClips(paths, self.args.frames, self.preprocess, self.args.stride)
+        mine: dict[int, Tensor] = {}
+        quiet = ranks.rank() != 0
+        for batch in tqdm(eval_loader(clips, self.args.batch, self.args.workers), desc="test", disable=quiet):
+            report(batch, self.run)
+            if batch.videos is None:
+                continue
+            videos = batch.videos.squeeze(1).to(self.plan.device)  # [B, 1, T, 3, H, W] -> [B, T, 3, H, W]
+            with autocast(self.plan):
+                features = self.model.encode_video(videos, normalize=True, frames_per_chunk=CHUNK).float().cpu()
+            mine |= dict(zip(batch.numbers.tolist(), features, strict=True))
+        everyone = {number: row for part in ranks.gather(mine) for number, row in part.items()}
+        if not everyone:
+            raise ValueError(f"none of the {len(paths)} videos of the test can be decoded")
+        return dict(sorted(everyone.items()))
+
+    @torch.no_grad()
+    def text_features(self, texts: list[str]) -> Tensor:
+        """Normalised features, (C, D)."""
+        rows = []
+        for start in range(0, len(texts), CHUNK):
+            tokens = self.tokenize(texts[start : start + CHUNK]).to(self.plan.device)
+            with autocast(self.plan):
+                rows.append(self.model.encode_text(tokens, normalize=True).float().cpu())
+        return torch.cat(rows)
+
+
+def percent(result: Retrieval) -> dict[str, float]:
+    """The metrics as a table has them."""
+    rows = {}
+    for direction, metrics in (("text to video", result.text_to_video), ("video to text", result.video_to_text)):
+        rows[f"{direction} R@1"] = 100 * metrics.recall_at_1
+        rows[f"{direction} R@5"] = 100 * metrics.recall_at_5
+        rows[f"{direction} R@10"] = 100 * metrics.recall_at_10
+        rows[f"{direction} median rank"] = metrics.median_rank
+        rows[f"{direction} mean rank"] = metrics.mean_rank
+    return rows
+
+
+def main() -> None:
+    """Trains and tests."""
+    args = arguments()
+    device = ranks.start(args.device)
+    schedule = plan(args, device)
+    data = read_captions(args.videos, args.annotations)
+    announce(data.missing)
+    run = RunFolder(args.out, settings(args), args.resume)
+    torch.manual_seed(args.seed)
+    clip, preprocess, tokenizer = load_clip(args.model, args.pretrained, device)
+    model = prompted(clip, args).to(device)
+    room = clip.context_length - model.peft_config["default"].n_ctx
+
+    def tokenize(texts: list[str]) -> Tensor:
+        return tokenizer(texts, context_length=room)
+
+    retriever = Retriever(model, tokenize, preprocess, args, schedule, run)
+    results = None
+    if args.adapter is None:
+        announce(f"{len(data.train.paths)} videos with {len(data.train.texts)} captions to train on")
+        results = retriever.train(data.train, data.test)
+    results = results or retriever.test(data.test)
+    for name, value in results.items():
+        announce(f"{name:28} {value:6.2f}")
+    if ranks.rank() == 0:
+        (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run_script(main)

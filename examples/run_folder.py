@@ -1,0 +1,111 @@
+"""What a run leaves in its folder: a checkpoint to go on from after a kill, logs, and what was skipped."""
+
+import csv
+import os
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import ranks
+import torch
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class RunFolder:
+    """The folder of one run; of several processes, number 0 writes.
+
+    Attributes:
+        path: The folder.
+        checkpoint: What an earlier process left there, or None.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], resume: bool) -> None:
+        """Opens a new folder, or an old one to go on.
+
+        Args:
+            path: The folder.
+            settings: All that decides the result.
+            resume: Whether to go on where an earlier process stopped; with nothing there, from the start.
+
+        Raises:
+            ValueError: There is a run and it shall not be resumed, or it had other settings.
+        """
+        self.path = path
+        self.settings = settings
+        file = path / CHECKPOINT
+        self.checkpoint: dict[str, Any] | None = None
+        if file.is_file():
+            if not resume:
+                raise ValueError(f"{path} holds a run already: add --resume to go on with it, or choose another --out")
+            try:
+                self.checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+            except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                raise ValueError(f"{file} is damaged: remove it to train from the start") from error
+            for name, value in settings.items():
+                before = self.checkpoint["settings"].get(name)
+                if before != value:
+                    raise ValueError(f"{path} holds a run with --{name.replace('_', '-')} {before}, not {value}")
+        ranks.barrier()  # Everyone has looked before anyone writes.
+        path.mkdir(parents=True, exist_ok=True)
+        self._writer = self._tensorboard() if ranks.rank() == 0 else None
+        self._skipped = path / "skipped.txt"
+        self._reported = set(self._skipped.read_text().splitlines() if self._skipped.is_file() else [])
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replaces the checkpoint; a kill while it is written leaves the old one."""
+        if ranks.rank() != 0:
+            return
+        new = self.path / f"{CHECKPOINT}.new"
+        with new.open("wb") as file:
+            torch.save({"settings": self.settings, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self.path / CHECKPOINT)
+        if self._writer is not None:
+            self._writer.flush()
+
+    def rewind(self, table: str, step: int) -> None:
+        """Takes rows of later steps out of a table: they are about to be written again."""
+        file = self.path / f"{table}.csv"
+        if ranks.rank() != 0 or not file.is_file():
+            return
+        with file.open(newline="") as lines:
+            header, *rows = csv.reader(lines)
+        # A kill may have cut the last row short.
+        rows = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
+        with file.open("w", newline="") as lines:
+            csv.writer(lines).writerows([header, *rows])
+
+    def log(self, table: str, step: int, values: dict[str, float]) -> None:
+        """Adds a row to `TABLE.csv`, and to TensorBoard's files where it is installed."""
+        if ranks.rank() != 0:
+            return
+        file = self.path / f"{table}.csv"
+        new = not file.is_file()
+        with file.open("a", newline="") as lines:
+            writer = csv.writer(lines)
+            if new:
+                writer.writerow(["step", *values])
+            writer.writerow([step, *values.values()])
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(f"{table}/{name}", value, step)
+
+    def unreported(self, failures: Iterable[str]) -> list[str]:
+        """Those that this process did not report before, each once; they also go to `skipped.txt`."""
+        new = [line for line in dict.fromkeys(failures) if line not in self._reported]
+        self._reported.update(new)
+        if new:
+            with self._skipped.open("a") as file:
+                file.writelines(f"{line}\n" for line in new)
+        return new
+
+    def _tensorboard(self) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return None
+        step = None if self.checkpoint is None else self.checkpoint["step"] + 1
+        return SummaryWriter(str(self.path), purge_step=step)

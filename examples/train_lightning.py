@@ -1,0 +1,79 @@
+"""Trains prompts with Lightning, in one process or several, on CPUs or GPUs.
+
+Example:
+    python examples/train_lightning.py --devices 2 --steps 20
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import lightning
+import open_clip
+import torch
+from base_model import SMALL_CLIP
+from clips import read_manifest
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from video_dataset import VideoDataset
+
+import vilt_prompt
+
+
+class PromptTraining(lightning.LightningModule):
+    """A wrapped model, its loss and its optimizer; checkpoints hold what is trained, and not CLIP."""
+
+    def __init__(self, model: nn.Module, tokens: Tensor, criterion: nn.Module, steps: int) -> None:
+        super().__init__()
+        self.model, self.criterion, self.steps = model, criterion, steps
+        self.register_buffer("tokens", tokens, persistent=False)
+        self.strict_loading = False
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """The loss of a batch. Lightning runs this inside DDP's forward, so any method of the model will do."""
+        videos, labels = batch
+        loss: Tensor = self.criterion(self.model.encode_video(videos), self.model.encode_text(self.tokens), labels)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW on the prompts and their maps, the learning rate falling with every step."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=1e-3)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out CLIP, which is frozen."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {name: checkpoint["state_dict"][name] for name in sorted(trained)}
+
+
+def main() -> None:
+    """Trains on two kinds of person and saves the prompts once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60, help="default: %(default)s")
+    parser.add_argument("--devices", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--resume", type=Path, help="checkpoint to go on from, such as lightning-out/last.ckpt")
+    parser.add_argument("--out", type=Path, default=Path("lightning-out"), help="default: %(default)s")
+    args = parser.parse_args()
+    lightning.seed_everything(0, workers=True)
+    name = f"local-dir:{SMALL_CLIP}"
+    clip, _, preprocess = open_clip.create_model_and_transforms(name)
+    tokenizer = open_clip.get_tokenizer(name)
+    manifest = read_manifest(Path(__file__).parent / "data")
+    classes = sorted({row.label for row in manifest if row.split == "base"})
+    loader = DataLoader(VideoDataset(manifest, classes, ["man", "woman"], preprocess, random=True), 5, True)
+    model = vilt_prompt.wrap(clip, K=6, n_ctx=10, base_model=name)
+    criterion = vilt_prompt.ScenarioGuidedLoss(vilt_prompt.scenario_features(model, tokenizer, classes))
+    training = PromptTraining(model, tokenizer(classes), criterion, args.steps)
+    checkpoints = ModelCheckpoint(args.out, save_last=True, save_top_k=0)
+    trainer = lightning.Trainer(devices=args.devices, max_steps=args.steps, callbacks=[checkpoints], logger=False)
+    trainer.fit(training, loader, ckpt_path=args.resume)
+    if trainer.is_global_zero:
+        model.save_pretrained(args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Runs the recognition and the retrieval script one after the other in the processes that torchrun started.
+
+Arguments: those of recognition.py, `--`, those of retrieval.py.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import ranks
+import recognition
+import retrieval
+import torch
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    arguments = sys.argv[1:]
+    border = arguments.index("--")
+    for script, own in ((recognition, arguments[:border]), (retrieval, arguments[border + 1 :])):
+        sys.argv = [script.__name__, *own]
+        script.main()
+    ranks.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,425 @@
+"""Decoding, the frames and crops of training and tests, and every layout of labels and captions."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import av
+import batches
+import caption_files
+import label_files
+import numpy as np
+import plain_names
+import pytest
+import torch
+import video
+import video_sets
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+
+from vilt_prompt.protocols import frame_views, sample_frames
+
+VIDEO = sorted((video_sets.EXAMPLES / "data" / "mp4").iterdir())[0]
+
+
+def all_frames(path: Path) -> list[np.ndarray]:
+    with av.open(path) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def pixels(picture: Image.Image) -> torch.Tensor:
+    return pil_to_tensor(picture.resize((8, 8))).float()
+
+
+def test_frames_are_those_that_were_chosen():
+    whole = all_frames(VIDEO)
+    for count in (1, 4, len(whole) + 5):
+        pictures = video.read_frames(VIDEO, lambda total, count=count: sample_frames(total, count))
+        expected = [whole[number] for number in sample_frames(len(whole), count).tolist()]
+        assert len(pictures) == count
+        assert all(np.array_equal(picture, frame) for picture, frame in zip(pictures, expected, strict=True))
+    views = video.read_frames(VIDEO, lambda total: frame_views(total, 3, 2))
+    expected = [whole[number] for number in frame_views(len(whole), 3, 2).flatten().tolist()]
+    assert all(np.array_equal(picture, frame) for picture, frame in zip(views, expected, strict=True))
+
+
+def test_a_stream_that_ends_early_is_sampled_to_its_true_end(monkeypatch):
+    asked = []
+    demux = av.container.InputContainer.demux
+
+    class TooMany:
+        """A container whose packets are more than its frames."""
+
+        def __init__(self, path):
+            self.container = av.open(path)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.container.close()
+
+        def __getattr__(self, name):
+            return getattr(self.container, name)
+
+        def demux(self, **stream):
+            yield from demux(self.container, **stream)
+            yield from [SimpleNamespace(size=1)] * 7
+
+    whole = all_frames(VIDEO)
+    monkeypatch.setattr(video, "av", SimpleNamespace(open=TooMany, FFmpegError=av.FFmpegError))
+
+    def choose(total):
+        asked.append(total)
+        return torch.tensor([0, total - 1])
+
+    first, last = video.read_frames(VIDEO, choose)
+    assert asked == [len(whole) + 7, len(whole)]
+    assert np.array_equal(first, whole[0])
+    assert np.array_equal(last, whole[-1])
+
+
+def test_what_a_phone_filmed_upright_is_upright(tmp_path):
+    path = video_sets.write_video(tmp_path / "phone.mp4", (250, 0, 0))
+    content = bytearray(path.read_bytes())
+    upright, turned = (0x10000, 0, 0, 0, 0x10000, 0), (0, 0x10000, 0, -0x10000, 0, 0)
+    place = content.index(struct.pack(">9i", *upright, 0, 0, 0x40000000), content.index(b"tkhd"))
+    content[place : place + 36] = struct.pack(">9i", *turned, 0, 0, 0x40000000)  # a quarter, clockwise
+    path.write_bytes(content)
+    (picture,) = video.read_frames(path, lambda total: torch.tensor([0]))
+    assert picture.size == (64, 80)
+    red = np.asarray(picture)[:, :, 1] < 60  # the bar, at the left of the first frame, is at its top now
+    assert red[:20].all()
+    assert not red[40:].any()
+
+
+def test_what_is_no_video_is_named(tmp_path):
+    def choose(total):
+        return sample_frames(total, 4)
+
+    with pytest.raises(FileNotFoundError, match="There is no video nowhere"):
+        video.read_frames(Path("nowhere.mp4"), choose)
+    empty, damaged = tmp_path / "empty.mp4", video_sets.write_video(tmp_path / "damaged.mp4", (9, 9, 9))
+    empty.touch()
+    video_sets.damage(damaged)
+    for path in (empty, damaged, video_sets.EXAMPLES / "data" / "manifest.csv"):
+        with pytest.raises(ValueError, match=rf"{path.name} cannot be decoded as a video") as error:
+            video.read_frames(path, choose)
+        assert "\n" not in str(error.value)
+
+
+def test_torchcodec_is_taken_where_it_works(monkeypatch):
+    frames = torch.arange(5 * 2 * 2 * 3, dtype=torch.uint8).view(5, 2, 2, 3)
+
+    class Decoder:
+        def __init__(self, path, **options):
+            assert options == {"dimension_order": "NHWC", "num_ffmpeg_threads": 1}
+
+        def __len__(self):
+            return len(frames)
+
+        def get_frames_at(self, indices):
+            return SimpleNamespace(data=frames[indices])
+
+    module = ModuleType("torchcodec.decoders")
+    module.VideoDecoder = Decoder
+    monkeypatch.setitem(sys.modules, "torchcodec", ModuleType("torchcodec"))
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", module)
+    video.torchcodec.cache_clear()
+    try:
+        pictures = video.read_frames(VIDEO, lambda total: sample_frames(total, 2))
+    finally:
+        monkeypatch.undo()
+        video.torchcodec.cache_clear()
+    assert [np.asarray(picture).tolist() for picture in pictures] == frames[sample_frames(5, 2)].tolist()
+
+
+def test_folders_of_videos(tmp_path):
+    video_sets.folders(tmp_path)
+    assert [file.name for file in video.find_videos(tmp_path / "train")] == ["0.mp4", "1.mp4"] * 2
+    assert video.find_videos(VIDEO) == [VIDEO]
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ValueError, match="bare holds no videos: looked for .avi"):
+        video.find_videos(tmp_path / "bare")
+    with pytest.raises(ValueError, match="there is no video or folder nowhere"):
+        video.find_videos(Path("nowhere"))
+
+
+# --- clips --------------------------------------------------------------------------------------------------------
+
+
+def test_views_are_frames_by_crops(tmp_path):
+    path = video_sets.write_video(tmp_path / "a.mp4", (250, 0, 0), frames=9)
+    clips = batches.EvalClips([path], 2, pixels, views=batches.Views(4, 3))
+    stack = clips[0].video
+    assert stack.shape == (12, 2, 3, 8, 8)
+    whole = [Image.fromarray(frame) for frame in all_frames(path)]
+    for temporal, numbers in enumerate(frame_views(9, 2, 4).tolist()):
+        for spatial, left in enumerate((0, 8, 16)):
+            expected = [pixels(whole[number].crop((left, 0, left + 64, 64))) for number in numbers]
+            assert torch.equal(stack[temporal * 3 + spatial], torch.stack(expected))
+    single = batches.EvalClips([path], 2, pixels)[0].video
+    expected = [pixels(whole[number]) for number in sample_frames(9, 2).tolist()]
+    assert torch.equal(single, torch.stack(expected).unsqueeze(0))
+    dense = batches.EvalClips([path], 2, pixels, stride=1)[0].video
+    assert torch.equal(dense[0], torch.stack([pixels(whole[4]), pixels(whole[5])]))
+
+
+def test_training_clips_depend_on_seed_epoch_and_video_alone(tmp_path):
+    paths = [video_sets.write_video(tmp_path / f"{n}.mp4", video_sets.COLOURS[n], frames=30) for n in range(3)]
+    clips = batches.TrainingClips(paths, 4, pixels, seed=0, flip=True)
+    first = clips[0, 1].video
+    torch.manual_seed(7)
+    assert torch.equal(first, clips[0, 1].video)
+    assert not torch.equal(first, clips[1, 1].video)
+    assert not torch.equal(first, batches.TrainingClips(paths, 4, pixels, seed=1, flip=True)[0, 1].video)
+    flipped = [
+        torch.equal(clips[epoch, 1].video.flip(-1), batches.TrainingClips(paths, 4, pixels, seed=0)[epoch, 1].video)
+        for epoch in range(12)
+    ]
+    assert 2 <= sum(flipped) <= 10
+
+
+def test_the_next_video_stands_in_for_a_damaged_one(tmp_path):
+    paths = [video_sets.write_video(tmp_path / f"{n}.mp4", video_sets.COLOURS[n]) for n in range(4)]
+    video_sets.damage(paths[1])
+    video_sets.damage(paths[2])
+    clips = batches.TrainingClips(paths, 2, pixels, seed=0)
+    item = clips[0, 1]
+    assert item.number == 3
+    assert torch.equal(item.video, clips[0, 3].video)
+    assert [line.split(" cannot")[0] for line in item.failures] == [str(paths[1]), str(paths[2])]
+    for path in paths:
+        video_sets.damage(path)
+    assert clips[0, 1].video is None
+    assert len(clips[0, 1].failures) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_video_is_tested_once(tmp_path, workers):
+    paths = [video_sets.write_video(tmp_path / f"{n}.mp4", video_sets.COLOURS[n]) for n in range(5)]
+    video_sets.damage(paths[3])
+    loader = batches.eval_loader(batches.EvalClips(paths, 2, pixels), 2, workers)
+    found = list(loader)
+    assert torch.cat([batch.numbers for batch in found]).tolist() == [0, 1, 2, 4]
+    assert [len(batch.failures) for batch in found] == [0, 1, 0]
+    assert found[0].videos.shape == (2, 1, 2, 3, 8, 8)
+
+
+def test_processes_share_the_tests(monkeypatch):
+    clips = batches.EvalClips([Path("never opened")] * 7, 2, pixels)
+    monkeypatch.setattr(batches.ranks, "world_size", lambda: 3)
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(batches.ranks, "rank", lambda rank=rank: rank)
+        shares.append([number for batch in batches.eval_loader(clips, 4, 0).batch_sampler for number in batch])
+    assert sorted(number for share in shares for number in share) == list(range(7))
+
+
+def test_training_order_goes_on_where_it_stopped(monkeypatch):
+    order = batches.TrainOrder(10, 4, seed=3)
+    epochs = []
+    for epoch in range(2):
+        order.epoch, order.first = epoch, 0
+        epochs.append(list(order))
+    assert [len(batch) for batch in epochs[0]] == [4, 4, 2]
+    assert sorted(number for batch in epochs[0] for _, number in batch) == list(range(10))
+    assert epochs[0] != [[(0, number) for _, number in batch] for batch in epochs[1]]
+    order.epoch, order.first = 0, 2
+    assert list(order) == epochs[0][2:]
+    # Two processes share the batches of one, and neither is left without a part.
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr(batches.ranks, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(batches.ranks, "world_size", lambda: 2)
+        order.epoch, order.first = 0, 0
+        parts.append(list(order))
+    for whole, one, other in zip(epochs[0], *parts, strict=True):
+        assert len(one) == len(other)
+        assert sorted(whole) == sorted(one + other)
+    odd = batches.TrainOrder(9, 4, seed=3)
+    assert [len(batch) for batch in odd] == [2, 2, 1]
+    with pytest.raises(ValueError, match="a batch of 3 cannot be shared by 2 processes: choose a multiple"):
+        batches.TrainOrder(9, 3, seed=3)
+
+
+# --- labels -------------------------------------------------------------------------------------------------------
+
+
+def shape(data: label_files.LabelledVideos) -> tuple[list[str], list[tuple[str, int]], list[tuple[str, int]]]:
+    return data.classes, *([(v.path.name, v.label) for v in part] for part in (data.train, data.test))
+
+
+def test_ucf101(tmp_path):
+    classes, train, test = shape(data := label_files.read_labels(*video_sets.ucf101(tmp_path), split=2))
+    assert classes == ["apply eye makeup", "yo yo", "archery"]
+    assert train[:2] == [("v_ApplyEyeMakeup_g08_c01.avi", 0), ("v_ApplyEyeMakeup_g08_c02.avi", 0)]
+    assert [label for _, label in train] == [0] * 4 + [1] * 4 + [2] * 4
+    assert test[1] == ("v_YoYo_g01_c01.avi", 1)
+    assert [video.group for video in data.train[:4]] == ["ApplyEyeMakeup g08"] * 2 + ["ApplyEyeMakeup g09"] * 2
+    assert data.missing is None
+
+
+def test_hmdb51(tmp_path):
+    classes, train, test = shape(data := label_files.read_labels(*video_sets.hmdb51(tmp_path)))
+    assert classes == ["brush hair", "climb", "dive", "wave"]
+    assert [label for _, label in train] == [0, 0, 1, 1, 2, 2, 3, 3, 3]
+    assert [label for _, label in test] == [0, 1, 2, 3]
+    assert test[0][0] == "April_00_brush_hair_u_nm_np1_ba_goo_0.avi"
+    assert data.train[0].group == "brush_hair April_02"
+    with pytest.raises(ValueError, match=r"no files of split 4, \*_test_split4.txt"):
+        label_files.read_labels(tmp_path / "hmdb51", tmp_path / "splits", split=4)
+
+
+def test_ssv2(tmp_path):
+    classes, train, test = shape(label_files.read_labels(*video_sets.ssv2(tmp_path)))
+    assert classes == ["pushing something from left to right", "holding something"]
+    assert train == [("100.webm", 1), ("101.webm", 1), ("0.webm", 0), ("1.webm", 0)]
+    assert test == [("102.webm", 1), ("2.webm", 0)]
+
+
+def test_kinetics(tmp_path):
+    classes, train, test = shape(data := label_files.read_labels(*video_sets.kinetics(tmp_path)))
+    assert classes == ["air drumming", "playing tv games"]
+    assert [label for _, label in train] == [0, 0, 0, 1, 1]
+    assert [label for _, label in test] == [0, 1]
+    assert train[1][0] == "t0_-1xxxxxx_000010_000020.mp4"
+    assert data.missing == "1 of 8 videos are missing and skipped, such as t1_-2xxxxxx_000020_000030.mp4"
+
+
+def test_folders_and_csv(tmp_path):
+    root = video_sets.folders(tmp_path)
+    classes, train, test = shape(label_files.read_labels(root))
+    assert classes == ["action 0", "action 1"]
+    assert train == test == [("0.mp4", 0), ("1.mp4", 0), ("0.mp4", 1), ("1.mp4", 1)]
+    rows = [
+        ("train/action_0/0.mp4", "b", "train", "x"),
+        ("val/action_1/1", "a", "test", "y"),
+        ("none", "a", "unused", ""),
+    ]
+    table = video_sets.write_csv(tmp_path / "mine.csv", ["video", "label", "split", "group"], rows)
+    data = label_files.read_labels(root, table)
+    assert data.classes == ["a", "b"]
+    assert [(v.path, v.label, v.group) for v in data.train] == [(root / "train/action_0/0.mp4", 1, "x")]
+    assert [(v.path.name, v.label) for v in data.test] == [("1.mp4", 0)]
+
+
+def test_tests_are_never_mixed_with_validation(tmp_path):
+    root = video_sets.folders(tmp_path)
+    video_sets.write_video(root / "test" / "action_0" / "only.mp4", (1, 2, 3))
+    assert [video.path.name for video in label_files.read_labels(root).test] == ["only.mp4"]
+    for split in ("train", "val", "test"):
+        rows = [["running", f"id_{split}", 0, 10, split]]
+        header = ["label", "youtube_id", "time_start", "time_end", "split"]
+        video_sets.write_csv(tmp_path / "k400" / f"{split}.csv", header, rows)
+        video_sets.write_video(tmp_path / "k400" / f"id_{split}.mp4", (1, 2, 3))
+    kinetics = label_files.read_labels(tmp_path / "k400", tmp_path / "k400")
+    assert [video.path.name for video in kinetics.train + kinetics.test] == ["id_train.mp4", "id_val.mp4"]
+
+
+def test_class_names():
+    assert plain_names.clean_names(["HandstandPushups", "shoot_ball", "kick"]) == [
+        "handstand pushups",
+        "shoot ball",
+        "kick",
+    ]
+    with pytest.raises(ValueError, match="classes 'brush_hair' and 'BrushHair' both read 'brush hair'"):
+        plain_names.clean_names(["brush_hair", "BrushHair"])
+    with pytest.raises(ValueError, match="class '__' has no words in its name"):
+        plain_names.clean_names(["__"])
+
+
+def test_what_is_wrong_with_labels_is_said(tmp_path):
+    videos, lists = video_sets.ucf101(tmp_path)
+
+    def refused(message: str, annotations: Path | None, folder: Path = videos) -> None:
+        with pytest.raises(ValueError, match=message):
+            label_files.read_labels(folder, annotations)
+
+    refused("there is no folder of videos nowhere", lists, Path("nowhere"))
+    refused("there are no annotations .*nowhere", tmp_path / "nowhere")
+    refused(r"UCF-101 holds no annotations that are known: UCF-101 \(classInd.txt\)", None)
+    (tmp_path / "bare").mkdir()
+    refused("none of the 15 videos is in .*bare, such as ApplyEyeMakeup/v_", lists, tmp_path / "bare")
+    refused("readme.txt is no CSV file", _written(tmp_path / "readme.txt", "hello"))
+    refused("has the columns a, split: expected video,label", _written(tmp_path / "wrong.csv", "a,split\n1,train\n"))
+    refused("name no videos", _written(tmp_path / "empty.csv", "video,label,split\n"))
+    _written(lists / "trainlist01.txt", "Juggling/a.avi 4\n")
+    refused("Juggling/a.avi is of the unknown class 'Juggling'", lists)
+    (lists / "trainlist01.txt").unlink()
+    refused("there is no .*trainlist01.txt", lists)
+    _written(lists / "classInd.txt", "1\n")
+    refused("the annotations in .* are damaged: IndexError", lists)
+    (tmp_path / "json").mkdir()
+    _written(tmp_path / "json" / "labels.json", "{not json")
+    refused("are damaged: JSONDecodeError", tmp_path / "json")
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+# --- captions -----------------------------------------------------------------------------------------------------
+
+
+def pairs(captions: caption_files.Captions) -> list[tuple[str, str]]:
+    return [(captions.paths[v].name, text) for v, text in zip(captions.videos, captions.texts, strict=True)]
+
+
+def test_msrvtt(tmp_path):
+    data = caption_files.read_captions(*video_sets.msrvtt(tmp_path))
+    assert pairs(data.train) == [(f"video{n}.mp4", f"caption {k} of {n}") for n in range(4) for k in (0, 1)]
+    assert pairs(data.test) == [(f"video{n}.mp4", f"test caption of {n}") for n in (4, 5, 6)]
+
+
+def test_msvd(tmp_path):
+    data = caption_files.read_captions(*video_sets.msvd(tmp_path))
+    for split, numbers in ((data.train, (0, 1)), (data.test, (2, 3))):
+        texts = ("a man runs", 'he says "hi", then runs')
+        assert pairs(split) == [(f"-id{n}_{n}_{n + 5}.avi", f"{n} {text}") for n in numbers for text in texts]
+
+
+def test_lsmdc(tmp_path):
+    data = caption_files.read_captions(*video_sets.lsmdc(tmp_path))
+    assert data.train.texts == ["SOMEONE opens door 0.", "SOMEONE opens door 1."]
+    assert data.test.texts == ["SOMEONE opens door 2.", "SOMEONE opens door 3."]
+    assert data.test.paths[0].parent.name == "101_MOVIE"
+    annotations = tmp_path / "annotations"
+    (annotations / "LSMDC16_annos_training.csv").rename(annotations / "LSMDC16_annos_val.csv")
+    assert caption_files.read_captions(tmp_path / "videos", annotations) == data
+
+
+def test_didemo(tmp_path):
+    data = caption_files.read_captions(*video_sets.didemo(tmp_path))
+    assert pairs(data.train)[0] == ("12@N00_34_ab.mov", "moment 0 of 12@N00 moment 1 of 12@N00")
+    assert [path.suffix for path in data.test.paths] == [".mov", ".mp4"]
+
+
+def test_caption_csv_and_what_is_wrong(tmp_path):
+    videos = video_sets.captioned_files(tmp_path, ["a.mp4", "b.mp4"])
+    rows = [("a.mp4", "one", "train"), ("b.mp4", "two", "val"), ("b.mp4", "three", "val"), ("c.mp4", "four", "val")]
+    table = video_sets.write_csv(tmp_path / "mine.csv", ["video", "caption", "split"], rows)
+    data = caption_files.read_captions(videos, table)
+    assert (pairs(data.train), pairs(data.test)) == ([("a.mp4", "one")], [("b.mp4", "two"), ("b.mp4", "three")])
+    assert data.missing == "1 of 3 videos are missing and skipped, such as c.mp4"
+    for file, message in (
+        (tmp_path / "nowhere", "there are no annotations"),
+        (videos, "holds no annotations that are known: MSR-VTT"),
+        (
+            _written(tmp_path / "wrong.csv", "a,split\n1,train\n"),
+            "has the columns a, split: expected video,caption,split",
+        ),
+        (_written(tmp_path / "half.csv", "video,caption,split\na.mp4,one,train\n"), "name no videos to test on"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            caption_files.read_captions(videos, file)
+    folder = tmp_path / "didemo"
+    folder.mkdir()
+    (folder / "train_data.json").write_text(json.dumps([{"film": "a"}]))
+    with pytest.raises(ValueError, match="damaged: KeyError: 'video'"):
+        caption_files.read_captions(videos, folder)

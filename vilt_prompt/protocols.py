@@ -1,0 +1,440 @@
+"""The protocols of video recognition and retrieval: which videos, frames and views count, and how results are counted.
+
+Everything here is pure: indices and scores in, indices and numbers out. Nothing decodes a video.
+
+Shapes: B videos, C classes or captions, T frames, V views.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+
+def sample_frames(total: int, frames: int, generator: Generator | None = None) -> Tensor:
+    """Picks one frame from each of T equal segments of a video, in order of time.
+
+    Training draws the frame of each segment at random, so that every epoch sees others; testing takes the centres, so
+    that a result can be repeated. A video with fewer frames than segments gives some of its frames several times.
+
+    Args:
+        total: Frames in the video.
+        frames: T, how many are wanted.
+        generator: Source of the random draws, training; without one the centres, testing.
+
+    Returns:
+        Frame numbers from 0 to total - 1, (T,).
+
+    Raises:
+        ValueError: If `total` or `frames` is below 1.
+
+    Example:
+        >>> sample_frames(40, 4)
+        tensor([ 5, 15, 25, 35])
+        >>> sample_frames(2, 4)
+        tensor([0, 0, 1, 1])
+    """
+    if generator is None:
+        return frame_views(total, frames, 1)[0]
+    _check_frames(total, frames)
+    # Single precision would round a draw next to 1 up into the following segment.
+    within = torch.rand(frames, generator=generator).double()
+    return ((torch.arange(frames) + within) * total / frames).long()
+
+
+def sample_dense_frames(total: int, frames: int, stride: int, generator: Generator | None = None) -> Tensor:
+    """Picks T frames that are `stride` apart, in order of time: a window somewhere in the video.
+
+    A video that is shorter than the window gives frames spread evenly from its first to its last.
+
+    Args:
+        total: Frames in the video.
+        frames: T, how many are wanted.
+        stride: Distance between them.
+        generator: Draws where the window starts, training; without one it is in the middle, testing.
+
+    Returns:
+        Frame numbers from 0 to total - 1, (T,).
+
+    Raises:
+        ValueError: If `total`, `frames` or `stride` is below 1.
+
+    Example:
+        >>> sample_dense_frames(40, 4, stride=2)
+        tensor([17, 19, 21, 23])
+        >>> sample_dense_frames(5, 4, stride=2)
+        tensor([0, 1, 2, 4])
+    """
+    if generator is None:
+        return dense_frame_views(total, frames, stride, 1)[0]
+    _check_frames(total, frames, stride)
+    window = _window(total, frames, stride)
+    start = torch.randint(total - int(window[-1]), (1,), generator=generator)
+    return start + window
+
+
+def frame_views(total: int, frames: int, views: int) -> Tensor:
+    """Cuts a video into T equal segments; view v takes the frame at (v + 1/2) / V of each. One view: the centres.
+
+    Args:
+        total: Frames in the video.
+        frames: T, frames of each view.
+        views: V, how many times the video is looked at.
+
+    Returns:
+        Frame numbers from 0 to total - 1, (V, T).
+
+    Raises:
+        ValueError: If an argument is below 1.
+
+    Example:
+        >>> frame_views(40, 4, 2)
+        tensor([[ 2, 12, 22, 32],
+                [ 7, 17, 27, 37]])
+    """
+    _check_frames(total, frames, views=views)
+    segment, view = torch.arange(frames), torch.arange(views).unsqueeze(1)
+    return (2 * (segment * views + view) + 1) * total // (2 * views * frames)  # [V, T]
+
+
+def dense_frame_views(total: int, frames: int, stride: int, views: int) -> Tensor:
+    """Windows of T frames that are `stride` apart; the V windows start in the middle of V equal parts of what is free.
+
+    Args:
+        total: Frames in the video.
+        frames: T, frames of each view.
+        stride: Distance between them; smaller where the video is too short for it.
+        views: V, how many windows.
+
+    Returns:
+        Frame numbers from 0 to total - 1, (V, T).
+
+    Raises:
+        ValueError: If an argument is below 1.
+    """
+    _check_frames(total, frames, stride, views)
+    window = _window(total, frames, stride)
+    return frame_views(total - int(window[-1]), 1, views) + window
+
+
+def crop_boxes(width: int, height: int, views: int) -> list[tuple[int, int, int, int]]:
+    """Square crops along the longer side of a frame: V spatial views.
+
+    Args:
+        width: Of the frame, in pixels.
+        height: Of the frame, in pixels.
+        views: V. One is the centre; more are spread evenly from one end to the other.
+
+    Returns:
+        V boxes (left, top, right, bottom), as PIL's `crop` takes them.
+
+    Raises:
+        ValueError: If an argument is below 1.
+
+    Example:
+        >>> crop_boxes(320, 240, 3)
+        [(0, 0, 240, 240), (40, 0, 280, 240), (80, 0, 320, 240)]
+    """
+    if min(width, height, views) < 1:
+        raise ValueError(f"width={width}, height={height} and views={views} must all be at least 1")
+    side, free = min(width, height), abs(width - height)
+    shifts = [free // 2] if views == 1 else [free * view // (views - 1) for view in range(views)]
+    lefts_and_tops = [(shift, 0) if width > height else (0, shift) for shift in shifts]
+    return [(left, top, left + side, top + side) for left, top in lefts_and_tops]
+
+
+def average_views(logits: Tensor) -> Tensor:
+    """Averages the class probabilities, not the logits, of the views of each video.
+
+    Args:
+        logits: (B, V, C), already divided by the temperature.
+
+    Returns:
+        (B, C), rows that sum to 1.
+
+    Raises:
+        ValueError: If the logits are not of that shape, or one is NaN.
+    """
+    if logits.ndim != 3 or logits.numel() == 0:
+        raise ValueError(f"logits must be of shape (B, V, C), videos by views by classes, got {tuple(logits.shape)}")
+    _check_no_nan("logits", logits)
+    return logits.softmax(dim=-1).mean(dim=1)
+
+
+def sample_shots(
+    labels: Sequence[int] | Tensor,
+    shots: int,
+    seed: int = 0,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    nested: bool = False,
+) -> list[int]:
+    """Picks K training videos of every class.
+
+    The draw depends on the seed, on the class and on the order of the videos within it, and on nothing else: no other
+    class, machine or version of a library changes it.
+
+    Args:
+        labels: The class of each video, (N,).
+        shots: K.
+        seed: Another seed, another draw.
+        groups: What each video was cut from, N names; a group gives a second video only when all groups of its class
+            have given one. None: every video stands for itself.
+        nested: Whether the draw of K is part of that of every larger K (under one seed). Otherwise every K has a draw
+            of its own.
+
+    Returns:
+        K positions for each class, ascending.
+
+    Raises:
+        ValueError: If K is below 1, there is no video, a class has fewer than K videos, or there is not one group for
+            each video.
+
+    Example:
+        >>> sample_shots([0, 0, 0, 1, 1], 2, nested=True)
+        [0, 2, 3, 4]
+    """
+    classes = labels.tolist() if isinstance(labels, Tensor) else list(labels)
+    if shots < 1:
+        raise ValueError(f"shots={shots} is out of range: it must be at least 1")
+    if not classes:
+        raise ValueError("labels is empty: there is no video to pick")
+    if groups is not None and len(groups) != len(classes):
+        raise ValueError(f"groups must name one group for each of {len(classes)} videos, got {len(groups)}")
+    positions: dict[int, list[int]] = defaultdict(list)
+    for position, label in enumerate(classes):
+        positions[label].append(position)
+    chosen: list[int] = []
+    for label, own in positions.items():
+        if len(own) < shots:
+            raise ValueError(f"class {label} has {len(own)} videos, fewer than shots={shots}: ask for fewer shots")
+        stream = f"{seed}/{label}" if nested else f"{seed}/{label}/{shots}"
+        by_group: dict[Hashable, list[int]] = defaultdict(list)
+        for position in own:
+            by_group[position if groups is None else groups[position]].append(position)
+        # Groups in random order, the videos of each in random order, one of every group before any second.
+        shuffled = [_shuffled(group, f"{stream}/{n}") for n, group in enumerate(by_group.values())]
+        ranks = [(turn, n) for n in _shuffled(list(range(len(shuffled))), stream) for turn in range(len(shuffled[n]))]
+        chosen += [shuffled[n][turn] for turn, n in sorted(ranks, key=lambda rank: rank[0])[:shots]]
+    return sorted(chosen)
+
+
+def base_novel_split(counts: Sequence[int] | Tensor, seed: int | None = None) -> tuple[list[int], list[int]]:
+    """Splits C classes into base, which training sees, and novel, which it does not.
+
+    Base is the more frequent half, rounded up: 26 and 25 of HMDB-51, 51 and 50 of UCF-101. Among equally frequent
+    classes, the one that comes first in the list of classes counts as the more frequent.
+
+    Args:
+        counts: Training videos of each class, (C,).
+        seed: Draws the halves at random instead; the counts then play no part.
+
+    Returns:
+        The base classes and the novel ones, each ascending.
+
+    Raises:
+        ValueError: If there are fewer than two classes, or a count is negative.
+
+    Example:
+        >>> base_novel_split([5, 9, 5, 7, 5])
+        ([0, 1, 3], [2, 4])
+    """
+    numbers = counts.tolist() if isinstance(counts, Tensor) else list(counts)
+    if len(numbers) < 2:
+        raise ValueError(f"a split needs at least 2 classes, got {len(numbers)}")
+    if min(numbers) < 0:
+        raise ValueError(f"counts must not be negative, got {min(numbers)} for class {numbers.index(min(numbers))}")
+    classes = list(range(len(numbers)))
+    by_frequency = sorted(classes, key=lambda label: -numbers[label])  # stable: earlier classes first
+    order = by_frequency if seed is None else _shuffled(classes, f"{seed}/base")
+    half = (len(order) + 1) // 2
+    return sorted(order[:half]), sorted(order[half:])
+
+
+def harmonic_mean(base: float, novel: float) -> float:
+    """`2 * base * novel / (base + novel)`, and 0 where both are 0.
+
+    Args:
+        base: Accuracy on the classes of the training.
+        novel: Accuracy on the others.
+
+    Returns:
+        Their harmonic mean, in the same unit.
+
+    Raises:
+        ValueError: If one is negative or NaN.
+    """
+    if not (base >= 0 and novel >= 0):
+        raise ValueError(f"base={base} and novel={novel} must not be negative or NaN")
+    return 2 * base * novel / (base + novel) if base + novel else 0.0
+
+
+def top_k_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
+    """The share of videos whose class is among the k best.
+
+    Ties count against the prediction: it is right if fewer than k OTHER classes score at least as high. So a model that
+    gives all classes one score gets 0, not 1.
+
+    Args:
+        scores: (B, C); probabilities, logits or cosines.
+        labels: (B,), classes 0..C-1.
+        k: 1 for top-1, 5 for top-5.
+
+    Returns:
+        A number from 0 to 1.
+
+    Raises:
+        ValueError: If shapes do not match, there is no video, a label is outside 0..C-1, a score is NaN, or k is
+            outside 1..C.
+    """
+    if scores.ndim != 2 or scores.numel() == 0 or labels.shape != scores.shape[:1]:
+        raise ValueError(
+            f"scores must be of shape (B, C) and labels of shape (B,), got {tuple(scores.shape)} and "
+            f"{tuple(labels.shape)}"
+        )
+    classes = scores.shape[1]
+    if not ((labels >= 0) & (labels < classes)).all():
+        raise ValueError(f"labels must be in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+    if not 1 <= k <= classes:
+        raise ValueError(f"k={k} is out of range: it must be in 1..{classes}, the number of classes")
+    _check_no_nan("scores", scores)
+    own = scores.gather(1, labels.long().unsqueeze(1))  # [B, 1]
+    others = (scores >= own).sum(dim=1) - 1
+    return (others < k).double().mean().item()
+
+
+class RetrievalMetrics(NamedTuple):
+    """How well queries find what belongs to them, in one direction.
+
+    Attributes:
+        recall_at_1: Share of queries, 0 to 1, with rank 1.
+        recall_at_5: With rank 5 or better.
+        recall_at_10: With rank 10 or better.
+        median_rank: 1 is the best; of an even number of queries, the mean of the middle two.
+        mean_rank: 1 is the best.
+    """
+
+    recall_at_1: float
+    recall_at_5: float
+    recall_at_10: float
+    median_rank: float
+    mean_rank: float
+
+    @classmethod
+    def of(cls, ranks: Tensor) -> RetrievalMetrics:
+        """The metrics of one rank for each query.
+
+        Args:
+            ranks: (Q,), from 1.
+
+        Raises:
+            ValueError: If there is no rank, or one is below 1.
+        """
+        if ranks.ndim != 1 or len(ranks) == 0 or ranks.min() < 1:
+            raise ValueError(f"ranks must be of shape (Q,), each at least 1, got {ranks!r}")
+        at_1, at_5, at_10 = ((ranks <= k).double().mean().item() for k in (1, 5, 10))
+        ordered = ranks.double().sort().values
+        middle = (ordered[(len(ranks) - 1) // 2] + ordered[len(ranks) // 2]) / 2
+        return cls(at_1, at_5, at_10, middle.item(), ordered.mean().item())
+
+
+class Retrieval(NamedTuple):
+    """The metrics of both directions.
+
+    Attributes:
+        text_to_video: Captions look for their videos.
+        video_to_text: Videos look for their captions.
+    """
+
+    text_to_video: RetrievalMetrics
+    video_to_text: RetrievalMetrics
+
+
+def retrieval_metrics(similarity: Tensor, relevant: Tensor | None = None) -> Retrieval:
+    """Recall and ranks of captions that look for their videos, and of videos that look for their captions.
+
+    Each query has ONE rank: 1 plus the number of irrelevant items that score at least as high as its best relevant one.
+    So ties count against the query (where all scores are equal, every rank is the last that is possible), and of
+    several captions of a video, or several videos of a caption, the best placed counts.
+
+    Args:
+        similarity: (C, B), captions by videos; larger is more alike.
+        relevant: What belongs together: bool (C, B), or the number of the video of each caption, (C,). None: caption
+            i belongs to video i.
+
+    Returns:
+        `.text_to_video` and `.video_to_text`.
+
+    Raises:
+        TypeError: If `relevant` is neither bool nor integer.
+        ValueError: If shapes do not match, a similarity is NaN, or a caption or a video has nothing that belongs to it.
+    """
+    if similarity.ndim != 2 or similarity.numel() == 0:
+        raise ValueError(f"similarity must be of shape (C, B), captions by videos, got {tuple(similarity.shape)}")
+    _check_no_nan("similarity", similarity)
+    mask = _relevance(similarity, relevant)
+    return Retrieval(
+        RetrievalMetrics.of(_ranks(similarity, mask, "caption")),
+        RetrievalMetrics.of(_ranks(similarity.T, mask.T, "video")),
+    )
+
+
+def _ranks(similarity: Tensor, relevant: Tensor, query: str) -> Tensor:
+    """(Q, items) and bool (Q, items) -> one rank for each query, (Q,)."""
+    found = relevant.any(dim=1)
+    if not found.all():
+        raise ValueError(f"{query} {int(found.int().argmin())} has nothing that belongs to it: leave it out")
+    best = similarity.masked_fill(~relevant, -math.inf).amax(dim=1, keepdim=True)
+    return 1 + ((similarity >= best) & ~relevant).sum(dim=1)
+
+
+def _relevance(similarity: Tensor, relevant: Tensor | None) -> Tensor:
+    captions, videos = similarity.shape
+    if relevant is None:
+        if captions != videos:
+            raise ValueError(
+                f"{captions} captions and {videos} videos do not pair off: pass `relevant`, the video of each caption"
+            )
+        relevant = torch.arange(captions)
+    relevant = relevant.to(similarity.device)
+    if relevant.dtype == torch.bool:
+        if relevant.shape != similarity.shape:
+            raise ValueError(f"relevant must be of shape {tuple(similarity.shape)}, got {tuple(relevant.shape)}")
+        return relevant
+    if relevant.is_floating_point():
+        raise TypeError(f"relevant must be bool (C, B) or the video of each caption (C,), got {relevant.dtype}")
+    if relevant.shape != (captions,):
+        raise ValueError(f"relevant must be of shape ({captions},), got {tuple(relevant.shape)}")
+    if not ((relevant >= 0) & (relevant < videos)).all():
+        raise ValueError(f"relevant must be in 0..{videos - 1}, got {int(relevant.min())}..{int(relevant.max())}")
+    return relevant.unsqueeze(1) == torch.arange(videos, device=similarity.device)
+
+
+def _window(total: int, frames: int, stride: int) -> Tensor:
+    """Frame numbers from 0 to (T - 1) * stride, or to the last frame of a shorter video, (T,)."""
+    span = min((frames - 1) * stride, total - 1)
+    return torch.arange(frames) * span // max(frames - 1, 1)
+
+
+def _shuffled(items: list[Any], stream: str) -> list[Any]:
+    """Orders items by a hash: unlike a generator's shuffle, that is the same in every version of every library."""
+    keys = {n: hashlib.sha256(f"{stream}/{n}".encode()).digest() for n in range(len(items))}
+    return [items[n] for n in sorted(keys, key=keys.__getitem__)]
+
+
+def _check_frames(total: int, frames: int, stride: int = 1, views: int = 1) -> None:
+    if total < 1 or frames < 1:
+        raise ValueError(f"A video of {total} frames cannot give {frames}: both must be at least 1.")
+    if stride < 1 or views < 1:
+        raise ValueError(f"stride={stride} and views={views} must be at least 1")
+
+
+def _check_no_nan(name: str, values: Tensor) -> None:
+    if values.isnan().any():
+        raise ValueError(f"{name} has NaN values: nothing can be counted")

@@ -1,0 +1,45 @@
+"""Modules whose weights lie in shards on several processes, as `fully_shard` (FSDP2) leaves them.
+
+Such a module gathers its weights when it is called. The library takes blocks apart and embeds and pools tokens itself,
+so it says which module its own computation stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+FSDPModule: Any = ()  # what no object is an instance of: some builds of PyTorch come without torch.distributed
+if torch.distributed.is_available():
+    from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+
+_METHOD = "run_with_gathered_weights"
+
+
+def gathered(modules: Sequence[nn.Module], function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)` in place of the forward of these modules, the outer one first.
+
+    Weights that are sharded are whole meanwhile, and again when the backward pass comes to what was returned.
+    """
+    for module in reversed(modules):
+        if isinstance(module, FSDPModule):
+            args = (function, *args)
+            function = _method(module)
+    return function(*args)
+
+
+def class_of(module: nn.Module) -> type:
+    """The class that a module had before `fully_shard` gave it a subclass of its own."""
+    return next(cls for cls in type(module).__mro__ if not issubclass(cls, FSDPModule))
+
+
+def _method(module: Any) -> Callable[..., Any]:
+    """A method of this one module that calls what it is given, between the module's gathering and freeing."""
+    if not hasattr(module, _METHOD):
+        setattr(module, _METHOD, lambda function, *args: function(*args))
+        register_fsdp_forward_method(module, _METHOD)
+    method: Callable[..., Any] = getattr(module, _METHOD)
+    return method

@@ -1,0 +1,180 @@
+"""`nearest_tokens`: the vocabulary's words that stand nearest to the text prompts, as CoOp reads its contexts.
+
+Shapes: n prompt vectors, V tokens of the vocabulary, d_t the width of the text tower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vilt_prompt.checks import check_count, is_readable
+from vilt_prompt.description import prompt_names
+from vilt_prompt.model import prompted_model
+from vilt_prompt.tables import Table
+from vilt_prompt.towers import text_tower
+
+WORD_END = "</w>"  # in vocabularies of CLIP's kind
+
+
+class NearToken(NamedTuple):
+    """A token of the vocabulary: its id, what it reads, and its Euclidean distance to a prompt vector."""
+
+    token_id: int
+    word: str
+    distance: float
+
+
+class PromptWords(NamedTuple):
+    """The tokens nearest to one vector of a text prompt.
+
+    Attributes:
+        layer: The layer that the prompt enters, from 1.
+        prompt: Where it comes from, as `describe` says it: "P_i" or "F~(P~_i)".
+        vector: Which of its n vectors, from 1.
+        tokens: The nearest one first.
+    """
+
+    layer: int
+    prompt: str
+    vector: int
+    tokens: tuple[NearToken, ...]
+
+
+@dataclass(frozen=True, repr=False)
+class NearestTokens(Table):
+    """The nearest tokens of every text prompt. They print as a table, in a terminal and in a notebook.
+
+    Attributes:
+        adapter_name: The adapter whose prompts they are.
+        vectors: One entry for each vector of each layer; none where the text tower has no prompts.
+    """
+
+    adapter_name: str
+    vectors: tuple[PromptWords, ...]
+
+    def _lines(self) -> Sequence[str]:
+        if not self.vectors:
+            return [f"adapter {self.adapter_name!r} has no text prompts"]
+        return [
+            f"adapter {self.adapter_name!r}: the tokens nearest to each text prompt, with their Euclidean distances"
+        ]
+
+    def _cells(self) -> Sequence[Sequence[str]]:
+        if not self.vectors:
+            return []
+        ranks = range(1, len(self.vectors[0].tokens) + 1)
+        return [
+            ["layer", "prompt", "vector", *(str(rank) for rank in ranks)],
+            *(
+                [
+                    str(row.layer),
+                    row.prompt,
+                    str(row.vector),
+                    *(f"{token.word} {token.distance:.3f}" for token in row.tokens),
+                ]
+                for row in self.vectors
+            ),
+        ]
+
+
+@torch.no_grad()
+def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
+    """Finds the k tokens whose embeddings are nearest to each vector of each text prompt, by Euclidean distance.
+
+    That is how CoOp reads what a context has learned. Take it as a hint: it learned to move features, not to be read,
+    and from layer 2 on a prompt stands among hidden states rather than among token embeddings.
+
+    It is the current adapter that is read: the active one, inside `use_adapter` the chosen one.
+
+    Examples:
+        >>> import open_clip, vilt_prompt
+        >>> text = {"width": 32, "heads": 2, "layers": 2}
+        >>> vision = {"width": 48, "head_width": 16, "layers": 2, "patch_size": 112}
+        >>> clip = open_clip.CLIP(16, vision_cfg=vision, text_cfg=text)
+        >>> model = vilt_prompt.wrap(clip, method="coop", n_ctx=3, ctx_init="a photo of")
+        >>> tokenizer = open_clip.SimpleTokenizer()
+        >>> [row.tokens[0].word for row in vilt_prompt.nearest_tokens(model, tokenizer).vectors]
+        ['a', 'photo', 'of']
+        >>> print(vilt_prompt.nearest_tokens(model, tokenizer, k=1))
+        adapter 'default': the tokens nearest to each text prompt, with their Euclidean distances
+        <BLANKLINE>
+        layer  prompt  vector  1
+        1      P_1     1       a 0.000
+        1      P_1     2       photo 0.000
+        1      P_1     3       of 0.000
+
+    Args:
+        wrapped: What `wrap` or `from_pretrained` returned; the open_clip object inside will do.
+        tokenizer: The model's tokenizer, `open_clip.get_tokenizer(...)`: its `decode`, or that of the tokenizer which
+            it holds, turns ids into words. In vocabularies of CLIP's kind a token that ends no word
+            is shown with a hyphen.
+        k: How many tokens for each vector, at most V.
+
+    Returns:
+        The tokens: `.vectors` has n entries for each layer that a fresh text prompt enters.
+
+    Raises:
+        TypeError: If `wrapped` is no wrapped model, the tokenizer cannot decode, or k is no integer.
+        ValueError: If k is out of range, the tokenizer has more ids than the model, no adapter is active, or the model
+            is on the meta device.
+    """
+    model = prompted_model(wrapped)
+    name = model.prompts.current()
+    decode, known = _decoder(tokenizer)
+    check_count("k", k, "it must be at least 1", optional=False)
+    names = prompt_names(model.prompts.tables[name], "text", model.prompts.configs[name].mapper == "per_layer")
+    fresh = [(i, p) for i, p in enumerate(model.prompts.tower_prompts("text"), start=1) if p is not None]
+    if not fresh:
+        return NearestTokens(name, ())
+    embedding: Tensor = text_tower(model).embedding.weight  # [V d_t]
+    if not is_readable(embedding):
+        raise ValueError("the model is on the meta device, its embeddings have no values: load its weights first")
+    vocabulary = len(embedding) if known is None else known
+    if vocabulary > len(embedding):
+        raise ValueError(
+            f"the tokenizer has {vocabulary} ids, the model {len(embedding)}: is it the tokenizer of this model?"
+        )
+    if k > vocabulary:
+        raise ValueError(f"k={k} is out of range: choose k in 1..{vocabulary}, the vocabulary's size")
+    embedding = embedding[:vocabulary].float()
+    vectors = []
+    for layer, prompt in fresh:
+        # Not by the expansion of the square, whose rounding hides small distances behind large norms.
+        distances = torch.cdist(prompt.float(), embedding, compute_mode="donot_use_mm_for_euclid_dist")  # [n V]
+        nearest = distances.topk(k, largest=False)
+        for vector, (values, ids) in enumerate(zip(nearest.values.tolist(), nearest.indices.tolist(), strict=True), 1):
+            tokens = tuple(NearToken(i, decode(i), value) for i, value in zip(ids, values, strict=True))
+            vectors.append(PromptWords(layer, names[layer - 1], vector, tokens))
+    return NearestTokens(name, tuple(vectors))
+
+
+def _decoder(tokenizer: Any) -> tuple[Callable[[int], str], int | None]:
+    """What turns an id into a word, and how many ids it knows, None where the tokenizer does not say."""
+    # open_clip's SimpleTokenizer decodes; HFTokenizer and SigLipTokenizer hold a tokenizer of transformers that does.
+    holder = next(
+        (
+            each
+            for each in (tokenizer, getattr(tokenizer, "tokenizer", None))
+            if callable(getattr(each, "decode", None))
+        ),
+        None,
+    )
+    if holder is None:
+        raise TypeError(
+            "nearest_tokens needs a tokenizer with decode(ids), such as open_clip.get_tokenizer(...) returns, "
+            f"got {type(tokenizer).__name__}"
+        )
+    # Their vocabularies by word. Two words may share an id, as CLIP's padding does with another one.
+    vocabulary = holder.get_vocab() if hasattr(holder, "get_vocab") else getattr(holder, "encoder", {})
+    marks_ends = any(word.endswith(WORD_END) for word in vocabulary)
+
+    def decode(token_id: int) -> str:
+        word = str(holder.decode([token_id])).replace(WORD_END, " ")
+        return word.strip() + ("-" if marks_ends and not word.endswith((" ", ">")) else "")
+
+    return decode, max(vocabulary.values()) + 1 if vocabulary else None
