@@ -342,8 +342,8 @@ def test_killed_at_any_time_while_saving_in_a_loop(tmp_path):
     assert in_a_child(lambda: adapters[0].save_pretrained(tmp_path)) == 0
     duration = time.perf_counter() - started
     chance = random.Random(0)
-    seen = set()
-    for _ in range(30):
+    seen, kills, half_way = set(), 0, 0
+    for _ in range(50):
         child = os.fork()
         if child == 0:
             while True:
@@ -351,10 +351,15 @@ def test_killed_at_any_time_while_saving_in_a_loop(tmp_path):
                     adapter.save_pretrained(tmp_path)
         time.sleep(chance.uniform(0, 3 * duration))
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        kills += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        half_way += any(name.endswith(".tmp") for name in names(tmp_path))
+        for abandoned in tmp_path.glob(".*.tmp"):
+            abandoned.unlink()
         found = features(load(tmp_path))
         (which,) = [i for i, value in enumerate(expected) if torch.equal(value, found)]
         seen.add(which)
+    assert kills == 50
+    assert half_way > 5
     assert seen == {0, 1}
 
 

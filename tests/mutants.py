@@ -1,0 +1,304 @@
+"""Small faults, put one at a time into what computes the prompts and the text features: do the tests notice each?
+
+    python tests/mutants.py                    # every mutant of every file below
+    python tests/mutants.py causal packing     # of some files
+
+Each mutant changes one operator, number, bound or order of arguments. Tests are collected once; a process is forked for
+each mutant, which replaces the functions and runs the tests that call the one concerned, fastest first, until one
+fails. Mutants that change no number stand in `EQUIVALENT` with the reason. Ends with an error if another one survives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import os
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+ROOT = Path(__file__).parents[1]
+CPU_SECONDS = 300  # of one mutant: one that loops is noticed
+TESTS = [f"tests/test_{name}.py" for name in ("exactness", "towers", "packing", "edges", "lora", "peft")]
+SLOW = ("compile", "vit_b_16")
+
+# For each file: the classes and functions in it, or nothing for all of them.
+TARGETS: dict[str, tuple[str, ...]] = {
+    "prompts": (
+        "PromptTable",
+        "partner",
+        "PerLayerLinear",
+        "PromptLayer.add",
+        "PromptLayer.start_from",
+        "PromptLayer.tower_prompts",
+    ),
+    "causal": (),
+    "packing": (),
+    "token_ids": (),
+    "bidirectional": (),
+    "attention": (),
+    "open_clip_towers": ("OpenClipBlock", "Layout", "TextTower"),
+}
+
+# "file scope: before -> after", and why it changes no number.
+EQUIVALENT: dict[str, str] = {}
+
+OTHER_OPERATORS: dict[type[ast.AST], tuple[type[Any], ...]] = {
+    ast.Lt: (ast.LtE,),
+    ast.LtE: (ast.Lt,),
+    ast.Gt: (ast.GtE,),
+    ast.GtE: (ast.Gt,),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+    ast.Add: (ast.Sub,),
+    ast.Sub: (ast.Add,),
+    ast.Mult: (ast.Add,),
+    ast.FloorDiv: (ast.Mult,),
+    ast.Mod: (ast.FloorDiv,),
+    ast.Pow: (ast.Mult,),
+    ast.BitAnd: (ast.BitOr,),
+    ast.And: (ast.Or,),
+    ast.Or: (ast.And,),
+}
+
+
+class Mutant(NamedTuple):
+    module: str
+    function: str
+    line: int
+    key: str
+    code: CodeType
+
+
+def changes(node: Any) -> Iterator[None]:
+    """Changes a node in place in every way, and undoes each change before the next."""
+    if isinstance(node, ast.Compare):
+        for i, operator in enumerate(node.ops):
+            for other in OTHER_OPERATORS.get(type(operator), ()):
+                node.ops[i] = other()
+                yield
+            node.ops[i] = operator
+    if isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign):
+        operator = node.op
+        for other in OTHER_OPERATORS.get(type(operator), ()):
+            node.op = other()
+            yield
+        node.op = operator
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
+        value = node.value
+        for other in [not value] if isinstance(value, bool) else [value + 1, value - 1]:
+            node.value = other
+            yield
+        node.value = value
+    if isinstance(node, ast.Slice):
+        for bound in ("lower", "upper"):
+            expression = getattr(node, bound)
+            if expression is not None:
+                setattr(node, bound, None)
+                yield
+                setattr(node, bound, expression)
+    if isinstance(node, ast.Call):
+        for i in range(len(node.args) - 1):
+            node.args[i], node.args[i + 1] = node.args[i + 1], node.args[i]
+            yield
+            node.args[i], node.args[i + 1] = node.args[i + 1], node.args[i]
+    if isinstance(node, ast.If | ast.IfExp | ast.While) and not isinstance(node.test, ast.Compare | ast.BoolOp):
+        condition = node.test
+        node.test = condition.operand if isinstance(condition, ast.UnaryOp) else ast.UnaryOp(ast.Not(), condition)
+        yield
+        node.test = condition
+
+
+def mutants(name: str) -> list[Mutant]:
+    """All mutants of a file; errors' texts, assertions and annotations are left alone."""
+    tree = ast.parse((ROOT / "vilt_prompt" / f"{name}.py").read_text())
+    found: list[Mutant] = []
+    seen: Counter[str] = Counter()
+
+    def walk(node: ast.AST, scope: tuple[str, ...], parents: tuple[ast.AST, ...]) -> None:
+        if isinstance(node, ast.Raise | ast.Assert | ast.Import | ast.ImportFrom):
+            return
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            scope = (*scope, node.name)
+        wanted = any(".".join(scope[: part.count(".") + 1]) == part for part in TARGETS[name]) or not TARGETS[name]
+        if wanted and scope:
+            shown = node
+            for parent in reversed(parents):
+                if isinstance(parent, ast.expr | ast.Assign | ast.AugAssign | ast.Return) and len(ast.unparse(parent)) < 90:
+                    shown = parent
+                else:
+                    break
+            before = _text(shown)
+            for _ in changes(node):
+                key = f"{name} {'.'.join(scope)}: {before} -> {_text(shown)}"
+                seen[key] += 1
+                key += f" #{seen[key]}" if seen[key] > 1 else ""
+                code = compile(ast.fix_missing_locations(tree), name, "exec")
+                found.append(Mutant(name, ".".join(scope), getattr(node, "lineno", 0), key, code))
+        for field, child in ast.iter_fields(node):
+            if field in ("annotation", "returns", "decorator_list", "type_params"):
+                continue
+            for item in child if isinstance(child, list) else [child]:
+                if isinstance(item, ast.AST):
+                    walk(item, scope, (*parents, node))
+
+    walk(tree, (), ())
+    return found
+
+
+def _text(node: Any) -> str:
+    if isinstance(node, ast.If | ast.While):
+        return f"if {ast.unparse(node.test)}"
+    return "".join(ast.unparse(node).splitlines()[:1])
+
+
+def put_in(mutant: Mutant) -> None:
+    """Replaces the functions of the imported module in place, so that whoever imported them has the mutant's."""
+    module = importlib.import_module(f"vilt_prompt.{mutant.module}")
+    scratch = ModuleType(module.__name__)
+    exec(mutant.code, scratch.__dict__)
+    _transplant(module, scratch, module.__name__)
+
+
+def _transplant(old: Any, new: Any, module: str) -> None:
+    for name, theirs in list(vars(new).items()):
+        ours = vars(old).get(name)
+        if isinstance(theirs, type) and theirs.__module__ == module:
+            _transplant(ours, theirs, module)
+        elif isinstance(theirs, int | float) and type(ours) is type(theirs):
+            setattr(old, name, theirs)
+        ours, theirs = _function(ours), _function(theirs)
+        if isinstance(theirs, FunctionType) and theirs.__module__ == module:
+            ours.__code__, ours.__defaults__ = theirs.__code__, theirs.__defaults__
+            ours.__kwdefaults__ = theirs.__kwdefaults__
+
+
+def _function(member: Any) -> Any:
+    member = getattr(member, "fget", getattr(member, "__func__", member))
+    return getattr(member, "__wrapped__", member)
+
+
+class Forks:
+    """A pytest plugin: in place of running the tests, it runs some of them for each mutant, in a process of its own."""
+
+    def __init__(self, mutants: list[Mutant], jobs: int) -> None:
+        self.mutants, self.jobs = mutants, jobs
+        self.outcomes: dict[str, str] = {}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if not any(word in item.name for word in SLOW)]
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        start = time.perf_counter()
+        callers = self._callers(session.items)
+        print(f"{len(session.items)} tests, {len(self.mutants)} mutants, {time.perf_counter() - start:.0f} s to measure")
+        running: dict[int, Mutant] = {}
+        for mutant in [*self.mutants, None]:
+            while running and (mutant is None or len(running) >= self.jobs):
+                pid, status = os.wait()
+                self._note(running.pop(pid), os.waitstatus_to_exitcode(status))
+            if mutant is None:
+                break
+            items = callers.get((mutant.module, mutant.function), [])
+            pid = os.fork()
+            if pid == 0:
+                resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+                try:
+                    put_in(mutant)
+                    os._exit(int(not all(passes(item, after) for item, after in zip(items, [*items[1:], None]))))
+                finally:
+                    os._exit(1)
+            running[pid] = mutant
+        return True
+
+    def _note(self, mutant: Mutant, status: int) -> None:
+        outcome = "killed" if status else "equivalent" if mutant.key in EQUIVALENT else "SURVIVED"
+        if status and mutant.key in EQUIVALENT:
+            outcome = "KILLED, but said to be equivalent"
+        self.outcomes[mutant.key] = outcome
+        if outcome not in ("killed", "equivalent"):
+            print(f"{outcome}: {mutant.key}  (line {mutant.line})", flush=True)
+
+    def _callers(self, items: list[pytest.Item]) -> dict[tuple[str, str], list[pytest.Item]]:
+        """For each function, the tests that call it, fastest first: measured in a process of its own."""
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                os.close(read)
+                with open(write, "w") as lines:
+                    for number, (item, after) in enumerate(zip(items, [*items[1:], None])):
+                        called: set[tuple[str, str]] = set()
+                        begin = time.process_time()
+                        sys.setprofile(lambda frame, event, _, called=called: _record(frame, event, called))
+                        passed = passes(item, after)
+                        sys.setprofile(None)
+                        if not passed:
+                            print(f"{item.nodeid} fails without a mutant", file=sys.stderr)
+                            os._exit(1)
+                        seconds = time.process_time() - begin
+                        lines.writelines(f"{number} {seconds} {module} {name}\n" for module, name in called)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(write)
+        with open(read) as lines:
+            rows = sorted((line.split() for line in lines), key=lambda row: float(row[1]))
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+            raise pytest.UsageError("the tests must pass without mutants")
+        callers: dict[tuple[str, str], list[pytest.Item]] = {}
+        for number, _, module, name in rows:
+            # What is written in a class or a nested function is looked for where it is.
+            for end in range(name.count(".") + 1):
+                callers.setdefault((module, name.rsplit(".", end)[0]), []).append(items[int(number)])
+        return {key: list(dict.fromkeys(value)) for key, value in callers.items()}
+
+
+def _record(frame: Any, event: str, called: set[tuple[str, str]]) -> None:
+    path = frame.f_code.co_filename
+    if event == "call" and "/vilt_prompt/" in path:
+        called.add((Path(path).stem, frame.f_code.co_qualname.split(".<locals>")[0]))
+
+
+def passes(item: pytest.Item, after: pytest.Item | None) -> bool:
+    """Whether a test passes; fixtures that the one after it shares are kept."""
+    return not any(report.failed for report in runtestprotocol(item, nextitem=after, log=False))
+
+
+def main() -> None:
+    """Reads the command line, runs all and prints what became of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", choices=[*TARGETS, []], help="all if none are named")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once (default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="print the mutants and run none")
+    args = parser.parse_args()
+    found = [mutant for name in args.files or TARGETS for mutant in mutants(name)]
+    if args.list:
+        print("\n".join(mutant.key for mutant in found))
+        return
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    forks = Forks(found, args.jobs)
+    options = ["-q", "-s", "-W", "ignore", "-p", "no:cacheprovider", "--override-ini=addopts=", "--rootdir", str(ROOT)]
+    pytest.main([*options, *[path for path in TESTS if Path(path).exists()]], plugins=[forks])
+    counts = Counter(forks.outcomes.values())
+    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "nothing ran")
+    sys.exit(len(forks.outcomes) != len({m.key for m in found}) or bool(set(counts) - {"killed", "equivalent"}))
+
+
+if __name__ == "__main__":
+    main()
