@@ -156,12 +156,13 @@ class TimmVisionTower:
         trunk = self.trunk
         x, blocks = self._embed(images)
         pools_class_token = trunk.global_pool == "token" and getattr(trunk, "attn_pool", None) is None
+        class_tokens = 2 if hasattr(trunk, "dist_token") else 1  # DeiT's head reads a distillation token as well
         x = run_bidirectional(
             blocks,
             x,
             prompts,
             enter=getattr(trunk, "norm_pre", nn.Identity()),
-            pooled=1 if pools_class_token and not with_tokens else None,
+            pooled=class_tokens if pools_class_token and not with_tokens else None,
             checkpointing=trunk.grad_checkpointing,
         )
         x = trunk.norm(x)
