@@ -331,3 +331,16 @@ def test_scaled_cosine_attention_is_refused(name, settings):
     with pytest.raises(ValueError, match="scaled cosine attention, which open_clip's own forward cannot run either"):
         vilt_prompt.wrap(model, **settings)
     assert unchanged(before, state(model))
+
+
+@pytest.mark.parametrize("name", ["eva02", "pe_core", "relpos", "relpos_shared"])
+def test_blocks_with_positions_that_are_replaced_after_wrapping_are_an_error(name):
+    model, _ = wrapped_with_reference(name, K=2)
+    images = frames(model, 2)
+    attention = model.visual.trunk.blocks[1].attn
+    known = type(attention)
+    attention.__class__ = type("Other", (known,), {})
+    with pytest.raises(ValueError, match=r"has been changed since .*blocks are \w+ with Other.*block.compile\(\)"):
+        model.encode_image(images)
+    attention.__class__ = known
+    assert model.encode_image(images).isfinite().all()
