@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from literal_rows import Prompts, repeated
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer_relpos import VisionTransformerRelPos
@@ -81,4 +82,9 @@ def relpos_parts(trunk: nn.Module, images: Tensor, n: int) -> Parts:
     return x, nn.Identity(), blocks
 
 
-PARTS = {VisionTransformer: vit_parts, Eva: eva_parts, VisionTransformerRelPos: relpos_parts}
+PARTS = {
+    VisionTransformer: vit_parts,
+    VisionTransformerDistilled: vit_parts,
+    Eva: eva_parts,
+    VisionTransformerRelPos: relpos_parts,
+}

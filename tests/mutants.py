@@ -137,7 +137,8 @@ def mutants(name: str) -> list[Mutant]:
         if wanted and scope:
             shown = node
             for parent in reversed(parents):
-                if isinstance(parent, ast.expr | ast.Assign | ast.AugAssign | ast.Return) and len(ast.unparse(parent)) < 90:
+                kinds = ast.expr | ast.Assign | ast.AugAssign | ast.Return
+                if isinstance(parent, kinds) and len(ast.unparse(parent)) < 90:
                     shown = parent
                 else:
                     break
@@ -204,7 +205,8 @@ class Forks:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         start = time.perf_counter()
         callers = self._callers(session.items)
-        print(f"{len(session.items)} tests, {len(self.mutants)} mutants, {time.perf_counter() - start:.0f} s to measure")
+        seconds = time.perf_counter() - start
+        print(f"{len(session.items)} tests, {len(self.mutants)} mutants, {seconds:.0f} s to measure")
         running: dict[int, Mutant] = {}
         for mutant in [*self.mutants, None]:
             while running and (mutant is None or len(running) >= self.jobs):
@@ -218,7 +220,9 @@ class Forks:
                 resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
                 try:
                     put_in(mutant)
-                    os._exit(int(not all(passes(item, after) for item, after in zip(items, [*items[1:], None]))))
+                    os._exit(
+                        int(not all(passes(item, after) for item, after in zip(items, [*items[1:], None], strict=True)))
+                    )
                 finally:
                     os._exit(1)
             running[pid] = mutant
@@ -241,7 +245,7 @@ class Forks:
             try:
                 os.close(read)
                 with open(write, "w") as lines:
-                    for number, (item, after) in enumerate(zip(items, [*items[1:], None])):
+                    for number, (item, after) in enumerate(zip(items, [*items[1:], None], strict=True)):
                         called: set[tuple[str, str]] = set()
                         begin = time.process_time()
                         sys.setprofile(lambda frame, event, _, called=called: _record(frame, event, called))

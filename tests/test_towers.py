@@ -218,6 +218,39 @@ def test_texts_of_fewer_columns(name):
         assert model.encode_text(ids).shape == model.encode_text(text_ids(name, LENGTHS)).shape
 
 
+@pytest.mark.parametrize("name", ["coca", "roberta", "xlm_roberta", "nllb"])
+def test_texts_that_begin_with_padding_are_an_error(name):
+    model, _ = wrapped_with_reference(name, K=2)
+    ids = text_ids(name, LENGTHS)
+    padding = EVERY[name].tokens[2]
+    ids[2] = ids[2].roll(2)
+    assert ids[2, 0] == padding
+    with pytest.raises(ValueError, match=rf"text 2 begins with padding \(id {padding}\) in place of a start token"):
+        model.encode_text(ids)
+    with model.disable_adapter():
+        assert model.encode_text(ids).isfinite().all()
+
+
+@pytest.mark.parametrize("correct_cls_mask", [False, True])
+@pytest.mark.parametrize("name", ["coca", "coca_custom"])
+def test_both_of_cocas_masks(name, correct_cls_mask):
+    model, reference = wrapped_with_reference(name, K=2)
+    for clip in (model.get_base_model(), reference.base):
+        clip.text.correct_cls_mask = correct_cls_mask
+    ids = text_ids(name, LENGTHS)
+    assert relative_error(model.encode_text(ids, normalize=False), reference.encode_text(ids)) <= 1e-5
+    with pytest.raises(ValueError, match="text 0 begins with padding"):
+        model.encode_text(torch.zeros_like(ids))
+
+
+@pytest.mark.parametrize("name", ["mt5", "bert_cls"])
+def test_texts_that_begin_with_padding_are_exact_where_places_do_not_depend_on_it(name):
+    model, reference = wrapped_with_reference(name, K=2)
+    ids = text_ids(name, LENGTHS)
+    ids[2] = ids[2].roll(2)
+    assert relative_error(model.encode_text(ids, normalize=False), reference.encode_text(ids)) <= 1e-5
+
+
 # -- CoCa ----------------------------------------------------------------------------------------------------------
 
 
@@ -331,3 +364,16 @@ def test_scaled_cosine_attention_is_refused(name, settings):
     with pytest.raises(ValueError, match="scaled cosine attention, which open_clip's own forward cannot run either"):
         vilt_prompt.wrap(model, **settings)
     assert state(model) == before
+
+
+@pytest.mark.parametrize("name", ["eva02", "pe_core", "relpos", "relpos_shared"])
+def test_blocks_with_positions_that_are_replaced_after_wrapping_are_an_error(name):
+    model, _ = wrapped_with_reference(name, K=2)
+    images = frames(model, 2)
+    attention = model.visual.trunk.blocks[1].attn
+    known = type(attention)
+    attention.__class__ = type("Other", (known,), {})
+    with pytest.raises(ValueError, match=r"has been changed since .*blocks are \w+ with Other.*block.compile\(\)"):
+        model.encode_image(images)
+    attention.__class__ = known
+    assert model.encode_image(images).isfinite().all()

@@ -57,6 +57,7 @@ TRUNKS: dict[str, tuple[str, dict]] = {
     "fastvit": ("fastvit_mci0", {"layers": (1, 1, 1, 1), "embed_dims": (16, 16, 32, 32)}),
     # not in the zoo
     "registers": ("vit_medium_patch16_reg4_gap_256", SMALL),
+    "distilled": ("deit_small_distilled_patch16_224", SMALL),
     "residual_post_norm": ("vit_base_patch16_rpn_224", SMALL),
     "parallel": ("vit_small_patch16_18x2_224", SMALL),
     "relpos_shared": ("vit_relpos_base_patch16_clsgap_224", {**SMALL, "rel_pos_dim": 16, "shared_rel_pos": True}),
@@ -340,6 +341,7 @@ BEYOND_THE_ZOO: dict[str, Member] = {
         "all text tokens, no mask", text={"pool_type": "none", "no_causal_mask": True}, custom_text=True
     ),
     "registers": Member("register tokens", timm_vision("registers", "", "linear")),
+    "distilled": Member("DeiT's distillation token, pooled", timm_vision("distilled", "token", "linear")),
     "timm_max_pool": Member("the maximum over patches", timm_vision("siglip", "max", "mlp")),
     "residual_post_norm": Member("timm's ResPostBlock", timm_vision("residual_post_norm", "", "linear")),
     "parallel": Member("timm's ParallelThingsBlock", timm_vision("parallel", "", "linear")),

@@ -21,7 +21,7 @@ from vilt_prompt.attention import Block, join_heads, split_heads
 from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.checks import is_readable
 from vilt_prompt.sharding import gathered
-from vilt_prompt.token_ids import check_ids, check_room, check_values
+from vilt_prompt.token_ids import check_ids, check_room, check_start, check_values
 
 Prompts = list[Tensor | None]
 
@@ -258,6 +258,8 @@ class HuggingFaceTextTower:
         columns = self.check(text)
         if columns is not None:
             check_room(columns, self.positions, n)
+        if n and self.encoder.skips_padding:  # prompts behind padding would have other positions in each text
+            check_start(text, self.pad_id)
         # Padding at the end is seen by nobody; it runs only where its outputs are wanted or its length is not known.
         ids = text[:, : self.positions - n if with_tokens or columns is None else columns]
         mask = ids != self.pad_id

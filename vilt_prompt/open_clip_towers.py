@@ -25,7 +25,7 @@ from vilt_prompt.causal import SideBySide, run_causal
 from vilt_prompt.foreign import check_attention
 from vilt_prompt.packing import Packing
 from vilt_prompt.sharding import class_of
-from vilt_prompt.token_ids import Facts, check_ids, check_room, check_values, make_room
+from vilt_prompt.token_ids import Facts, check_ids, check_room, check_start, check_values, make_room
 
 Prompts = list[Tensor | None]
 
@@ -220,6 +220,8 @@ class TextTower:
 
     def _fit(self, text: Tensor, n: int, with_tokens: bool) -> Layout:
         facts = self.check(text)
+        if self.class_embedding is not None:
+            check_start(text, self.text.pad_id)
         ids = text
         if self.pool_type == "none" or (self.causal and self.pool_type == "last"):
             check_room(text.shape[1], self.positions, n)

@@ -152,16 +152,27 @@ class TimmVisionTower:
         return None
 
     def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
-        """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted."""
+        """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted.
+
+        Raises:
+            ValueError: If blocks that need position embeddings were replaced after the model was wrapped.
+        """
         trunk = self.trunk
+        reason = self.refusal(self.visual)
+        if reason is not None:
+            raise ValueError(
+                f"the vision tower {type(trunk).__name__} has been changed since it was given prompts: {reason}. "
+                "Keep the blocks' classes; to compile one in place, call block.compile()"
+            )
         x, blocks = self._embed(images)
         pools_class_token = trunk.global_pool == "token" and getattr(trunk, "attn_pool", None) is None
+        class_tokens = 2 if hasattr(trunk, "dist_token") else 1  # DeiT's head reads a distillation token as well
         x = run_bidirectional(
             blocks,
             x,
             prompts,
             enter=getattr(trunk, "norm_pre", nn.Identity()),
-            pooled=1 if pools_class_token and not with_tokens else None,
+            pooled=class_tokens if pools_class_token and not with_tokens else None,
             checkpointing=trunk.grad_checkpointing,
         )
         x = trunk.norm(x)

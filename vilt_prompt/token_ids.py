@@ -107,6 +107,20 @@ def make_room(text: Tensor, facts: Facts | None, positions: int, n: int) -> Tens
     return text[:, :left]
 
 
+def check_start(text: Tensor, pad_id: int) -> None:
+    """Checks that no text (C, L) begins with padding, where the tower would mask, or count, the prompts behind it.
+
+    Raises:
+        ValueError: If one does.
+    """
+    starts = text[:, 0] != pad_id
+    if is_readable(text) and not starts.all():
+        raise ValueError(
+            f"text {int(starts.int().argmin())} begins with padding (id {pad_id}) in place of a start token: pass "
+            "tokenizer(texts), of a tokenizer that pads at the end"
+        )
+
+
 def check_values(text: Tensor, vocabulary: int, end: Tensor | None = None) -> Facts | None:
     """The facts of token ids whose values can be read, None otherwise.
 
