@@ -366,7 +366,7 @@ def test_resumed_training_is_bit_equal(name, optimiser, through, tmp_path):
 
 
 class Encoded(Dataset):
-    """Items that a worker encodes itself with the wrapped model that the data set holds, and features held beside it."""
+    """Items that a worker encodes itself, with the wrapped model that the data set holds, and features beside it."""
 
     def __init__(self, model: PeftModel, videos: Tensor, held: Tensor) -> None:
         self.model, self.videos, self.held = model, videos, held
