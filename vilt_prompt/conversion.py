@@ -1,14 +1,13 @@
 """`convert`: checkpoints of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts and VPT become adapters.
 
-Their code agrees with ours on where a prompt enters (tests/test_convert.py). Layers count from 1: block i of theirs is
-layer i + 1, and `compound_prompts_text.i`, which enters their block i + 1, belongs to layer i + 2.
+Their code agrees with ours on where a prompt enters (tests/test_conversion.py). Layers count from 1: block i of theirs
+is layer i + 1, and `compound_prompts_text.i`, which enters their block i + 1, belongs to layer i + 2.
 
 Shapes: n prompt vectors, J prompted layers, C classes, d_t and d_v the widths of the towers.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import warnings
@@ -107,9 +106,7 @@ def convert(
     _check_fit(found, base, path)
     tensors = _stacked(found, path)
     _check_base(found, base, path, strict_base)
-    config = dataclasses.replace(
-        config, inference_mode=not is_trainable, base_model=base_model, base_pretrained=base_pretrained
-    )
+    config = config.replace(inference_mode=not is_trainable, base_model=base_model, base_pretrained=base_pretrained)
     if wrapped:
         model.add_adapter(adapter_name, config)  # type: ignore[operator]
     else:
@@ -277,8 +274,10 @@ def _same_weights(first: Tensor, second: Tensor | None) -> bool:
 
 def _tell_the_text(found: Findings, base: Any) -> None:
     """Warns of the form of the texts: the first class's, read back from the embeddings of its tokens."""
+    if found.suffix is None:
+        return
     embedding = _token_embedding(base)
-    if found.suffix is None or len(embedding) != OPEN_CLIP_VOCABULARY:
+    if len(embedding) != OPEN_CLIP_VOCABULARY:
         return
     ids = _token_ids(found.suffix[0], embedding).tolist()
     end = OPEN_CLIP_VOCABULARY - 1
@@ -295,7 +294,7 @@ def _token_ids(embedded: Tensor, embedding: Tensor) -> Tensor:
 
 
 def _token_embedding(base: Any) -> Tensor:
-    weight: Tensor = getattr(base, "text", base).token_embedding.weight
+    weight: Tensor = text_tower(base).embedding.weight
     return weight.detach().float().cpu()
 
 
