@@ -102,7 +102,9 @@ def mlps(model: PeftModel, tower: str) -> list[nn.Module]:
     found = [
         module
         for path, module in model.get_base_model().named_modules()
-        if path.endswith(names) and path.startswith("visual.") is (tower == "vision") and "decoder" not in path
+        if path.endswith(names)
+        and path.startswith("visual.") is (tower == "vision")
+        and not any(part in path for part in ("decoder", "rel_pos"))
     ]
     assert len(found) >= 4
     return found[:4]

@@ -35,12 +35,9 @@ IN_FRONT = ("clipa", "siglip", "siglip2", "siglip_i18n", "mt5")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread_without_gradients():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def without_gradients():
     with torch.no_grad():
         yield
-    torch.set_num_threads(threads)
 
 
 def ids_with_room(name: str) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from open_clip import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from torch import Tensor, nn
 
-from vilt_prompt.attention import WholeBlock
+from vilt_prompt.attention import WholeBlock, prompt_length
 from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.token_ids import check_ids, check_room, check_values
 
@@ -125,7 +125,7 @@ class ToyTextTower:
 
     def encode(self, text: Tensor, prompts: list, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
         self.check(text)
-        check_room(text.shape[1], self.positions, max((len(p) for p in prompts if p is not None), default=0))
+        check_room(text.shape[1], self.positions, prompt_length(prompts))
         x = run_bidirectional(self.blocks, self.embedding(text), prompts, enter=nn.Identity(), checkpointing=False)
         return self.module.project(x.mean(dim=1)), x if with_tokens else None
 

@@ -21,6 +21,8 @@ from torch.utils.checkpoint import checkpoint
 
 from vilt_prompt.sharding import gathered
 
+Prompts = Sequence[Tensor | None]  # the (n, d) prompt that enters each layer; None: carried on, or none at all
+
 
 class Block:
     """One block in pieces. A library's kind of block says when it `fits`, and how it projects and updates."""
@@ -133,6 +135,19 @@ def join(*parts: Tensor) -> Tensor:
     """Joins keys (or values) of the same rows along the tokens; a part of batch 1 is shared by all rows."""
     batch = max(part.shape[0] for part in parts)
     return torch.cat([part.expand(batch, -1, -1, -1) for part in parts], dim=2)
+
+
+def join_prompt(block: Block, k: Tensor, v: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Keys and values of tokens, and behind them those of a prompt (1, n, d) that is no token."""
+    if prompt is None:
+        return k, v
+    prompt_k, prompt_v = block.prompt_kv(prompt)
+    return join(k, prompt_k), join(v, prompt_v)
+
+
+def prompt_length(prompts: Prompts) -> int:
+    """n, 0 where no layer has a prompt."""
+    return max((len(prompt) for prompt in prompts if prompt is not None), default=0)
 
 
 def run_layer(layer: Callable[..., Any], block: Block | WholeBlock, *tensors: Any, checkpointing: bool) -> Any:

@@ -14,7 +14,7 @@ from einops import repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.attention import Block, WholeBlock, join, run_layer
+from vilt_prompt.attention import Block, Prompts, WholeBlock, join_prompt, run_layer
 
 Pooled = Tensor | int | None  # which tokens the tower pools: one index (b,) for each row, the first few, or all
 
@@ -22,7 +22,7 @@ Pooled = Tensor | int | None  # which tokens the tower pools: one index (b,) for
 def run_bidirectional(
     blocks: Sequence[Block | WholeBlock],
     x: Tensor,
-    prompts: Sequence[Tensor | None],
+    prompts: Prompts,
     *,
     enter: Callable[[Tensor], Tensor],
     seen: Tensor | None = None,
@@ -68,7 +68,7 @@ def _layer(block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, seen: Te
             x = torch.cat([x, prompt.expand(x.shape[0], -1, -1)], dim=1)
         return block.run(x, None if seen is None else _see_prompts(seen, x.shape[1]))[:, :rows]
     q, k, v = block.qkv(x)
-    k, v = _join_prompt(block, k, v, prompt)
+    k, v = join_prompt(block, k, v, prompt)
     return block.update(x, block.attend(q, k, v, _mask(block, seen, x.shape[1], k.shape[2])))
 
 
@@ -78,7 +78,7 @@ def _last_layer(
     """The last layer, in which only the tokens that are pooled ask: (b, l, d) -> those of them."""
     if isinstance(block, WholeBlock):
         return _pick(_layer(block, x, prompt, seen)[:, :tokens], pooled)
-    k, v = _join_prompt(block, *block.kv(x), prompt)
+    k, v = join_prompt(block, *block.kv(x), prompt)
     mask = _mask(block, seen, x.shape[1], k.shape[2])
     if mask is not None and mask.shape[2] > 1:
         mask = _pick(mask[:, :, :tokens].expand(x.shape[0], -1, -1, -1).transpose(1, 2), pooled).transpose(1, 2)
@@ -91,13 +91,6 @@ def _pick(x: Tensor, pooled: Pooled) -> Tensor:
     if isinstance(pooled, Tensor):
         return x[torch.arange(x.shape[0], device=x.device), pooled].unsqueeze(1)
     return x[:, :pooled]
-
-
-def _join_prompt(block: Block, k: Tensor, v: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
-    if prompt is None:
-        return k, v
-    prompt_k, prompt_v = block.prompt_kv(prompt)
-    return join(k, prompt_k), join(v, prompt_v)
 
 
 def _mask(block: Block, seen: Tensor | None, rows: int, keys: int) -> Tensor | None:

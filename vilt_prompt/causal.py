@@ -17,7 +17,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.attention import Block, WholeBlock, join, run_layer
+from vilt_prompt.attention import Block, Prompts, WholeBlock, join, join_prompt, prompt_length, run_layer
 from vilt_prompt.packing import Packing
 
 
@@ -64,7 +64,7 @@ def run_causal(
     blocks: Sequence[Block | WholeBlock],
     first: Tensor,
     x: Tensor,
-    prompts: Sequence[Tensor | None],
+    prompts: Prompts,
     layout: Layout,
     *,
     enter: Callable[[Tensor], Tensor],
@@ -87,7 +87,7 @@ def run_causal(
         The pooled tokens, (c, 1, d); all tokens, the first included, (c, 1 + l, d) where the layout names no ends.
     """
     prefixes, prefix = first.shape[0], 1
-    layout.prepare(1 + max((len(prompt) for prompt in prompts if prompt is not None), default=0), seen, x)
+    layout.prepare(1 + prompt_length(prompts), seen, x)
     x = torch.cat([rearrange(first, "b 1 d -> 1 b d"), x], dim=1)
     fresh = sum(prompt is not None for prompt in prompts)
     for i, (block, prompt) in enumerate(zip(blocks, prompts, strict=True), start=1):
@@ -122,7 +122,7 @@ def _layer(
     else:
         prefix_q = rearrange(q[:, :, : b * p], "1 h (b p) c -> b h p c", b=b)
         attended = block.attend(prefix_q, prefix_k, prefix_v, _causal(p, x.device))
-    before = _join_prompt(block, prefix_k, prefix_v, prompt)
+    before = join_prompt(block, prefix_k, prefix_v, prompt)
     others = layout.attend(block, q[:, :, b * p :], before, k[:, :, b * p :], v[:, :, b * p :])
     return block.update(x, torch.cat([rearrange(attended, "b h p c -> 1 h (b p) c"), others], dim=2))
 
@@ -136,7 +136,7 @@ def _pooled_layer(
         return layout.at_ends(_layer(block, x, prompt, layout, prefixes)[:, b * p :])
     k, v = block.kv(x)
     prefix_k, prefix_v = (rearrange(part[:, :, : b * p], "1 h (b p) c -> b h p c", b=b) for part in (k, v))
-    before = _join_prompt(block, prefix_k, prefix_v, prompt)
+    before = join_prompt(block, prefix_k, prefix_v, prompt)
     x = layout.at_ends(x[:, b * p :])
     return block.update(x, layout.attend_at_ends(block, block.q(x), before, k[:, :, b * p :], v[:, :, b * p :]))
 
@@ -170,11 +170,3 @@ def _carry(x: Tensor, prompt: Tensor, b: int) -> Tensor:
 
 def _causal(length: int, device: torch.device) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()[None, None]
-
-
-def _join_prompt(block: Block, k: Tensor, v: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Keys and values of the prefix, and behind them those of a prompt (1, n, d) that is no token."""
-    if prompt is None:
-        return k, v
-    prompt_k, prompt_v = block.prompt_kv(prompt)
-    return join(k, prompt_k), join(v, prompt_v)

@@ -8,7 +8,6 @@ Shapes: n prompt vectors, J prompted layers, C classes, d_t and d_v the widths o
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import warnings
@@ -111,9 +110,7 @@ def convert(
     tensors = _stacked(found, path)
     if is_readable(base.logit_scale):
         _check_base(found, base, path, strict_base)
-    config = dataclasses.replace(
-        config, inference_mode=not is_trainable, base_model=base_model, base_pretrained=base_pretrained
-    )
+    config = config.replace(inference_mode=not is_trainable, base_model=base_model, base_pretrained=base_pretrained)
     if wrapped:
         model.add_adapter(adapter_name, config)  # type: ignore[operator]
     else:
@@ -284,8 +281,10 @@ def _same_weights(first: Tensor, second: Tensor | None) -> bool:
 
 def _tell_the_text(found: Findings, base: Any) -> None:
     """Warns of the form of the texts: the first class's, read back from the embeddings of its tokens."""
+    if found.suffix is None:
+        return
     embedding = _token_embedding(base)
-    if found.suffix is None or len(embedding) != OPEN_CLIP_VOCABULARY:
+    if len(embedding) != OPEN_CLIP_VOCABULARY:
         return
     ids = _token_ids(found.suffix[0], embedding).tolist()
     end = OPEN_CLIP_VOCABULARY - 1
@@ -302,7 +301,7 @@ def _token_ids(embedded: Tensor, embedding: Tensor) -> Tensor:
 
 
 def _token_embedding(base: Any) -> Tensor:
-    weight: Tensor = getattr(base, "text", base).token_embedding.weight
+    weight: Tensor = text_tower(base).embedding.weight
     return weight.detach().float().cpu()
 
 

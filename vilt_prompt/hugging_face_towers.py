@@ -17,13 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from vilt_prompt.attention import Block, join_heads, split_heads
+from vilt_prompt.attention import Block, Prompts, join_heads, prompt_length, split_heads
 from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.checks import is_readable
 from vilt_prompt.sharding import gathered
 from vilt_prompt.token_ids import check_ids, check_room, check_start, check_values
-
-Prompts = list[Tensor | None]
 
 
 class BertBlock(Block):
@@ -254,7 +252,7 @@ class HuggingFaceTextTower:
             ValueError: If the texts do not fit the tower with the prompts in; see `check`.
             TypeError: If they are not token ids.
         """
-        n = max((len(prompt) for prompt in prompts if prompt is not None), default=0)
+        n = prompt_length(prompts)
         columns = self.check(text)
         if columns is not None:
             check_room(columns, self.positions, n)

@@ -19,15 +19,22 @@ from open_clip.transformer import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.attention import Block, WholeBlock, join_heads, project_rows, split_heads, take_apart
+from vilt_prompt.attention import (
+    Block,
+    Prompts,
+    WholeBlock,
+    join_heads,
+    project_rows,
+    prompt_length,
+    split_heads,
+    take_apart,
+)
 from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.causal import SideBySide, run_causal
 from vilt_prompt.foreign import check_attention
 from vilt_prompt.packing import Packing
 from vilt_prompt.sharding import class_of
 from vilt_prompt.token_ids import Facts, check_ids, check_room, check_start, check_values, make_room
-
-Prompts = list[Tensor | None]
 
 
 class OpenClipBlock(Block):
@@ -201,7 +208,7 @@ class TextTower:
             ValueError: If the texts do not fit the tower with the prompts in; see `token_ids`.
             TypeError: If they are not token ids.
         """
-        n = max((len(prompt) for prompt in prompts if prompt is not None), default=0)
+        n = prompt_length(prompts)
         layout = self._fit(text, n, with_tokens)
         keep_all = with_tokens or self.pool_type in ("first", "none")
         run = self._run_causal if self.causal else self._run_bidirectional

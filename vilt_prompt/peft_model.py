@@ -100,8 +100,7 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         Raises:
             ValueError: If there is no such adapter, or its tensors are not complete or not finite.
         """
-        if adapter_name not in self.peft_config:
-            raise ValueError(f"there is no adapter {adapter_name!r}; there are: {', '.join(self.peft_config)}")
+        self._check_known(adapter_name)
         resolved: Any = self.peft_config[adapter_name]
         tensors = get_peft_model_state_dict(
             self, state_dict=state_dict, adapter_name=adapter_name, save_embedding_layers=False

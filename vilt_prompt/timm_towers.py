@@ -26,11 +26,9 @@ from timm.models.vision_transformer_relpos import (
 )
 from torch import Tensor, nn
 
-from vilt_prompt.attention import Block, join_heads, project_heads, project_rows, split_heads, take_apart
+from vilt_prompt.attention import Block, Prompts, join_heads, project_heads, project_rows, split_heads, take_apart
 from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.sharding import class_of, gathered
-
-Prompts = list[Tensor | None]
 
 PRE_NORM = (ViTBlock, EvaBlock, RelPosBlock)
 POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
