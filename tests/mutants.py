@@ -112,6 +112,8 @@ def changes(node: Any) -> Iterator[None]:
                 setattr(node, bound, expression)
     if isinstance(node, ast.Call):
         for i in range(len(node.args) - 1):
+            if ast.dump(node.args[i]) == ast.dump(node.args[i + 1]):
+                continue
             node.args[i], node.args[i + 1] = node.args[i + 1], node.args[i]
             yield
             node.args[i], node.args[i + 1] = node.args[i + 1], node.args[i]

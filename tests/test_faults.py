@@ -104,6 +104,7 @@ def mlps(model: PeftModel, tower: str) -> list[nn.Module]:
         module
         for path, module in model.get_base_model().named_modules()
         if path.endswith(names) and path.startswith("visual.") is (tower == "vision") and "decoder" not in path
+        if not any(part in path for part in ("rel_pos", "mlp.", "ffns.0."))
     ]
     assert len(found) >= 4
     return found[:4]

@@ -19,7 +19,7 @@ from literal import learnable_tensors
 import vilt_prompt
 from vilt_prompt import PromptConfig
 
-STEPS = int(os.environ.get("VILT_LONG_RUN", "200"))
+STEPS = int(os.environ.get("VILT_LONG_RUN", "120"))
 ROUND = 20  # steps, after which the adapters are those of the beginning
 WARM_UP = 3  # rounds
 SETTINGS = {"K": 2, "n_ctx": 3}
