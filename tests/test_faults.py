@@ -1,4 +1,4 @@
-"""What goes wrong around a wrapped model: calls that fail half-way, threads, copies, moves, resumed training, workers."""
+"""What goes wrong around a model: calls that fail half-way, threads, copies, moves, resumed training, workers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from functools import cache
 
 import pytest
 import torch
-from architectures import class_ids, frames
-from exactness import randomise_prompts
+from architectures import frames
 from literal import learnable_tensors
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from zoo import EVERY, build, text_ids
+from zoo import build, text_ids
 
 import vilt_prompt
 from vilt_prompt import PromptConfig
@@ -368,7 +367,7 @@ def test_resumed_training_is_bit_equal(name, optimiser, through, tmp_path):
 
 
 class Encoded(Dataset):
-    """Items that a worker encodes itself, with the wrapped model that the data set holds, and features held beside it."""
+    """Items that a worker encodes itself with the wrapped model that it holds, and features held beside it."""
 
     def __init__(self, model: PeftModel, videos: Tensor, held: Tensor) -> None:
         self.model, self.videos, self.held = model, videos, held

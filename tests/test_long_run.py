@@ -1,6 +1,6 @@
 """Many training steps while adapters come and go: the loss stays finite, and memory does not grow.
 
-    VILT_LONG_RUN=2000 python -m pytest tests/test_long_run.py -s    # prints its figures
+VILT_LONG_RUN=2000 python -m pytest tests/test_long_run.py -s    # prints its figures
 """
 
 from __future__ import annotations
