@@ -1,4 +1,4 @@
-"""What goes wrong around a wrapped model: calls that fail half-way, threads, copies, moves, resuming, workers."""
+"""What goes wrong around a model: calls that fail half-way, threads, copies, moves, resumed training, workers."""
 
 from __future__ import annotations
 
@@ -102,9 +102,8 @@ def mlps(model: PeftModel, tower: str) -> list[nn.Module]:
     found = [
         module
         for path, module in model.get_base_model().named_modules()
-        if path.endswith(names)
-        and path.startswith("visual.") is (tower == "vision")
-        and not any(part in path for part in ("decoder", "rel_pos"))
+        if path.endswith(names) and path.startswith("visual.") is (tower == "vision") and "decoder" not in path
+        if not any(part in path for part in ("rel_pos", "mlp.", "ffns.0."))
     ]
     assert len(found) >= 4
     return found[:4]
@@ -368,7 +367,7 @@ def test_resumed_training_is_bit_equal(name, optimiser, through, tmp_path):
 
 
 class Encoded(Dataset):
-    """Items that a worker encodes itself, with the wrapped model that the data set holds, and features beside it."""
+    """Items that a worker encodes itself with the wrapped model that it holds, and features held beside it."""
 
     def __init__(self, model: PeftModel, videos: Tensor, held: Tensor) -> None:
         self.model, self.videos, self.held = model, videos, held
