@@ -98,7 +98,7 @@ def test_a_folder_holds_three_files_for_each_adapter(tmp_path):
     assert not (tmp_path / "c").exists()
     with pytest.raises(ValueError, match="no adapter 'hmdb'; there are: default, ucf101"):
         model.save_pretrained(tmp_path / "d", selected_adapters=["hmdb"])
-    with pytest.raises(TypeError, match="selected_adapters must be a list of names, got 'ucf101'"):
+    with pytest.raises(TypeError, match="selected_adapters must be a list of names, .*got 'ucf101'"):
         model.save_pretrained(tmp_path / "d", selected_adapters="ucf101")
     with pytest.raises(ValueError, match="vilt_text is on the meta device and has no values"):
         wrapped().to("meta").save_pretrained(tmp_path / "d")
