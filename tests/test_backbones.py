@@ -129,7 +129,7 @@ def test_a_model_with_a_vit_takes_prompts_in_both_towers(zoo_model, request, tmp
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert shapes_of(saved) == {f"base_model.model.prompts.{key}": shape for key, shape in expected.items()}
     overhead = (tmp_path / "adapter_model.safetensors").stat().st_size - 4 * count
-    assert 0 < overhead < 2500  # names, shapes, and the config
+    assert 0 < overhead < 2000  # names, shapes, the config and a checksum
     assert vilt_prompt.unwrap(model) is zoo_model
     loaded = vilt_prompt.from_pretrained(zoo_model, tmp_path)
     assert shapes_of(learnable_tensors(loaded)) == expected
