@@ -55,7 +55,10 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Tensors this small cost more to share out between threads than to compute."""
+    """Tensors this small cost more to share out between threads than to compute.
+
+    Threads that a test starts must set it again: until then, MKL takes all cores in them, and rounds otherwise.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -117,7 +117,7 @@ def test_a_generator_inside_the_block_may_end_in_another_thread(trio):
             yield
 
     generator = inside()
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         pool.submit(next, generator).result()
     generator.close()
     assert same(features(trio), alone(trio, "default"))
@@ -190,7 +190,8 @@ def test_threads_choose_for_themselves():
                 wrong += not same(features(model), expected[name])
         return wrong
 
-    with model.use_adapter("a"), ThreadPoolExecutor(len(names)) as pool:  # the caller's choice is the caller's
+    one_thread_each = ThreadPoolExecutor(len(names), initializer=torch.set_num_threads, initargs=(1,))
+    with model.use_adapter("a"), one_thread_each as pool:  # the caller's choice is the caller's
         assert sum(pool.map(work, names)) == 0
 
 
@@ -240,7 +241,7 @@ def test_compiled_models_take_choices():
     for name in ("b", "default", "maple", "b"):
         with model.use_adapter(name):
             agree(name)
-    with ThreadPoolExecutor(1) as pool, model.use_adapter("b"):
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool, model.use_adapter("b"):
         pool.submit(agree, "default").result()
     agree("default")
     torch._dynamo.reset()
@@ -354,7 +355,7 @@ def test_an_adapter_in_use_is_neither_deleted_nor_renamed(trio):
 
 def test_an_adapter_that_another_thread_deletes_is_named(trio):
     with trio.use_adapter("b"):
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             pool.submit(trio.delete_adapter, "b").result()
         with pytest.raises(ValueError, match="'b' was deleted or renamed while .* used it; there are: default, maple"):
             trio.encode_text(IDS)

@@ -213,7 +213,7 @@ def test_eight_threads_give_the_sequential_result_while_others_switch(name):
             wrong += not same(features(model, name), expected)
         return wrong
 
-    with ThreadPoolExecutor(10) as pool:
+    with ThreadPoolExecutor(10, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         jobs = [pool.submit(infer, i) for i in range(8)] + [pool.submit(switch, i) for i in range(2)]
         results = [job.result() for job in jobs]
     assert results == [0] * 10
