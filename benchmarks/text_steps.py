@@ -42,43 +42,49 @@ def beginnings_not_shared() -> Iterator[None]:
         yield
 
 
-def joined_keys(
-    self: packing.Packing, block: object, q: Tensor, before_k: Tensor, before_v: Tensor, k: Tensor, v: Tensor
-) -> Tensor:
-    """Attention by torch's fused kernel, which wants the prefix's keys beside those of each text: copies of them."""
-    attended = []
-    for group in self.groups:
-        spread_q, spread_k, spread_v = (group.spread_out(part).transpose(0, 1) for part in (q, k, v))  # [g h l d]
-        keys, values = (
-            torch.cat([before.expand(len(spread), -1, -1, -1), spread], dim=2)
-            for before, spread in ((before_k, spread_k), (before_v, spread_v))
-        )
-        seen = torch.ones(group.length, keys.shape[2], dtype=torch.bool).tril(before_k.shape[1])
-        out = F.scaled_dot_product_attention(spread_q, keys, values, attn_mask=seen)
-        attended.append(group.own_places(out.transpose(0, 1)))
-    return torch.cat(attended, dim=1)
-
-
 STEPS: dict[str, Step] = {
     "as it is": contextlib.nullcontext,
     "cropped after the last end token, not packed": lambda: mock.patch.object(TextTower, "_packing", return_value=None),
     "packed, shared beginnings run for each text": beginnings_not_shared,
-    "the prefix's keys copied to each text, fused attention": lambda: mock.patch.object(
-        packing.Packing, "_attend", joined_keys
-    ),
-    "one group of texts for attention": lambda: mock.patch.object(packing, "WORTH_A_GROUP", 10**12),
-    "a group for each size of texts": lambda: mock.patch.object(packing, "WORTH_A_GROUP", 0),
-    "tokens spread out kept for the backward pass": lambda: mock.patch.object(packing, "TOO_MANY_TO_KEEP", 10**12),
-    "tokens spread out made anew": lambda: mock.patch.object(packing, "TOO_MANY_TO_KEEP", 0),
+    "a row of attention for each text": lambda: mock.patch.object(packing, "ROW", 0),
+    "rows of up to 64 tokens": lambda: mock.patch.object(packing, "ROW", 64),
+    "a group for each size of rows": lambda: mock.patch.object(packing, "WORTH_A_GROUP", 0),
+    "rows kept for the backward pass": lambda: mock.patch.object(packing, "TOO_MANY_TO_KEEP", 10**12),
+    "rows made anew": lambda: mock.patch.object(packing, "TOO_MANY_TO_KEEP", 0),
 }
 
 # What the profiler's names belong to; the first that a name begins with.
 SHARES = {
     "linear maps": ("aten::addmm", "aten::mm"),
-    "attention": ("aten::bmm", "aten::_softmax", "aten::masked_fill", "aten::_scaled_dot_product"),
+    "attention": ("aten::_scaled_dot_product", "aten::bmm", "aten::_softmax", "aten::masked_fill"),
     "norms and activations": ("aten::native_layer_norm", "aten::gelu", "aten::sigmoid", "aten::mul", "aten::add"),
     "moving rows": ("aten::index", "aten::_index", "aten::cat", "aten::copy_", "aten::fill_", "aten::sum"),
 }
+
+
+class LinearMaps:
+    """The linear maps of all layers and nothing else, on so many tokens: what no way to arrange the rest can avoid."""
+
+    def __init__(self, width: int, layers: int, tokens: int) -> None:
+        shapes = ((3 * width, width), (width, width), (4 * width, width), (width, 4 * width))
+        self.weights = [torch.randn(shape) for _ in range(layers) for shape in shapes]
+        self.tokens = {size: torch.randn(tokens, size) for size in (width, 3 * width, 4 * width)}
+
+    def __call__(self) -> None:
+        """One forward and one backward pass."""
+        for weight in self.weights:
+            F.linear(self.tokens[weight.shape[1]], weight)
+            self.tokens[weight.shape[0]] @ weight
+
+
+def smallest_wall_time(run: Callable[[], None], rounds: int) -> float:
+    """The smallest time, after a first run that warms up."""
+    taken = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - start)
+    return min(taken[1:])
 
 
 def smallest_times(run: Callable[[], None], rounds: int) -> dict[str, float]:
@@ -112,8 +118,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--labels", nargs="+", default=["hmdb51", "ssv2"], choices=class_names.LABEL_SETS)
     parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args(arguments)
+    sizes, threads = models.sizes(chosen.model), torch.get_num_threads()
     torch.set_num_threads(1)  # processor time is wall time then, and nothing is shared out
-    sizes = models.sizes(chosen.model)
     model = vilt_prompt.wrap(models.build(chosen.model, "cpu"), K=sizes.K, n_ctx=models.N_CTX)
     for labels in chosen.labels:
         ids = class_names.token_ids(class_names.read_names(labels))
@@ -128,6 +134,17 @@ def main(arguments: list[str] | None = None) -> None:
         for name, seconds in times.items():
             print(f"  {seconds / times['as it is']:5.2f}  {name}")
         print("  of the time: " + ", ".join(f"{kind} {part:.0%}" for kind, part in shares(run).items()))
+        own = class_names.own_tokens(class_names.read_names(labels))
+        few, many = sum(own), 77 * len(own)
+        for count in sorted({1, threads}):
+            torch.set_num_threads(count)
+            maps = [LinearMaps(sizes.text_width, sizes.text_layers, tokens) for tokens in (few, many)]
+            seconds = [smallest_wall_time(run_maps, chosen.rounds) for run_maps in maps]
+            print(
+                f"  linear maps alone, {count} thread{'s' * (count > 1)}: {seconds[0]:.3f} s for {few} tokens, "
+                f"{seconds[1]:.2f} s for {many}: {seconds[1] / seconds[0]:.1f} times as long, of {many / few:.1f}"
+            )
+        torch.set_num_threads(1)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,14 @@ def ids_of(names: list[list[int]]) -> torch.Tensor:
     return ids
 
 
-@pytest.fixture(params=["few groups, kept", "a group for each size, made anew"])
+@pytest.fixture(params=["few rows, kept", "short rows, a group for each size, made anew", "a row for each text"])
 def policy(request, monkeypatch):
-    if "anew" in request.param:
+    if "short" in request.param:
+        monkeypatch.setattr(packing, "ROW", 6)
         monkeypatch.setattr(packing, "WORTH_A_GROUP", 0)
         monkeypatch.setattr(packing, "TOO_MANY_TO_KEEP", 0)
+    elif "each text" in request.param:
+        monkeypatch.setattr(packing, "ROW", 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -59,6 +62,7 @@ def test_every_distinct_beginning_is_run_once():
 
 def test_what_is_made_anew_is_not_kept(monkeypatch):
     model, _ = wrap_tiny("4/4", K=2)
+    monkeypatch.setattr(packing, "ROW", 4)  # many rows: before each of them stand the keys of the prefix
     kept = {}
     for limit in (0, 10**9):
         monkeypatch.setattr(packing, "TOO_MANY_TO_KEEP", limit)
@@ -85,6 +89,18 @@ def test_half_precision():
 def test_texts_that_packing_saves_nothing_of(names):
     model, reference = wrap_tiny("4/4", K=2)
     assert_exact(model, reference, ids_of(names))
+
+
+@pytest.mark.parametrize(("most", "expected"), [(0, 8), (5, 7), (32, 1)])
+def test_rows_hold_each_text_once_and_count_what_texts_begin_with_alike_once(most, expected, monkeypatch):
+    monkeypatch.setattr(packing, "ROW", most)
+    texts = [[*name, END] for name in NAMES]
+    rows, lengths = packing.in_rows(texts)
+    assert sorted(number for row in rows for number in row) == list(range(len(texts)))
+    for row, length in zip(rows, lengths, strict=True):
+        assert length == len({tuple(texts[number][:i]) for number in row for i in range(1, len(texts[number]) + 1)})
+        assert length <= most or len(row) == 1
+    assert len(rows) == expected
 
 
 @pytest.mark.parametrize(("limit", "groups"), [(0, 5), (200, 3), (10**6, 1)])

@@ -123,7 +123,8 @@ def project_rows(weight: Tensor, bias: Tensor | None, x: Tensor, first: int, las
 
 def split_heads(out: Tensor, parts: int, heads: int) -> Sequence[Tensor]:
     """(b, l, s h c) -> s tensors (b, h, l, c)."""
-    return rearrange(out, "b l (s h c) -> s b h l c", s=parts, h=heads).unbind()
+    # Taken apart where they stand: the gradients are then put together without a copy of another order.
+    return [part.transpose(1, 2) for part in out.unflatten(-1, (parts, heads, -1)).unbind(2)]
 
 
 def join_heads(attended: Tensor) -> Tensor:
@@ -132,9 +133,9 @@ def join_heads(attended: Tensor) -> Tensor:
 
 
 def join(*parts: Tensor) -> Tensor:
-    """Joins keys (or values) of the same rows along the tokens; a part of batch 1 is shared by all rows."""
+    """Joins (b, h, ., c) along the tokens, which stay outermost in memory; a part of batch 1 is shared by all rows."""
     batch = max(part.shape[0] for part in parts)
-    return torch.cat([part.expand(batch, -1, -1, -1) for part in parts], dim=2)
+    return torch.cat([part.expand(batch, -1, -1, -1).transpose(1, 2) for part in parts], dim=1).transpose(1, 2)
 
 
 def join_prompt(block: Block, k: Tensor, v: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:

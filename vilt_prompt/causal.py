@@ -17,20 +17,24 @@ from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.attention import Block, Prompts, WholeBlock, join, join_prompt, prompt_length, run_layer
+from vilt_prompt.attention import Block, Prompts, WholeBlock, join, join_prompt, run_layer
 from vilt_prompt.packing import Packing
 
 
 class SideBySide:
     """Texts of equal length, one after the other: t = c l."""
 
-    def __init__(self, texts: int, length: int, ends: Tensor | None) -> None:
-        """Args: c, l, and the column of the token that is pooled of each text (c,); None: all are."""
-        self.texts, self.length, self.ends = texts, length, ends
+    def __init__(
+        self, texts: int, length: int, ends: Tensor | None, before: int, seen: Tensor | None, device: torch.device
+    ) -> None:
+        """Args: c, l, and more that attention wants to know.
 
-    def prepare(self, before: int, seen: Tensor | None, x: Tensor) -> None:
-        """Says how many keys stand before each text, and which tokens (c, 1, 1, l) may be seen (None: all)."""
-        mask = torch.ones(self.length, before + self.length, dtype=torch.bool, device=x.device).tril(before)[None, None]
+        ends: The column of the token that is pooled of each text, (c,); None: all are.
+        before: How many keys stand before each text.
+        seen: (c, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen by those that follow.
+        """
+        self.texts, self.length, self.ends = texts, length, ends
+        mask = torch.ones(length, before + length, dtype=torch.bool, device=device).tril(before)[None, None]
         self.mask = mask if seen is None else mask & F.pad(seen, (before, 0), value=True)
 
     def attend(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
@@ -68,7 +72,6 @@ def run_causal(
     layout: Layout,
     *,
     enter: Callable[[Tensor], Tensor],
-    seen: Tensor | None = None,
     checkpointing: bool,
 ) -> Tensor:
     """Runs texts through all layers, [W, _] = T_i([W, P_i]) (Eq. 5 and 10).
@@ -78,16 +81,14 @@ def run_causal(
         first: (1, 1, d), the first token where all texts share it, or (c, 1, d), embedded.
         x: (1, t, d), the other tokens, embedded where they stand once the prompts are in.
         prompts: The (n, d) prompt that enters each layer; None: carried on, or none at all.
-        layout: Where the texts are in x, and which tokens are pooled.
+        layout: Where the texts are in x, what is seen of them, and which tokens are pooled.
         enter: What the embedding does to the prompt (1, n, d) of the first layer.
-        seen: (c, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen by those that follow.
         checkpointing: Whether to keep only the inputs of each layer for the backward pass.
 
     Returns:
         The pooled tokens, (c, 1, d); all tokens, the first included, (c, 1 + l, d) where the layout names no ends.
     """
     prefixes, prefix = first.shape[0], 1
-    layout.prepare(1 + prompt_length(prompts), seen, x)
     x = torch.cat([rearrange(first, "b 1 d -> 1 b d"), x], dim=1)
     fresh = sum(prompt is not None for prompt in prompts)
     for i, (block, prompt) in enumerate(zip(blocks, prompts, strict=True), start=1):
@@ -115,16 +116,12 @@ def _layer(
     if isinstance(block, WholeBlock):
         assert isinstance(layout, SideBySide)
         return _whole_layer(block, x, prompt, layout, b, p)
-    q, k, v = block.qkv(x)
-    prefix_k, prefix_v = (rearrange(part[:, :, : b * p], "1 h (b p) c -> b h p c", b=b) for part in (k, v))
-    if p == 1:
-        attended = prefix_v  # the first token sees itself alone
-    else:
-        prefix_q = rearrange(q[:, :, : b * p], "1 h (b p) c -> b h p c", b=b)
-        attended = block.attend(prefix_q, prefix_k, prefix_v, _causal(p, x.device))
+    (prefix_q, q), (prefix_k, k), (prefix_v, v) = (_apart(part, b, p) for part in block.qkv(x))
+    # A first token sees itself alone.
+    attended = prefix_v if p == 1 else block.attend(prefix_q, prefix_k, prefix_v, _causal(p, x.device))
     before = join_prompt(block, prefix_k, prefix_v, prompt)
-    others = layout.attend(block, q[:, :, b * p :], before, k[:, :, b * p :], v[:, :, b * p :])
-    return block.update(x, torch.cat([rearrange(attended, "b h p c -> 1 h (b p) c"), others], dim=2))
+    others = layout.attend(block, q, before, k, v)
+    return block.update(x, join(rearrange(attended, "b h p c -> 1 h (b p) c"), others))
 
 
 def _pooled_layer(
@@ -134,11 +131,16 @@ def _pooled_layer(
     b, p = prefixes
     if isinstance(block, WholeBlock):
         return layout.at_ends(_layer(block, x, prompt, layout, prefixes)[:, b * p :])
-    k, v = block.kv(x)
-    prefix_k, prefix_v = (rearrange(part[:, :, : b * p], "1 h (b p) c -> b h p c", b=b) for part in (k, v))
+    (prefix_k, k), (prefix_v, v) = (_apart(part, b, p) for part in block.kv(x))
     before = join_prompt(block, prefix_k, prefix_v, prompt)
     x = layout.at_ends(x[:, b * p :])
-    return block.update(x, layout.attend_at_ends(block, block.q(x), before, k[:, :, b * p :], v[:, :, b * p :]))
+    return block.update(x, layout.attend_at_ends(block, block.q(x), before, k, v))
+
+
+def _apart(projected: Tensor, b: int, p: int) -> tuple[Tensor, Tensor]:
+    """(1, h, b p + t, c) -> the prefixes' (b, h, p, c), and (1, h, t, c)."""
+    prefix, others = projected.split([b * p, projected.shape[2] - b * p], dim=2)
+    return rearrange(prefix, "1 h (b p) c -> b h p c", b=b), others
 
 
 def _whole_layer(block: WholeBlock, x: Tensor, prompt: Tensor | None, layout: SideBySide, b: int, p: int) -> Tensor:

@@ -263,14 +263,15 @@ class TextTower:
     def _run_causal(self, layout: Layout, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
         """The tokens of [SOS, P, name, EOS] without P, all of them or the pooled one: (C, l, d)."""
         ids, blocks = layout.ids, self.blocks
-        packing = None if keep_all else self._packing(layout, blocks)
+        packing = None if keep_all else self._packing(layout, blocks, 1 + n)
         position = self.text.positional_embedding.to(self.transformer.get_cast_dtype())
         shared = layout.facts is not None and layout.facts.shared_start
         if packing is None:
             x = self.embedding(ids[:, 1:]).to(position.dtype) + position[n + 1 : n + ids.shape[1]]
             x = self._append_class_embedding(x, position)  # [C l d], where they stand once the prompts are in
             ends = None if keep_all else self._pooled(ids, layout) - 1
-            where: Packing | SideBySide = SideBySide(x.shape[0], x.shape[1], ends)
+            seen = None if layout.seen is None else layout.seen[..., 1:]
+            where: Packing | SideBySide = SideBySide(x.shape[0], x.shape[1], ends, 1 + n, seen, x.device)
         else:
             x = self.embedding(ids[:, 1:].flatten()[packing.tokens]).to(position.dtype)
             x, where = x + position[packing.columns + n + 1], packing  # [t d]
@@ -281,12 +282,11 @@ class TextTower:
             prompts,
             where,
             enter=lambda prompt: prompt + position[1 : n + 1],
-            seen=None if layout.seen is None else layout.seen[..., 1:],
             checkpointing=self.transformer.grad_checkpointing,
         )
 
-    def _packing(self, layout: Layout, blocks: list[Block | WholeBlock]) -> Packing | None:
-        """How the names can be packed, if that saves anything."""
+    def _packing(self, layout: Layout, blocks: list[Block | WholeBlock], before: int) -> Packing | None:
+        """How the names can be packed behind so many keys, if that saves anything."""
         facts, end = layout.facts, self._end(layout.ids)
         if facts is None or end is None or not facts.shared_start or layout.seen is not None:
             return None
@@ -294,7 +294,7 @@ class TextTower:
             return None
         rows = zip(layout.ids.tolist(), end.tolist(), strict=True)
         columns = layout.ids.shape[1] - 1
-        packing = Packing([row[1 : last + 1] for row, last in rows], columns, layout.ids.device)
+        packing = Packing([row[1 : last + 1] for row, last in rows], columns, before, layout.ids.device)
         return packing if len(packing.tokens) < columns * len(layout.ids) else None
 
     def _run_bidirectional(self, layout: Layout, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
