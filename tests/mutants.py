@@ -53,7 +53,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "token_ids": (),
     "bidirectional": (),
     "attention": (),
-    "open_clip_towers": ("OpenClipBlock", "Layout", "TextTower"),
+    "open_clip_towers": ("OpenClipBlock", "Texts", "TextTower"),
 }
 
 # "file scope: before -> after", and why it changes no number.

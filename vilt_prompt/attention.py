@@ -1,8 +1,8 @@
 """A transformer block taken apart, so that only the work that counts is done.
 
 A prompt whose output is thrown away is no token: it is keys and values, `attn(q=x, kv=[x, P])`. And in the last block
-only the tokens that are pooled ask. Both need a block in pieces: the projections to queries, keys and values, and the
-rest. Each library's blocks are taken apart in the file of its towers; what they share is here.
+only the tokens that are pooled ask. Each library's blocks are taken apart in the file of its towers; what they share is
+here.
 
 Shapes: b batch, l tokens, m keys, n prompts, h heads, c channels of a head, d width.
 """
@@ -27,12 +27,13 @@ Prompts = Sequence[Tensor | None]  # the (n, d) prompt that enters each layer; N
 class Block:
     """One block in pieces. A library's kind of block says when it `fits`, and how it projects and updates."""
 
-    dropout = 0.0  # of the attention weights, while training
     scale: float | None = None  # of the scores; None: one over the root of c
     bias: Tensor | None = None  # (1, h, l, l), added to the scores between tokens; to and from prompts it is zero
 
-    def __init__(self, module: Any) -> None:
-        self.module = module
+    def __init__(self, module: Any, attn: Any, dropout: float) -> None:
+        """Args: the block, its attention, and the dropout of the attention's weights while training."""
+        self.module, self.attn = module, attn
+        self.dropout = dropout if module.training else 0.0
 
     @classmethod
     def fits(cls, module: Any) -> bool:
@@ -95,33 +96,26 @@ class WholeBlock:
 
 
 def take_apart(module: nn.Module, kinds: Sequence[type[Block]], **context: Any) -> Block | WholeBlock:
-    """The pieces of a block where one of these kinds fits it; otherwise it runs whole. The one place that chooses."""
+    """The pieces of a block if one of these kinds fits it; otherwise it runs whole."""
     for kind in kinds:
         if kind.fits(module):
             return kind(module, **context)
     return WholeBlock(module)
 
 
-def project_heads(linear: nn.Module, x: Tensor, first: int, last: int, heads: int) -> Sequence[Tensor]:
-    """One linear map to queries, keys and values, queries first, of which [first, last) are wanted.
-
-    A plain linear map is sliced, which costs nothing; one that an adapter has replaced is computed whole.
-    """
-    if type(linear) is nn.Linear:
-        out = project_rows(linear.weight, linear.bias, x, first, last)
-    else:
-        out = linear(x).unflatten(-1, (3, -1))[..., first:last, :].flatten(-2)
-    return split_heads(out, last - first, heads)
-
-
-def project_rows(weight: Tensor, bias: Tensor | None, x: Tensor, first: int, last: int) -> Tensor:
-    """The thirds [first, last) of the rows of one matrix for queries, keys and values: (b, l, d) -> (b, l, s h c)."""
+def project_rows(weight: Tensor, bias: Tensor | None, x: Tensor, first: int, last: int, heads: int) -> Sequence[Tensor]:
+    """One matrix for queries, keys and values, of which [first, last) are wanted: (b, l, d) -> each (b, h, l, c)."""
     third = weight.shape[0] // 3
     rows = slice(first * third, last * third)
-    return F.linear(x, weight[rows], None if bias is None else bias[rows])
+    return split_heads(F.linear(x, weight[rows], None if bias is None else bias[rows]), heads, last - first)
 
 
-def split_heads(out: Tensor, parts: int, heads: int) -> Sequence[Tensor]:
+def project_each(linears: Sequence[nn.Module], x: Tensor, heads: int) -> Sequence[Tensor]:
+    """A linear map for each of those wanted of queries, keys and values: (b, l, d) -> each (b, h, l, c)."""
+    return [split_heads(linear(x), heads)[0] for linear in linears]
+
+
+def split_heads(out: Tensor, heads: int, parts: int = 1) -> Sequence[Tensor]:
     """(b, l, s h c) -> s tensors (b, h, l, c)."""
     return rearrange(out, "b l (s h c) -> s b h l c", s=parts, h=heads).unbind()
 
@@ -138,7 +132,7 @@ def join(*parts: Tensor) -> Tensor:
 
 
 def join_prompt(block: Block, k: Tensor, v: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Keys and values of tokens, and behind them those of a prompt (1, n, d) that is no token."""
+    """Keys and values of tokens, and behind them those of a prompt (1, n, d)."""
     if prompt is None:
         return k, v
     prompt_k, prompt_v = block.prompt_kv(prompt)
@@ -151,7 +145,7 @@ def prompt_length(prompts: Prompts) -> int:
 
 
 def run_layer(layer: Callable[..., Any], block: Block | WholeBlock, *tensors: Any, checkpointing: bool) -> Any:
-    """Runs one layer, keeping only its inputs for the backward pass where the tower's checkpointing is on."""
+    """Runs one layer; with the tower's checkpointing on, only its inputs are kept for the backward pass."""
     if checkpointing and torch.is_grad_enabled():
         layer = partial(checkpoint, layer, use_reentrant=False)
     # A block that runs whole is called, and gathers its weights itself.
