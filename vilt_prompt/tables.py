@@ -7,14 +7,13 @@ from html import escape
 
 
 class Table:
-    """What `describe` and `nearest_tokens` return prints through this: lines of text, then cells under headings."""
+    """Lines of text, then cells under headings."""
 
     def _lines(self) -> Sequence[str]:
-        """What stands above the cells."""
         raise NotImplementedError
 
     def _cells(self) -> Sequence[Sequence[str]]:
-        """The rows, the first of which has the headings; all of one length."""
+        """The rows, the first of which has the headings."""
         raise NotImplementedError
 
     def __str__(self) -> str:
@@ -26,7 +25,6 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         lines = "<br>".join(escape(line) for line in self._lines())
         tags = ["th", *["td"] * len(self._cells())]
         rows = [

@@ -34,7 +34,7 @@ class PromptWords(NamedTuple):
 
     Attributes:
         layer: The layer that the prompt enters, from 1.
-        prompt: Where it comes from, as `describe` says it: "P_i" or "F~(P~_i)".
+        prompt: "P_i" or "F~(P~_i)", as `describe` says it.
         vector: Which of its n vectors, from 1.
         tokens: The nearest one first.
     """
@@ -58,61 +58,40 @@ class NearestTokens(Table):
     vectors: tuple[PromptWords, ...]
 
     def _lines(self) -> Sequence[str]:
-        if not self.vectors:
-            return [f"adapter {self.adapter_name!r} has no text prompts"]
-        return [
-            f"adapter {self.adapter_name!r}: the tokens nearest to each text prompt, with their Euclidean distances"
-        ]
+        found = ": the tokens nearest to each text prompt, with their Euclidean distances"
+        return [f"adapter {self.adapter_name!r}{found if self.vectors else ' has no text prompts'}"]
 
     def _cells(self) -> Sequence[Sequence[str]]:
         if not self.vectors:
             return []
-        ranks = range(1, len(self.vectors[0].tokens) + 1)
-        return [
-            ["layer", "prompt", "vector", *(str(rank) for rank in ranks)],
-            *(
-                [
-                    str(row.layer),
-                    row.prompt,
-                    str(row.vector),
-                    *(f"{token.word} {token.distance:.3f}" for token in row.tokens),
-                ]
-                for row in self.vectors
-            ),
-        ]
+        rows = [["layer", "prompt", "vector", *(str(i + 1) for i in range(len(self.vectors[0].tokens)))]]
+        for layer, prompt, vector, tokens in self.vectors:
+            words = [f"{token.word} {token.distance:.3f}" for token in tokens]
+            rows.append([str(layer), prompt, str(vector), *words])
+        return rows
 
 
 @torch.no_grad()
 def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
     """Finds the k tokens whose embeddings are nearest to each vector of each text prompt, by Euclidean distance.
 
-    That is how CoOp reads what a context has learned. Take it as a hint: it learned to move features, not to be read,
-    and from layer 2 on a prompt stands among hidden states rather than among token embeddings.
-
-    It is the current adapter that is read: the active one, inside `use_adapter` the chosen one.
+    That is how CoOp reads a context. It is a hint: prompts learn to move features, not to be read, and from layer 2 on
+    they stand among hidden states rather than token embeddings. The current adapter is read, inside `use_adapter` the
+    chosen one.
 
     Examples:
         >>> import open_clip, vilt_prompt
         >>> text = {"width": 32, "heads": 2, "layers": 2}
-        >>> vision = {"width": 48, "head_width": 16, "layers": 2, "patch_size": 112}
-        >>> clip = open_clip.CLIP(16, vision_cfg=vision, text_cfg=text)
+        >>> clip = open_clip.CLIP(16, {"width": 48, "head_width": 16, "layers": 2, "patch_size": 112}, text)
         >>> model = vilt_prompt.wrap(clip, method="coop", n_ctx=3, ctx_init="a photo of")
         >>> tokenizer = open_clip.SimpleTokenizer()
         >>> [row.tokens[0].word for row in vilt_prompt.nearest_tokens(model, tokenizer).vectors]
         ['a', 'photo', 'of']
-        >>> print(vilt_prompt.nearest_tokens(model, tokenizer, k=1))
-        adapter 'default': the tokens nearest to each text prompt, with their Euclidean distances
-        <BLANKLINE>
-        layer  prompt  vector  1
-        1      P_1     1       a 0.000
-        1      P_1     2       photo 0.000
-        1      P_1     3       of 0.000
 
     Args:
         wrapped: What `wrap` or `from_pretrained` returned; the open_clip object inside will do.
-        tokenizer: The model's tokenizer, `open_clip.get_tokenizer(...)`: its `decode`, or that of the tokenizer which
-            it holds, turns ids into words. In vocabularies of CLIP's kind a token that ends no word
-            is shown with a hyphen.
+        tokenizer: The model's tokenizer, `open_clip.get_tokenizer(...)`. In vocabularies of CLIP's kind a token that
+            ends no word is shown with a hyphen.
         k: How many tokens for each vector, at most V.
 
     Returns:
@@ -120,8 +99,8 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
 
     Raises:
         TypeError: If `wrapped` is no wrapped model, the tokenizer cannot decode, or k is no integer.
-        ValueError: If k is out of range, the tokenizer has more ids than the model, no adapter is active, or the model
-            is on the meta device.
+        ValueError: If k is out of range, the tokenizer is another model's, no adapter is active, or the model is on the
+            meta device.
     """
     model = prompted_model(wrapped)
     name = model.prompts.current()
@@ -156,15 +135,8 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
 def _decoder(tokenizer: Any) -> tuple[Callable[[int], str], int | None]:
     """What turns an id into a word, and how many ids it knows, None where the tokenizer does not say."""
     # open_clip's SimpleTokenizer decodes; HFTokenizer and SigLipTokenizer hold a tokenizer of transformers that does.
-    holder = next(
-        (
-            each
-            for each in (tokenizer, getattr(tokenizer, "tokenizer", None))
-            if callable(getattr(each, "decode", None))
-        ),
-        None,
-    )
-    if holder is None:
+    holder: Any = tokenizer if callable(getattr(tokenizer, "decode", None)) else getattr(tokenizer, "tokenizer", None)
+    if not callable(getattr(holder, "decode", None)):
         raise TypeError(
             "nearest_tokens needs a tokenizer with decode(ids), such as open_clip.get_tokenizer(...) returns, "
             f"got {type(tokenizer).__name__}"
