@@ -26,10 +26,10 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 
-from vilt_prompt.checks import AdapterIOError
+from vilt_prompt.checks import AdapterIOError, check_string
 from vilt_prompt.files import CARD_NAME, config_text, serialise
 
-ATTEMPTS = 4  # of a call that the client itself does not repeat when the server fails
+ATTEMPTS = 4
 FIRST_WAIT = 1.0  # seconds, doubled each time
 
 T = TypeVar("T")
@@ -47,11 +47,11 @@ def fetch(
 ) -> Path:
     """The local folder with an adapter's files: the one that was given, or one in the cache of the Hub.
 
-    Both files are of the same commit, and nothing else is fetched: no `adapter_model.bin`, ever.
+    Both files are of one commit, and nothing else is fetched: no `adapter_model.bin`, ever.
 
     Raises:
         TypeError: If the path or the subfolder is no string.
-        ValueError: If there is no such folder, `subfolder` leads out of it, or the Hub has no such adapter.
+        ValueError: If there is no such folder or repository, or `subfolder` leads out of it.
         AdapterIOError: If the Hub, the connection or the disk fails.
     """
     if not isinstance(path_or_repo, str | os.PathLike):
@@ -59,11 +59,11 @@ def fetch(
             'path_or_repo must be the folder that save_pretrained(...) wrote, or a repository id like "user/name", '
             f"got {path_or_repo!r}"
         )
-    if not isinstance(subfolder, str | None):
-        raise TypeError(f"subfolder must be a string or None, got {subfolder!r}")
-    if subfolder is not None:
-        _check_subfolder(subfolder)
-        subfolder = "/".join(PurePosixPath(subfolder).parts) or None  # the Hub knows no "a/" nor "a//b"
+    check_string("subfolder", subfolder)
+    parts = PurePosixPath(subfolder or "").parts
+    if {"/", "//", ".."} & {*parts} or {*"\\:\0"} & {*(subfolder or "")}:
+        raise ValueError(f"subfolder={subfolder!r} leads out of the folder or repository: give a path inside of it")
+    subfolder = "/".join(parts) or None  # the Hub knows no "a/" nor "a//b"
     folder = Path(path_or_repo, subfolder or "")
     if Path(path_or_repo).is_dir():
         if not folder.is_dir():
@@ -92,10 +92,8 @@ def fetch(
                 library_name="vilt-prompt",
             )
             # Somebody may push in between: the second file comes from the commit of the first, .../snapshots/COMMIT/...
-            folder = Path(file).parent
-            depth = len(PurePosixPath(subfolder or "").parts)
-            revision = [folder, *folder.parents][depth].name
-    return folder
+            revision = Path(file).parents[len(parts)].name
+    return Path(file).parent
 
 
 def push(
@@ -113,17 +111,7 @@ def push(
 ) -> CommitInfo:
     """Puts an adapter's files into the root of a repository, in one commit; makes the repository if there is none.
 
-    Args:
-        repo_id: Such as "user/name", or the name alone for one's own.
-        config: JSON-ready.
-        tensors: On any device.
-        card: Makes the README for a repository's full id; a README that is there is kept.
-        private: Whether a new repository is private.
-        token: Of a user who may write.
-        revision: Branch, made if it does not exist.
-        create_pr: Whether to open a pull request rather than to commit.
-        commit_message: First line of the commit.
-        is_card_filled: Whether the card has something to say that a README which is kept lacks.
+    `card` makes the README for a repository's full id; one that is there is kept, with a warning if `is_card_filled`.
 
     Raises:
         ValueError: If the repository cannot be found or written to.
@@ -170,7 +158,7 @@ def _patiently(call: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
-    """Turns the client's errors into ones that say what to do."""
+    """The client's errors, saying what to do."""
     try:
         yield
     except GatedRepoError as error:
@@ -222,15 +210,7 @@ def _at(revision: str | None) -> str:
     return "" if revision is None else f" at revision {revision!r}"
 
 
-def _check_subfolder(subfolder: str) -> None:
-    if not isinstance(subfolder, str):
-        raise TypeError(f"subfolder must be a string, got {subfolder!r}")
-    path = PurePosixPath(subfolder)
-    if path.is_absolute() or ".." in path.parts or "\\" in subfolder or ":" in subfolder or "\0" in subfolder:
-        raise ValueError(f"subfolder={subfolder!r} leads out of the folder or repository: give a path inside of it")
-
-
 def _may_be_repository(name: str) -> bool:
-    """Whether a name that is no folder looks like "user/name". Names alone were never given to users' repositories."""
+    """Whether a name that is no folder looks like "user/name". Users' repositories have no shorter names."""
     parts = name.split("/")
     return len(parts) == 2 and all(parts) and parts[0][0] not in ".~" and not os.path.isabs(name)
