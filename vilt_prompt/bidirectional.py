@@ -1,6 +1,6 @@
 """Layers in which every token sees every other: image towers, and text towers without a causal mask.
 
-The order of keys does not matter there, so wherever a prompt stands in the text or image, it is joined at the end.
+The order of keys does not matter, so wherever a prompt stands, it is joined at the end.
 
 Shapes: b batch, l tokens, n prompts, d width.
 """
@@ -38,7 +38,7 @@ def run_bidirectional(
         enter: What the embedding does to the prompt (1, n, d) of the first layer.
         seen: (b, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen.
         pooled: Which tokens are wanted of the last layer.
-        checkpointing: Whether to keep only the inputs of each layer for the backward pass.
+        checkpointing: Whether the tower's is on.
 
     Returns:
         (b, l, d), or just the tokens that are pooled.
@@ -61,7 +61,7 @@ def run_bidirectional(
 
 
 def _layer(block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, seen: Tensor | None) -> Tensor:
-    """One layer: (b, l, d) -> (b, l, d). The prompt (1, n, d) is keys and values where the block can be taken apart."""
+    """(b, l, d) -> (b, l, d). The prompt (1, n, d) is keys and values where the block can be taken apart."""
     if isinstance(block, WholeBlock):
         rows = x.shape[1]
         if prompt is not None:
@@ -75,7 +75,7 @@ def _layer(block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, seen: Te
 def _last_layer(
     block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, seen: Tensor | None, tokens: int, pooled: Pooled
 ) -> Tensor:
-    """The last layer, in which only the tokens that are pooled ask: (b, l, d) -> those of them."""
+    """(b, l, d) -> the tokens that are pooled, which alone ask."""
     if isinstance(block, WholeBlock):
         return _pick(_layer(block, x, prompt, seen)[:, :tokens], pooled)
     k, v = join_prompt(block, *block.kv(x), prompt)
@@ -94,7 +94,7 @@ def _pick(x: Tensor, pooled: Pooled) -> Tensor:
 
 
 def _mask(block: Block, seen: Tensor | None, rows: int, keys: int) -> Tensor | None:
-    """What is added to the scores (b or 1, h or 1, rows or 1, keys), or which may be seen. Prompts always are."""
+    """What is added to the scores (b or 1, h or 1, rows or 1, keys), or which are seen. Prompts always are."""
     if seen is not None:
         seen = _see_prompts(seen, keys)
     if block.bias is None:

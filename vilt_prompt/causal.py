@@ -1,8 +1,8 @@
 """Layers under a causal mask: open_clip's text towers, [SOS, P, name, EOS].
 
-SOS and the prompts see nothing of the name: they are one prefix, computed once for all texts. For each text only the
-name's tokens and EOS are run. All tokens, prefix and names, lie along one axis, so that each linear map runs once for
-all of them; a layout says how attention finds the texts in it: `SideBySide`, or `Packing` (see `packing.py`).
+SOS and the prompts see nothing of the name: they are one prefix, computed once for all texts. All tokens, prefix and
+names, lie along one axis, so that each linear map runs once; a layout says how attention finds the texts in it:
+`SideBySide`, or `Packing`.
 
 Shapes: c texts, l tokens of each after the first, t = c l or fewer if packed, n prompts, p tokens of the prefix (1, or
 1 + n once prompts are carried), b prefixes (1 where all texts share it, else c), h heads, d width.
@@ -25,11 +25,11 @@ class SideBySide:
     """Texts of equal length, one after the other: t = c l."""
 
     def __init__(self, texts: int, length: int, ends: Tensor | None) -> None:
-        """Args: c, l, and the column of the token that is pooled of each text (c,); None: all are."""
+        """Args: c, l, and the column of each text's pooled token (c,); None: all are pooled."""
         self.texts, self.length, self.ends = texts, length, ends
 
     def prepare(self, before: int, seen: Tensor | None, x: Tensor) -> None:
-        """Says how many keys stand before each text, and which tokens (c, 1, 1, l) may be seen (None: all)."""
+        """Args: how many keys stand before each text, which tokens are seen (c, 1, 1, l) or None, those tokens."""
         mask = torch.ones(self.length, before + self.length, dtype=torch.bool, device=x.device).tril(before)[None, None]
         self.mask = mask if seen is None else mask & F.pad(seen, (before, 0), value=True)
 
@@ -80,11 +80,11 @@ def run_causal(
         prompts: The (n, d) prompt that enters each layer; None: carried on, or none at all.
         layout: Where the texts are in x, and which tokens are pooled.
         enter: What the embedding does to the prompt (1, n, d) of the first layer.
-        seen: (c, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen by those that follow.
-        checkpointing: Whether to keep only the inputs of each layer for the backward pass.
+        seen: (c, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen.
+        checkpointing: Whether the tower's is on.
 
     Returns:
-        The pooled tokens, (c, 1, d); all tokens, the first included, (c, 1 + l, d) where the layout names no ends.
+        The pooled tokens, (c, 1, d), or all of them, (c, 1 + l, d).
     """
     prefixes, prefix = first.shape[0], 1
     layout.prepare(1 + prompt_length(prompts), seen, x)
@@ -110,7 +110,7 @@ def run_causal(
 def _layer(
     block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, layout: Layout, prefixes: tuple[int, int]
 ) -> Tensor:
-    """One layer for all tokens: (1, b p + t, d) -> the same."""
+    """(1, b p + t, d) -> (1, b p + t, d)."""
     b, p = prefixes
     if isinstance(block, WholeBlock):
         assert isinstance(layout, SideBySide)
@@ -130,7 +130,7 @@ def _layer(
 def _pooled_layer(
     block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, layout: Layout, prefixes: tuple[int, int]
 ) -> Tensor:
-    """The last layer, for the pooled token of each text alone: (1, b p + t, d) -> (1, c, d)."""
+    """(1, b p + t, d) -> (1, c, d), the pooled token of each text alone."""
     b, p = prefixes
     if isinstance(block, WholeBlock):
         return layout.at_ends(_layer(block, x, prompt, layout, prefixes)[:, b * p :])
@@ -162,7 +162,7 @@ def _texts(x: Tensor, layout: SideBySide, b: int, p: int) -> Tensor:
 
 
 def _carry(x: Tensor, prompt: Tensor, b: int) -> Tensor:
-    """Puts prompts (1, n, d) as tokens behind each of the b first tokens: (1, b + t, d) -> (1, b (1 + n) + t, d)."""
+    """Puts prompts (1, n, d) behind the first tokens: (1, b + t, d) -> (1, b (1 + n) + t, d)."""
     first = rearrange(x[:, :b], "1 b d -> b 1 d")
     prefix = torch.cat([first, prompt.expand(b, -1, -1)], dim=1)
     return torch.cat([rearrange(prefix, "b p d -> 1 (b p) d"), x[:, b:]], dim=1)

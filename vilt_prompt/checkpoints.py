@@ -1,4 +1,4 @@
-"""Reads the tensors of a training checkpoint (`.pth`, `.pth.tar`), and runs none of the code that a file may name."""
+"""Reads the tensors of a training checkpoint (`.pth`, `.pth.tar`), and runs none of the code that it may name."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _no_entries(*_: Any) -> OrderedDict[Any, Any]:
     return OrderedDict()
 
 
-# Beside the tensors, those training loops save their optimisers, schedulers, scores and settings as objects. They are
-# not needed, and weights_only=True refuses them: whatever the file calls by these names becomes a stand-in.
+# Training loops save optimisers, schedulers, scores and settings beside the tensors, as objects that weights_only=True
+# refuses. They are not needed: what the file calls by these names becomes a stand-in.
 STAND_INS: dict[str, Any] = {
     "builtins.dict": Inert,
     "collections.defaultdict": _no_entries,
@@ -42,13 +42,7 @@ INERT_MODULES = ("torch.optim.", "dassl.", "numpy.")
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their names, on the CPU, without the `module.` of `DataParallel`.
-
-    Raises:
-        TypeError: If the path is no path.
-        ValueError: If there is no such file, it is no checkpoint, only code could rebuild what it holds, or it holds no
-            tensors.
-    """
+    """The tensors of a checkpoint by their names, on the CPU, without the `module.` of `DataParallel`."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be that of a checkpoint, such as .../model.pth.tar-5, got {path!r}")
     if not Path(path).is_file():

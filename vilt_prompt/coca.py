@@ -16,7 +16,7 @@ from vilt_prompt.towers import run_tower, text_tower, vision_tower
 
 
 class PromptedCoCa(PromptedModel):
-    """Mixin over `CoCa`. The decoder itself has no prompts; what it reads is prompted, also while it generates."""
+    """Mixin over `CoCa`. The decoder has no prompts; what it reads is prompted, also while it generates."""
 
     normalizes_by_default = True
 
@@ -35,12 +35,8 @@ class PromptedCoCa(PromptedModel):
 
         The decoder reads the mean over the frames of each image token, as the features are a mean over the frames.
 
-        Returns:
-            CoCa's dict: normalised features, the caption logits, labels and the logit scale.
-
         Raises:
-            ValueError: If there is no image, or an input is one that `encode_video`, `encode_image` or `encode_text`
-                refuses.
+            ValueError: If there is no image, or an input is one that the model's `encode_...` refuse.
             TypeError: If an input is one that they refuse.
         """
         base: Any = super(PromptedModel, self)

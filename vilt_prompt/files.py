@@ -1,7 +1,7 @@
 """The three files of an adapter, in PEFT's layout: written so that no crash can tear them, read with all checks.
 
-`adapter_model.safetensors` also holds, as metadata, the text of `adapter_config.json` and a checksum. Putting it in
-place is what saves an adapter: if the process dies before the config beside it is replaced, the config in it counts.
+`adapter_model.safetensors` also holds the text of `adapter_config.json` and a checksum. Putting it in place saves an
+adapter: if the process dies before the config beside it is replaced, the config in it counts.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ PEFT_TYPE = "VILT_PROMPT"
 CARD_NAME = "README.md"
 RECORD = "vilt_prompt"  # key of the safetensors' metadata
 
-# What the shape and the place of the tensors follow from. A saved config has all of it, and the name of its method.
+# What the shape and the place of the tensors follow from.
 STRUCTURE = ("towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
 NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint")
 
-LARGEST_CONFIG = 2**20  # bytes; one that `save_pretrained` wrote has about 5 kB
+LARGEST_CONFIG = 2**20  # bytes; ours have about 5,000
 MOST_TENSORS = 100  # ours have at most 6; what is named in errors shall be readable
 AGAIN = "copy it again, or fetch it anew with force_download=True"
 ABANDONED = 3600.0  # seconds after which a temporary file belongs to a process that was killed
@@ -44,31 +44,20 @@ ABANDONED = 3600.0  # seconds after which a temporary file belongs to a process 
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """A folder whose config and tensors belong together. The values of the tensors are not looked at before `verify`.
-
-    Attributes:
-        folder: Where the files are.
-        source: What the user gave, a folder or a repository.
-        config: The fields of the config.
-        shapes: The shape of each tensor.
-    """
+    """A folder whose config and tensors belong together. The tensors' values are not looked at before `verify`."""
 
     folder: Path
-    source: str
+    source: str  # what the user gave, a folder or a repository
     config: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
 
     def verify(self) -> None:
-        """Reads the tensors, and checks that they are numbers and just those that were saved.
-
-        Raises:
-            ValueError: If they are not.
-        """
+        """Reads the tensors, and refuses what are not numbers, nor those that were saved (ValueError)."""
         weights = self.folder / SAFETENSORS_WEIGHTS_NAME
         with _opened(weights) as file:
             tensors = {key: file.get_tensor(key) for key in self.shapes}
-            metadata = file.metadata() or {}  # of this file, which may have been saved since `read`
-        check_values(tensors, str(weights))
+            metadata = file.metadata() or {}  # once more: the file may have been replaced since `read`
+        check_numbers(tensors, str(weights))
         if RECORD in metadata:  # PEFT's own saving leaves none
             record, _ = _read_record(metadata[RECORD], weights)
             if record["sha256"] != _checksum(record["config"], record["replaces"], tensors):
@@ -76,10 +65,10 @@ class AdapterFiles:
 
 
 def read(folder: Path, source: str) -> AdapterFiles:
-    """Looks at the config and the header of the tensors, and checks that they belong together.
+    """Looks at the config and the header of the tensors.
 
     Raises:
-        ValueError: If a file is missing or damaged, is a pickle, or the two are not from one adapter of this library.
+        ValueError: If one is missing, damaged or a pickle, or the two are not of one adapter of this library.
     """
     for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
         if not (folder / name).is_file():
@@ -106,13 +95,9 @@ def read(folder: Path, source: str) -> AdapterFiles:
 
 
 def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:
-    """Saves an adapter. Whenever the process dies, the folder holds the former adapter, or none, or this one, whole.
+    """Saves an adapter; the card is the README unless there is one.
 
-    Args:
-        folder: Made if it does not exist.
-        config: JSON-ready.
-        tensors: On any device.
-        card: The README, unless there is one.
+    Whenever the process dies, the folder holds the former adapter, or none, or this one, whole.
 
     Raises:
         ValueError: If the folder holds a PEFT adapter of another type.
@@ -124,7 +109,7 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
         text = config_text(config)
         replaces = _former_config(folder)
         if replaces == _digest(text.encode()):
-            replaces = None  # nothing to tell apart
+            replaces = None
         with (
             _temporary(folder, CONFIG_NAME, text.encode()) as new_config,
             _temporary(folder, SAFETENSORS_WEIGHTS_NAME, serialise(text, tensors, replaces)) as new_weights,
@@ -146,13 +131,7 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
 
 
 def serialise(config: str, tensors: dict[str, Tensor], replaces: str | None = None) -> bytes:
-    """The bytes of `adapter_model.safetensors`, with the text of the config and a checksum in its metadata.
-
-    Args:
-        config: Text of `adapter_config.json`.
-        tensors: On any device.
-        replaces: Digest of the other config that is in the folder by now, if any.
-    """
+    """The bytes of `adapter_model.safetensors`, with the text of the config and the digest of the one it replaces."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in sorted(tensors.items())}
     record = {"config": config, "replaces": replaces, "sha256": _checksum(config, replaces, tensors)}
     content = save(tensors, metadata={"format": "pt", RECORD: json.dumps(record)})
@@ -168,12 +147,8 @@ def config_text(config: dict[str, Any]) -> str:
     return json.dumps(config, indent=2, sort_keys=True)
 
 
-def check_values(tensors: dict[str, Tensor], what: str) -> None:
-    """Checks that tensors are floating-point and finite, and have values at all.
-
-    Raises:
-        ValueError: If they are not.
-    """
+def check_numbers(tensors: dict[str, Tensor], what: str) -> None:
+    """Refuses tensors that are not floating-point and finite, or have no values at all (ValueError)."""
     for key, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"{what}: {key} is of type {tensor.dtype}, floating-point numbers were expected")
@@ -187,7 +162,7 @@ def check_values(tensors: dict[str, Tensor], what: str) -> None:
 
 
 def _former_config(folder: Path) -> str | None:
-    """The digest of the config that a new one is going to replace; None if it is of no use to anybody."""
+    """The digest of the config that a new one is going to replace, if it is any."""
     path = folder / CONFIG_NAME
     if not path.is_file():
         return None
@@ -259,7 +234,7 @@ def _read_record(text: str, weights: Path) -> tuple[dict[str, str | None], dict[
 
 
 def _compare(config: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
-    """What differs between the config beside the tensors and the one that was saved with them."""
+    """Refuses a config beside the tensors of other structure than was saved with them; warns of other notes."""
 
     def different(names: tuple[str, ...]) -> str:
         return "; ".join(
@@ -294,7 +269,7 @@ def _digest(content: bytes) -> str:
 
 @contextlib.contextmanager
 def _temporary(folder: Path, name: str, content: bytes) -> Iterator[Path]:
-    """A complete file beside the one that it is going to replace; gone at the end, in place or not."""
+    """A complete file beside the one that it is going to replace, gone at the end."""
     path = folder / f".{name}.{uuid.uuid4().hex}.tmp"
     try:
         with path.open("xb") as stream:

@@ -37,23 +37,21 @@ def from_pretrained(
         path_or_repo: The folder that `save_pretrained` wrote, or a repository's id such as "user/name".
         adapter_name: The name that the adapter gets in this model.
         is_trainable: Whether training goes on; otherwise the adapter is frozen too, and the model in eval mode.
-        strict_base: Whether it is an error that the adapter was trained on other weights of the same architecture;
-            otherwise it is a warning.
+        strict_base: Whether other weights of the same architecture are an error; otherwise they are a warning.
         subfolder: Folder inside; adapters that are not called "default" are saved to one of their name.
         revision: Branch, tag or commit of the repository.
         token: For private repositories; None: that of `hf auth login`, if any.
         cache_dir: Where downloads are kept; None: the Hub's own cache.
         local_files_only: Whether to look into the cache alone.
-        force_download: Whether to download what is in the cache anew.
+        force_download: Whether to download anew what is in the cache.
 
     Returns:
         The PEFT model, as `wrap` returns it.
 
     Raises:
         TypeError: If `model` is no open_clip model, or `path_or_repo` no path.
-        ValueError: If there is no such adapter, a file is missing or damaged, or the adapter does not fit the model.
-            The model is unchanged then.
-        OSError: If the Hub, the connection or the disk fails. The model is unchanged then, too.
+        ValueError: If there is no such adapter, a file is missing or damaged, or it does not fit the model.
+        OSError: If the Hub, the connection or the disk fails. The model is unchanged in all three cases.
     """
     check_unwrapped(model)
     refuse_adapter_name(adapter_name)
@@ -89,23 +87,22 @@ def create_model_and_transforms(
     """Builds the open_clip model that an adapter names as its base, and puts the adapter in.
 
     Args:
-        path_or_repo: The folder or repository, as for `from_pretrained`; so are the next arguments.
-        adapter_name: The name that the adapter gets in the model.
-        is_trainable: Whether training goes on.
-        strict_base: Whether it is an error that the weights are not those of the training.
-        subfolder: Folder inside.
-        revision: Branch, tag or commit of the repository.
-        token: For private repositories.
-        cache_dir: Where downloads are kept, those of the base included.
-        local_files_only: Whether to look into the cache alone for the adapter.
-        force_download: Whether to download the adapter anew.
+        path_or_repo: As for `from_pretrained`; so are the next arguments.
+        adapter_name: As above.
+        is_trainable: As above.
+        strict_base: As above.
+        subfolder: As above.
+        revision: As above.
+        token: As above.
+        cache_dir: As above, for the base too.
+        local_files_only: As above.
+        force_download: As above.
         base_model: open_clip's name of the base, in place of the one that the adapter names.
         base_pretrained: Its tag or file of weights, likewise.
         model_arguments: For `open_clip.create_model_and_transforms`: `device`, `precision`, `force_image_size`, ...
 
     Returns:
-        The PEFT model in eval mode (in train mode if `is_trainable`), open_clip's transform of images for inference,
-        and the tokenizer.
+        The PEFT model, open_clip's transform of images for inference, and the tokenizer.
 
     Raises:
         TypeError: If `pretrained` or `model_name` is passed, which are called `base_pretrained` and `base_model` here.

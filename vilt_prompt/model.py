@@ -20,7 +20,7 @@ from vilt_prompt.towers import prompts_where_needed, run_tower, text_tower, visi
 
 
 class PromptedModel(nn.Module):
-    """Mixin over an open_clip model; its child `prompts` holds the adapters. Without an active one, open_clip's own."""
+    """Mixin over an open_clip model; its child `prompts` holds the adapters."""
 
     normalizes_by_default = False
     prompts: PromptLayer
@@ -42,11 +42,11 @@ class PromptedModel(nn.Module):
 
         Args:
             video: (B, T, 3, H, W), preprocessed frames.
-            frame_mask: (B, T) bool, False where a frame is padding. Such frames are not computed (under `torch.compile`
-                they are, and count for nothing).
+            frame_mask: (B, T) bool, False where a frame is padding. Such frames are not computed, except under
+                `torch.compile`, and count for nothing.
             normalize: Whether to scale the features to length 1, after the mean.
             frames_per_chunk: How many frames run at once; None: all. The backward pass computes each chunk again, so
-                that the activations of no more than one chunk are kept at a time.
+                that only one chunk's activations are kept at a time.
             pool: Whether to take the mean; otherwise the features of each frame are returned, 0 for masked ones.
 
         Returns:
@@ -60,8 +60,7 @@ class PromptedModel(nn.Module):
         check_frame_mask(frame_mask, video)
         check_count("frames_per_chunk", frames_per_chunk, "it must be at least 1, or None")
         # One set of prompts for all chunks, also when the backward pass computes them again.
-        prompts = self._active_prompts("vision")
-        encode = functools.partial(self._encode_frames, prompts=prompts)
+        encode = functools.partial(self._encode_frames, prompts=self._active_prompts("vision"))
         (features,) = encode_each_frame(encode, video, frame_mask, frames_per_chunk)
         if pool:
             features = mean_over_frames(features, frame_mask)
@@ -94,7 +93,7 @@ class PromptedModel(nn.Module):
         """Features of texts. The prompts go in by themselves.
 
         Args:
-            text: (C, L) token ids, such as the tokenizer's for plain class names. A shorter `context_length` will do.
+            text: (C, L) token ids, the tokenizer's for plain class names. A shorter `context_length` will do.
             normalize: Whether to scale the features to length 1; None: open_clip's own default for this model.
 
         Returns:
@@ -102,7 +101,7 @@ class PromptedModel(nn.Module):
 
         Raises:
             ValueError: If a text has no end token, does not fit with the prompts in, or holds unknown ids.
-            TypeError: If the texts are not integer token ids.
+            TypeError: If they are no token ids.
         """
         base: Any = super()
         prompts = self._active_prompts("text")
@@ -121,7 +120,7 @@ class PromptedModel(nn.Module):
         image: Tensor | None = None,
         frame_mask: Tensor | None = None,
     ) -> Any:
-        """What open_clip's own forward returns, for videos or images and texts. It is what DDP calls.
+        """What open_clip's own forward returns, for videos or images and texts.
 
         Args:
             video: (B, T, 3, H, W), or images (B, 3, H, W); None: the features are None.
@@ -130,12 +129,11 @@ class PromptedModel(nn.Module):
             frame_mask: (B, T) bool, False where a frame is padding.
 
         Returns:
-            Image features (B, D) and text features (C, D), both normalised, the logit scale and, where the model has
-            one, the logit bias: a tuple, or a dict where `output_dict` is set. So `open_clip.ClipLoss` works on it.
+            Image features (B, D) and text features (C, D), both normalised, the logit scale and the logit bias if there
+            is one: a tuple, or a dict where `output_dict` is set.
 
         Raises:
-            ValueError: If both `video` and `image` are given, a mask is given without a video, or an input is one that
-                `encode_video`, `encode_image` or `encode_text` refuses.
+            ValueError: If both `video` and `image` are given, a mask without a video, or what the `encode_...` refuse.
             TypeError: If an input is one that they refuse.
         """
         frames = one_of(video, image, frame_mask)
@@ -157,7 +155,7 @@ class PromptedModel(nn.Module):
         """The prompt that enters each layer of both towers under the current adapter (Eq. 10 and 11), graph attached.
 
         Returns:
-            Two lists, an entry for each layer: the (n, d) prompt, or None where nothing fresh enters.
+            Two lists, with an (n, d) prompt for each layer, or None where nothing fresh enters.
 
         Raises:
             ValueError: If no adapter is active.
@@ -165,7 +163,7 @@ class PromptedModel(nn.Module):
         return LayerPrompts(self.prompts.tower_prompts("text"), self.prompts.tower_prompts("vision"))
 
     def encode_text_without_prompts(self, text: Tensor) -> Tensor:
-        """What the frozen model itself makes of texts: token ids (C, L) -> (C, D), normalised."""
+        """What the frozen model makes of token ids: (C, L) -> (C, D), normalised."""
         prompts = prompts_where_needed(self, text, check=True)
         if prompts is None:
             return self._encode_text_as_open_clip(text)
@@ -173,7 +171,7 @@ class PromptedModel(nn.Module):
         return F.normalize(features, dim=-1)
 
     def train(self, mode: bool = True) -> Any:
-        """Sets the training mode, except of batch norms (in convolutional stems): their statistics are frozen too."""
+        """Sets the training mode, except of batch norms, in convolutional stems: their statistics are frozen too."""
         super().train(mode)
         freeze_statistics(self)
         return self
@@ -187,15 +185,14 @@ class PromptedModel(nn.Module):
 
     def _encode_text_as_open_clip(self, text: Tensor) -> Tensor:
         base: Any = super()
-        features: Tensor = base.encode_text(text, normalize=True)
-        return features
+        return base.encode_text(text, normalize=True)
 
     def _normalizes(self, normalize: bool | None) -> bool:
         return self.normalizes_by_default if normalize is None else normalize
 
     def _check_frames(self, name: str, frames: Any, rank: int) -> None:
         tower = vision_tower(self)
-        # Towers of no known family may well take other sizes than the one that they were made for.
+        # Towers of no known family may well take other sizes than their own.
         check_frames(name, frames, rank, None if tower is None else tower.image_size)
         patches = next((module for module in self.visual.modules() if isinstance(module, nn.Conv2d)), None)
         if patches is not None:
@@ -208,7 +205,7 @@ class PromptedModel(nn.Module):
         return prompts if any(prompt is not None for prompt in prompts) else None
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str) -> None:
-        # PEFT calls this on every module after it loaded an adapter with low_cpu_mem_usage.
+        # What PEFT calls on every module after it loaded an adapter with low_cpu_mem_usage.
         self.prompts.to(self.logit_scale.device)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -217,11 +214,7 @@ class PromptedModel(nn.Module):
 
 
 def prompted_model(wrapped: Any) -> PromptedModel:
-    """The open_clip object with its prompts, in the PEFT model around it or by itself.
-
-    Raises:
-        TypeError: If it is no wrapped model, or one that was unwrapped.
-    """
+    """The open_clip object with its prompts, in the PEFT model around it or by itself (else a TypeError)."""
     model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
     if not isinstance(model, PromptedModel):
         raise TypeError(f"expected a model that wrap() returned, still wrapped, got {type(wrapped).__name__}")
@@ -229,12 +222,7 @@ def prompted_model(wrapped: Any) -> PromptedModel:
 
 
 def one_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:
-    """What `forward` got under one of its two names: videos (B, T, 3, H, W), images (B, 3, H, W), or None.
-
-    Raises:
-        TypeError: If it is no tensor.
-        ValueError: If both are given, it is neither, or a mask has no video that it belongs to.
-    """
+    """What `forward` got under one of its two names: videos (B, T, 3, H, W), images (B, 3, H, W), or None."""
     if video is not None and image is not None:
         raise ValueError("video and image are two names of one argument: pass one of them")
     frames = image if video is None else video
@@ -242,10 +230,11 @@ def one_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:
         if frame_mask is not None:
             raise ValueError("frame_mask was passed without a video: pass both, or neither")
         return None
+    expected = "expected a video (B, T, 3, H, W) or images (B, 3, H, W)"
     if not isinstance(frames, Tensor):
-        raise TypeError(f"expected a video (B, T, 3, H, W) or images (B, 3, H, W), got {type(frames).__name__}")
+        raise TypeError(f"{expected}, got {type(frames).__name__}")
     if frames.ndim not in (4, 5):
-        raise ValueError(f"expected a video (B, T, 3, H, W) or images (B, 3, H, W), got {tuple(frames.shape)}")
+        raise ValueError(f"{expected}, got {tuple(frames.shape)}")
     if frames.ndim == 4 and frame_mask is not None:
         raise ValueError(f"frame_mask belongs to a video (B, T, 3, H, W), got images {tuple(frames.shape)}")
     return frames

@@ -1,9 +1,8 @@
 """Texts as packed tokens, so that no layer works on padding, nor twice on what several texts begin with.
 
-Under a causal mask a token's state depends on what stands before it alone. So texts that begin alike share the tokens
-of that beginning: they are the paths of a tree whose nodes are run once, packed along one axis. Only attention spreads
-them out again, a group of texts of similar length at a time; and the keys that stand before all texts, those of the
-prefix and the prompt, are asked by each token once and never copied.
+Under a causal mask a token's state depends on what stands before it alone. So texts are the paths of a tree, whose
+nodes are run once, packed along one axis. Only attention spreads them out again, a group of texts of similar length at
+a time; the keys that stand before all texts, those of the prefix and the prompt, are never copied.
 
 Shapes: c texts, t packed tokens, g texts of a group, l their tokens, m keys before them, h heads, d channels of a head.
 """
@@ -21,18 +20,17 @@ from torch.utils.checkpoint import checkpoint
 
 from vilt_prompt.attention import Block
 
-# Attention takes texts of different lengths together, filled up to the longest, while that adds no more scores than
-# this: about what launching the operations of one more group costs.
+# Attention takes texts of different lengths together while that adds no more scores than this: about what launching the
+# operations of one more group costs.
 WORTH_A_GROUP = 8192
-# With so many tokens, those spread out are made anew for the backward pass rather than kept: the memory counts then,
-# and with fewer the time of small operations.
+# With so many tokens, those spread out are made anew for the backward pass: memory counts then, with fewer time does.
 TOO_MANY_TO_KEEP = 1024
 
 
 class Group(NamedTuple):
     """Texts that attention takes together, filled up to the longest of them."""
 
-    spread: Tensor  # (g l,), which packed token stands where; whatever stands behind a text's end is seen by nobody
+    spread: Tensor  # (g l,), which packed token stands where; what stands behind a text's end is seen by nobody
     own: Tensor  # those of the g l places at which a packed token is computed, in packed order
     ends: Tensor  # (g,), the column of each text's last token
     length: int  # l
@@ -56,8 +54,8 @@ class Packing:
     """
 
     def __init__(self, texts: Sequence[Sequence[int]], columns: int, device: torch.device) -> None:
-        """Args: the c texts' ids without padding, the columns of the batch that they are from, where indices go."""
-        nodes: dict[tuple[int, int], int] = {}  # (the node before, the id) -> node; a text is a path in the tree
+        """Args: the c texts' ids without padding, the columns of their batch, where indices go."""
+        nodes: dict[tuple[int, int], int] = {}  # (the node before, the id) -> node
         tokens: list[int] = []
         ends: list[int] = []
         order: list[int] = []
@@ -86,7 +84,7 @@ class Packing:
         self._order = torch.tensor(order, device=device).argsort()
 
     def prepare(self, before: int, seen: Tensor | None, x: Tensor) -> None:
-        """In packed texts all tokens are seen by those that follow, so nothing has to be known beforehand."""
+        """Nothing has to be known beforehand: all tokens are seen by those that follow."""
         assert seen is None
 
     def attend(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
@@ -98,11 +96,11 @@ class Packing:
         return self._run(self._attend_at_ends, block, q, *before, k, v)
 
     def at_ends(self, x: Tensor) -> Tensor:
-        """(1, t, d) -> (1, c, d), the tokens that end the texts, in the order of `ends`."""
+        """(1, t, d) -> (1, c, d), in the order of `ends`."""
         return x[:, self.ends]
 
     def in_order(self, x: Tensor) -> Tensor:
-        """What `at_ends` gave, a layer on -> (c, 1, d), in the order of the texts."""
+        """(1, c, d), in the order of `ends` -> (c, 1, d), in that of the texts."""
         return x[0, self._order].unsqueeze(1)
 
     def _attend(self, block: Block, q: Tensor, before_k: Tensor, before_v: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -130,7 +128,7 @@ class Packing:
         return torch.cat(attended, dim=1)
 
     def _run(self, attend: Callable[..., Tensor], block: Block, *parts: Tensor) -> Tensor:
-        """Runs attention on (1, h, ., d), in float32 at least: scores in half precision would lose digits."""
+        """Attention on (1, h, ., d), in float32 at least: scores in half precision would lose digits."""
         dtype = parts[0].dtype
         if dtype in (torch.float16, torch.bfloat16):
             parts = tuple(part.float() for part in parts)
@@ -144,7 +142,7 @@ class Packing:
 
 
 def _weights(block: Block, channels: int, to_before: Tensor, to_own: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores (..., m) and (..., l) of the keys before the texts and of their own -> the weights of both."""
+    """Scores (..., m) and (..., l) of the keys before the texts and of their own -> weights."""
     scale = channels**-0.5 if block.scale is None else block.scale
     weights = F.dropout((torch.cat([to_before, to_own], dim=-1) * scale).softmax(dim=-1), block.dropout)
     of_before, of_own = weights.split([to_before.shape[-1], to_own.shape[-1]], dim=-1)
@@ -152,7 +150,7 @@ def _weights(block: Block, channels: int, to_before: Tensor, to_own: Tensor) -> 
 
 
 def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Puts texts of similar length together: lists of their numbers, shorter ones first in each."""
+    """The numbers of texts of similar length together, shorter ones first."""
     by_size: dict[int, list[int]] = defaultdict(list)
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
         by_size[(lengths[number] - 1).bit_length()].append(number)  # up to 1, 2, 4, 8, ... tokens

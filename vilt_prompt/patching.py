@@ -1,7 +1,7 @@
 """How an open_clip model becomes a prompted one, in place, and back.
 
-It is given a subclass of its own class, as `fully_shard` does: modules, names of parameters, methods and attributes
-stay what they were, and taking the subclass away restores the model.
+It is given a subclass of its own class, as `fully_shard` does: names of modules and parameters, methods and attributes
+stay what they were.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PROMPTED: dict[type[nn.Module], type[nn.Module]] = {}
 
 
 def patch(model: Any) -> None:
-    """Turns an open_clip model into a frozen `PromptedModel`, and notes what `unpatch` has to restore."""
+    """Turns an open_clip model into a frozen `PromptedModel`."""
     flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     flags |= {name: module.training for name, module in model.named_modules()}
     model.requires_grad_(False)
@@ -42,7 +42,7 @@ def unpatch(model: Any) -> nn.Module:
 
 
 def _prompted(cls: type[nn.Module]) -> Any:
-    """One subclass for each open_clip class, so that wrapped models of one kind have one type."""
+    """One subclass for each open_clip class."""
     if cls not in _PROMPTED:
         mixin = PromptedCoCa if issubclass(cls, CoCa) else PromptedModel
         members = {"__module__": cls.__module__, "base_class": cls, "__reduce_ex__": _reduce}

@@ -30,12 +30,11 @@ class PromptTuner(BaseTuner):
     prefix = PREFIX
     tuner_layer_cls = PromptLayer
     target_module_mapping: dict[str, list[str]] = {}
-    # The maps belong to all layers at once, so a model cannot be adapted without a tuner around it.
-    uses_shared_state = True
+    uses_shared_state = True  # the maps belong to all layers at once, so a model needs a tuner around it
 
     def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
         check_unwrapped(model)
-        # Another tuner may be in the model already, or come later: each keeps its own configs.
+        # Another tuner may be in the model: each keeps its own configs.
         other_configs = set_aside(model)
         try:
             super().__init__(model, PromptConfigs(peft_config), adapter_name, **kwargs)
@@ -44,16 +43,12 @@ class PromptTuner(BaseTuner):
         self.model.prompts.configs = self.peft_config
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """PEFT's injection, with everything checked, and the config resolved, before the model is touched."""
+        """PEFT's injection, with all checked, and the config resolved, before the model is touched."""
         self.peft_config[adapter_name] = resolve_for(model, self.peft_config[adapter_name], adapter_name)
         super().inject_adapter(model, adapter_name, *args, **kwargs)
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Deletes an adapter; another one becomes active if it was.
-
-        Raises:
-            ValueError: If there is no such adapter, or it is the only one.
-        """
+        """Deletes an adapter, but not the only one (ValueError)."""
         if list(self.peft_config) == [adapter_name]:
             raise ValueError(
                 f"{adapter_name!r} is the only adapter: add another one first, or take all out with unwrap"
@@ -61,12 +56,12 @@ class PromptTuner(BaseTuner):
         super().delete_adapter(adapter_name)
 
     def is_in_place(self) -> bool:
-        """Whether the prompts in the model are those of this tuner: not taken out, nor followed by another tuner's."""
+        """Whether the prompts in the model are those of this tuner, not taken out, nor another tuner's."""
         prompts = getattr(self.model, "prompts", None)
         return isinstance(prompts, PromptLayer) and prompts.configs is self.peft_config
 
     def unload(self) -> nn.Module:
-        """Takes the prompts out: the open_clip model as it was before it was wrapped."""
+        """Takes the prompts out: the open_clip model as it was before."""
         return unpatch(self.model)
 
     def enable_adapter_layers(self) -> None:
@@ -78,11 +73,7 @@ class PromptTuner(BaseTuner):
         self.model.prompts.enable_adapters(False)
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> Any:
-        """Prompts are tokens, not weights: there is nothing to merge them into.
-
-        Raises:
-            ValueError: Always.
-        """
+        """A ValueError: prompts are tokens, not weights."""
         raise ValueError("prompts cannot be merged into the weights: keep the adapter, or take it out with unwrap")
 
     merge_and_unload = unmerge_adapter = merge_adapter
@@ -130,12 +121,7 @@ class PromptTuner(BaseTuner):
 
 
 def check_unwrapped(model: Any) -> None:
-    """Checks that a model is one of open_clip's and has no prompts yet.
-
-    Raises:
-        TypeError: If it is no open_clip model.
-        ValueError: If it is wrapped already.
-    """
+    """Refuses what is no open_clip model (TypeError), or wrapped already (ValueError)."""
     if isinstance(getattr(model, "prompts", None), PromptLayer):
         raise ValueError(
             "the model is wrapped already: use wrapped.add_adapter(name, PromptConfig(...)) for another adapter, "
@@ -157,7 +143,6 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
     """The config of an adapter with nothing left open, checked against the model it is for.
 
     Raises:
-        TypeError: If the adapter name is not a string.
         ValueError: If the name is refused, a tower that shall take prompts cannot, or a setting does not fit the model.
     """
     refuse_adapter_name(adapter_name)
@@ -177,7 +162,7 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
                 f"of the text tower: choose n_ctx in 1..{text.positions - 2}, in practice far less"
             )
         if config.ctx_init is not None and config.files is None:
-            config = config.replace(ctx_init=_token_ids(config.ctx_init, text))
+            config = config.replace(ctx_init=_first_ids(config.ctx_init, text))
     config = config.resolve(*depths(model))
     if config.files is not None:
         check_shapes(model, config, config.files.shapes)
@@ -186,11 +171,7 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
 
 
 def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[int, ...]]) -> None:
-    """Checks the shapes of a file's tensors against those that its resolved config asks for on this model.
-
-    Raises:
-        ValueError: If tensors are missing, too many, or of another shape.
-    """
+    """Refuses tensors of other shapes than a resolved config asks for on this model (ValueError)."""
     layer = PromptLayer()
     try:
         with torch.device("meta"):
@@ -222,8 +203,7 @@ def _add_prompts(model: nn.Module, config: PromptConfig, adapter_name: str, laye
     layer.add(adapter_name, config, PromptTable.of(config, *depths(model)), widths)
 
 
-def _token_ids(ctx_init: str | list[int], text: Any) -> list[int]:
-    """The token ids of `ctx_init` in the vocabulary of a text tower."""
+def _first_ids(ctx_init: str | list[int], text: Any) -> list[int]:
     if isinstance(ctx_init, str):
         if text.vocabulary != OPEN_CLIP_VOCABULARY:
             raise ValueError(

@@ -30,14 +30,14 @@ def wrap(
     enters the vision tower and F~(P~_i) the text tower (Eq. 10 and 11). F and F~ are linear maps.
 
     The same as `peft.get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name)`. The model is
-    patched in place: `model.encode_image` and `model.encode_text` give prompted features from here on.
+    patched in place: its own `encode_image` and `encode_text` give prompted features from here on.
 
     Args:
         model: An open_clip model.
         K: Text leads in layers 1..K, vision in the rest. None: half of the depth.
         n_ctx: Number of prompt vectors for each layer.
         adapter_name: Name of the adapter, for several of them in one model.
-        tokenizer: The model's tokenizer; needed for a `ctx_init` text where the vocabulary is not open_clip's own.
+        tokenizer: The model's, needed for a `ctx_init` text where the vocabulary is not open_clip's own.
         config: The other settings of `PromptConfig`.
 
     Returns:
@@ -57,10 +57,10 @@ def wrap(
 
 
 def unwrap(wrapped: PeftModel) -> nn.Module:
-    """Takes all prompts out: the open_clip model with outputs, keys, `requires_grad` and mode as before `wrap`.
+    """Takes all prompts out: outputs, keys, `requires_grad` and mode are as before `wrap`.
 
     Args:
-        wrapped: What `wrap` returned, or one of the ways of loading.
+        wrapped: What `wrap` or one of the ways of loading returned.
 
     Returns:
         The open_clip model that was wrapped, the same object.
