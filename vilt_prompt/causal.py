@@ -34,7 +34,7 @@ class SideBySide:
         self.mask = mask if seen is None else mask & F.pad(seen, (before, 0), value=True)
 
     def attend(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
-        """Queries, keys and values (1, h, t, .), and the (b, h, m, .) that stand before each text -> (1, h, t, .)."""
+        """Queries, keys and values (1, h, t, .), and those before each text (b, h, m, .) -> (1, h, t, .)."""
         q, k, v = (rearrange(part, "1 h (c l) d -> c h l d", c=self.texts) for part in (q, k, v))
         attended = block.attend(q, join(before[0], k), join(before[1], v), self.mask)
         return rearrange(attended, "c h l d -> 1 h (c l) d")

@@ -27,15 +27,11 @@ class Inert:
         pass
 
 
-def _no_entries(*_: Any) -> OrderedDict[Any, Any]:
-    return OrderedDict()
-
-
 # Training loops save optimisers, schedulers, scores and settings beside the tensors, as objects that weights_only=True
 # refuses. They are not needed: what the file calls by these names becomes a stand-in.
 STAND_INS: dict[str, Any] = {
     "builtins.dict": Inert,
-    "collections.defaultdict": _no_entries,
+    "collections.defaultdict": lambda *_: OrderedDict(),
     "yacs.config.CfgNode": OrderedDict,
 }
 INERT_MODULES = ("torch.optim.", "dassl.", "numpy.")
@@ -56,7 +52,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if refused:
         raise ValueError(
             f"{path} holds more than tensors: only running code could rebuild {', '.join(sorted(refused))}, and none "
-            "was run. If you trust its source, save its tensors alone: "
+            "was run. If you trust it, save its tensors alone: "
             'torch.save(torch.load(path, weights_only=False)["state_dict"], "tensors.pth")'
         )
     try:
@@ -70,15 +66,13 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             content = content[name]
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(
-            f"{path} holds no tensors by name: expected a state dict, or a dict with one under one of "
-            f"{', '.join(NESTED)}, got {_described(content)}"
+            f"{path} holds no tensors by name: expected a state dict, alone or under {' or '.join(NESTED)}, got "
+            f"{_described(content)}"
         )
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     unreadable = [name for name, value in tensors.items() if value.is_meta or value.layout != torch.strided]
     if unreadable:
-        raise ValueError(
-            f"{path} holds sparse tensors, or tensors without values: {', '.join(unreadable[:4])}. Save plain ones"
-        )
+        raise ValueError(f"{path} holds sparse tensors, or tensors without values: {unreadable[0]}. Save plain ones")
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 

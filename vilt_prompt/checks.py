@@ -33,9 +33,9 @@ def check_strings(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a list of strings, got {value!r}")
 
 
-def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """Refuses a setting that is none of the choices (ValueError)."""
-    if not isinstance(value, str) or value not in choices:
+def check_choice(name: str, value: Any, choices: Collection[str], optional: bool = False) -> None:
+    """Refuses a setting that is none of the choices (ValueError; None passes if it is optional)."""
+    if not (value is None and optional) and (not isinstance(value, str) or value not in choices):
         raise ValueError(f"unknown {name} {value!r}. {nearest(value, choices)}")
 
 

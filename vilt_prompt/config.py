@@ -15,13 +15,7 @@ from vilt_prompt.files import AGAIN, PEFT_TYPE, read
 from vilt_prompt.hub import fetch
 
 TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
-
-TOWERS = ("both", "text", "vision")
-LEADS = ("split", "text", "own")
-MAPPERS = ("shared", "per_layer", "none")
-PAIRINGS = ("layer", "proportional")
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-
 SMALLER_TOWER = "smaller tower"
 EACH_TOWER = "each tower"
 
@@ -51,10 +45,8 @@ class PromptConfig(PeftConfig):
     """Settings of one adapter: which layers of which tower get prompts, and which tower leads.
 
     In layers 1..K text leads: P_i enters the text tower, F(P_i) the vision tower. In layers K+1..J vision leads: P~_i
-    enters the vision tower, F~(P~_i) the text tower (Eq. 10 and 11).
-
-    Layers count from 1. What is None is resolved against a model, and saved as resolved: `towers`, `lead`, `mapper` and
-    `depth` become what the method says.
+    enters the vision tower, F~(P~_i) the text tower (Eq. 10 and 11). What is None is as the method says, resolved
+    against a model, and saved so.
 
     Args:
         n_ctx: Number of prompt vectors for each layer, n in the equations.
@@ -69,10 +61,10 @@ class PromptConfig(PeftConfig):
         pairing: "layer" (layer i of one tower goes with layer i of the other), or "proportional": prompts in all layers
             of both towers, each paired with the layer at the same relative depth. K then counts the text tower's.
         ctx_init: A text, or token ids, whose token embeddings fill the first rows of the first text prompt.
-        base_model: open_clip's name of the base model, or a "hf-hub:" or "local-dir:" name, from which
-            `create_model_and_transforms` rebuilds it.
-        base_pretrained: open_clip's tag of the base model's weights.
-        base_fingerprint: What tells the base model's weights from others, taken from the model when it is wrapped.
+        base_model: open_clip's name of the base, a "hf-hub:" or a "local-dir:" name: what `create_model_and_transforms`
+            rebuilds.
+        base_pretrained: open_clip's tag of its weights.
+        base_fingerprint: What tells its weights from others; taken from the model when it is wrapped.
 
     Raises:
         ValueError: If a setting is out of range, unknown, or contradicts another one.
@@ -106,17 +98,17 @@ class PromptConfig(PeftConfig):
         self.task_type = TASK_TYPE
         self.target_modules = ["prompts"]
         check_choice("method", self.method, METHODS)
-        check_choice("pairing", self.pairing, PAIRINGS)
-        for name, choices in (("towers", TOWERS), ("lead", LEADS), ("mapper", MAPPERS)):
-            if getattr(self, name) is not None:
-                check_choice(name, getattr(self, name), choices)
+        check_choice("pairing", self.pairing, ("layer", "proportional"))
+        check_choice("towers", self.towers, ("both", "text", "vision"), optional=True)
+        check_choice("lead", self.lead, ("split", "text", "own"), optional=True)
+        check_choice("mapper", self.mapper, ("shared", "per_layer", "none"), optional=True)
         check_count("n_ctx", self.n_ctx, "it must be at least 1", optional=False)
         check_count("n_ctx_vision", self.n_ctx_vision, "it must be at least 1")
         check_count("depth", self.depth, "choose depth in 1..N, the layers of the prompted towers")
         if self.structure()[1] == "split":
             check_count("K", self.K, "choose K in 1..depth")
-        for name in ("base_model", "base_pretrained"):
-            check_string(name, getattr(self, name))
+        check_string("base_model", self.base_model)
+        check_string("base_pretrained", self.base_pretrained)
         if not isinstance(self.base_fingerprint, dict | None):
             raise TypeError(f"base_fingerprint must be a dict or None, got {self.base_fingerprint!r}")
         self._check_ctx_init()
@@ -126,16 +118,9 @@ class PromptConfig(PeftConfig):
     def preset(cls, name: str, **overrides: Any) -> PromptConfig:
         """The settings of a published method.
 
-        Examples:
-            >>> PromptConfig.preset("maple", n_ctx=2).method
-            'maple'
-
         Args:
             name: One of those that `method` takes.
             overrides: Other settings, which win.
-
-        Returns:
-            The config.
 
         Raises:
             TypeError: If a setting is unknown, or of the wrong type.
@@ -153,13 +138,11 @@ class PromptConfig(PeftConfig):
         strict_base: bool = True,
         **kwargs: Any,
     ) -> Any:
-        """The config of a saved adapter, in a folder or on the Hub.
-
-        PEFT calls it before it changes a model, so damaged files are found in time.
+        """The config of a saved adapter. PEFT calls it before it changes a model, so damaged files are found in time.
 
         Args:
             pretrained_model_name_or_path: The folder, or a repository's id.
-            subfolder: Folder inside of it.
+            subfolder: Folder inside.
             strict_base: Whether a model of other weights is refused later on; otherwise it is warned of.
             kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`; PEFT's own have no effect.
 
@@ -181,13 +164,10 @@ class PromptConfig(PeftConfig):
         return config
 
     def resolve(self, text_layers: int, vision_layers: int) -> PromptConfig:
-        """The same settings with nothing left open, for towers of these depths, 0 where a tower's is unknown.
+        """The same settings with nothing left open, for towers of these depths, 0 where one is unknown.
 
-        `depth` stays None only where both towers get prompts in all layers, and differ in depth or are paired in
-        proportion.
-
-        Raises:
-            ValueError: If `depth` or `K` is beyond the towers.
+        `depth` stays None where all layers of unequal, or proportionally paired, towers get prompts. A `depth` or `K`
+        beyond the towers is a ValueError.
         """
         towers, lead, mapper = self.structure()
         prompted = {"both": (text_layers, vision_layers), "text": (text_layers,), "vision": (vision_layers,)}[towers]
@@ -234,7 +214,7 @@ class PromptConfig(PeftConfig):
         return copy
 
     def structure(self) -> tuple[str, str, str]:
-        """`towers`, `lead`, `mapper`: given values first; the rest from the method, as far as they can hold."""
+        """`towers`, `lead` and `mapper`, as given or as the method says, as far as that can hold."""
         method = METHODS[self.method]
         towers = self.towers or method.towers
         lead = self.lead
@@ -256,12 +236,12 @@ class PromptConfig(PeftConfig):
         if mapper != "none" and self.n_ctx_vision not in (None, self.n_ctx):
             raise ValueError(
                 f"n_ctx_vision={self.n_ctx_vision} differs from n_ctx={self.n_ctx}, but prompts are mapped between "
-                'the towers: leave n_ctx_vision at None, or choose lead="own" (method="independent")'
+                'the towers: leave n_ctx_vision at None, or choose method="independent"'
             )
         if self.pairing == "proportional" and lead == "own":
             raise ValueError(
-                'pairing="proportional" pairs layers to map between them, but lead="own" maps nothing: '
-                'leave pairing at "layer"'
+                'pairing="proportional" pairs layers to map between, but lead="own" maps nothing: leave pairing at '
+                '"layer"'
             )
         if self.pairing == "proportional" and self.depth is not None:
             raise ValueError(
@@ -281,8 +261,8 @@ class PromptConfig(PeftConfig):
             raise TypeError(f"ctx_init must be a text or a list of token ids, got {self.ctx_init!r}")
         if not 1 <= len(self.ctx_init) <= self.n_ctx:
             raise ValueError(
-                f"ctx_init has {len(self.ctx_init)} tokens, but there are n_ctx={self.n_ctx} prompt vectors for "
-                f"each layer: give 1..{self.n_ctx} tokens"
+                f"ctx_init has {len(self.ctx_init)} tokens, but there are n_ctx={self.n_ctx} prompt vectors: give "
+                f"1..{self.n_ctx} tokens"
             )
 
 

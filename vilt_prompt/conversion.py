@@ -77,18 +77,18 @@ def convert(
 
     Args:
         path: The checkpoint, such as `model.pth.tar-5`.
-        model: The open_clip model that it belongs to (for the published ones: `pretrained="openai"`), patched in place
-            as by `wrap`; or a wrapped model, which gets one more adapter.
-        adapter_name: The name of the adapter in this model.
+        model: The open_clip model that it belongs to (for the published ones: `pretrained="openai"`), patched in place;
+            or a wrapped model, which gets one more adapter.
+        adapter_name: The adapter's name in this model.
         is_trainable: Whether training goes on; otherwise the adapter is frozen, and a model that was not wrapped is put
             in eval mode. In a wrapped model it is frozen until `set_adapter`.
-        strict_base: Whether other weights of the model than those that the checkpoint holds are an error; otherwise
-            they are a warning.
+        strict_base: Whether other weights than those that the checkpoint holds are an error; otherwise they are a
+            warning.
         base_model: open_clip's name of the model, to be saved.
         base_pretrained: open_clip's tag of its weights, likewise.
 
     Returns:
-        The PEFT model, as `wrap` returns it.
+        The PEFT model.
 
     Raises:
         TypeError: If `model` is neither an open_clip model nor a wrapped one.
@@ -171,8 +171,7 @@ def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
     context = found.text.get(1)
     if context is not None and context.ndim == 3:
         raise ValueError(
-            f"{path} holds a context for each of {len(context)} classes (CSC=True), of shape {tuple(context.shape)}: "
-            "an adapter holds one for all classes, (n, d)"
+            f"{path} holds a context for each of {len(context)} classes (CSC=True): an adapter holds one for all"
         )
     lengths = {}
     for tower, prompts in (("text", found.text), ("vision", found.vision)):
@@ -187,7 +186,7 @@ def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
         if vision or sorted(found.maps) != sorted(found.text) or any(len(parts) != 2 for parts in found.maps.values()):
             raise ValueError(
                 f"{path} holds maps of layers {sorted(found.maps)} and text prompts of layers {sorted(found.text)}: "
-                "MaPLe has a weight and a bias for each text prompt, and no visual prompts of its own"
+                "MaPLe has a weight and a bias for each text prompt, and learns no visual ones"
             )
         return PromptConfig(method="maple", n_ctx=lengths["text"], depth=text)
     if not vision:
@@ -198,7 +197,7 @@ def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
     if depth is None and (text, vision) != depths(base):
         raise ValueError(
             f"{path} has text prompts for {text} layers and visual ones for {vision}: an adapter has one depth, or all "
-            "layers of both towers"
+            "layers"
         )
     return PromptConfig(method="independent", n_ctx=lengths["text"], n_ctx_vision=lengths["vision"], depth=depth)
 
@@ -229,15 +228,14 @@ def _check_fit(found: Findings, base: Any, path: Any) -> None:
     suffix = found.suffix
     if suffix is not None and (suffix.ndim != 3 or not suffix.numel() or suffix.shape[2] != text.width):
         raise ValueError(
-            f"{path} has a token_suffix of shape {tuple(suffix.shape)}: expected (C, L, {text.width}), the embeddings "
-            "of the classes' tokens"
+            f"{path} has a token_suffix of shape {tuple(suffix.shape)}: expected (C, L, {text.width}), embedded tokens"
         )
     for layer, parts in found.maps.items():
         expected = (vision.width, text.width)
         if parts["weight"].shape != expected or parts["bias"].shape != expected[:1]:
             raise ValueError(
-                f"{path} has a map of shape {tuple(parts['weight'].shape)} for layer {layer}, from text to vision in "
-                f"this model it is {expected}: it was trained on another model"
+                f"{path} has a map of shape {tuple(parts['weight'].shape)} for layer {layer}, in the model it is "
+                f"{expected}: it was trained on another model"
             )
 
 
@@ -256,7 +254,7 @@ def _check_base(found: Findings, base: Any, path: Any, strict: bool) -> None:
         f"{path} was trained on other weights than the model has: {len(different)} of {held} differ, {_some(different)}"
     )
     if strict:
-        raise ValueError(f"{message}. Give the model those weights, or pass strict_base=False to be warned only")
+        raise ValueError(f"{message}. Give the model those weights, or pass strict_base=False")
     warnings.warn(message, stacklevel=3)
 
 

@@ -1,7 +1,7 @@
 """Which weights an adapter belongs to: the shapes of a base model's parameters, and a few of their values.
 
-What a user may well change is left out: `logit_scale` and `logit_bias`, buffers, adapters of any kind, and the
-embeddings that other image sizes, context lengths and vocabularies resize.
+What a user may well change is left out: `logit_scale` and `logit_bias`, buffers, adapters, and what other image sizes,
+context lengths and vocabularies resize.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ _RESIZED = ("positional_embedding", "pos_embed", "position_embeddings.weight", "
 def fingerprint(model: nn.Module) -> dict[str, Any] | None:
     """What tells a base model from others, the same with and without adapters; None on the meta device.
 
-    Returns:
-        "shapes": those of the parameters, numbered blocks together, such as "12 x (768,)"; "values": a few values of up
-        to 32 matrices, spread over the model.
+    The shapes of the parameters, numbered blocks together, such as "12 x (768,)", and a few values of some matrices.
     """
     parameters = dict(_base_parameters(model))
     if any(parameter.is_meta for parameter in parameters.values()):
@@ -43,9 +41,7 @@ def fingerprint(model: nn.Module) -> dict[str, Any] | None:
 def check_base(model: nn.Module, config: Any, strict: bool) -> bool:
     """Whether a model is the one that an adapter was trained on, as far as its config's `base_fingerprint` tells.
 
-    Raises:
-        ValueError: If the architecture is another one, the fingerprint is damaged, or, if `strict`, the weights are
-            others; otherwise they are a warning.
+    Another architecture and a damaged fingerprint are a ValueError; so are, if `strict`, other weights, else a warning.
     """
     expected = config.base_fingerprint
     if expected is None:
@@ -139,8 +135,7 @@ def _check_shapes(expected: dict[str, str], found: dict[str, str], base: str) ->
         )
         more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
         raise ValueError(
-            f"the adapter was trained on another architecture (its base: {base}): {shown}{more}. "
-            "Load it onto the model that it was trained on"
+            f"the adapter was trained on another architecture (its base: {base}): {shown}{more}. Load it onto that one"
         )
 
 
@@ -153,6 +148,5 @@ def _check_form(expected: dict[str, Any]) -> None:
         or not all(isinstance(row, list) and all(isinstance(value, float) for value in row) for row in values.values())
     ):
         raise ValueError(
-            "base_fingerprint is damaged: expected shapes and values as wrap(...) records them. Copy the adapter's "
-            "files again"
+            "base_fingerprint is damaged: expected shapes and values as wrap(...) records them. Copy the files again"
         )

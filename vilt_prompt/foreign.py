@@ -1,9 +1,8 @@
 """PEFT adapters of other kinds, such as LoRA, in the same open_clip model: what works beside prompts, what is refused.
 
-A module that is called is what PEFT made of it, and a block whose attention PEFT has put something around runs whole.
-What is left is the output projection inside torch's attention, whose weights torch reads rather than calls it: an
-adapter there would be ignored without a word, so it is an error. Blocks look for one at each call: it may come after
-`wrap`.
+Modules that are called are what PEFT made of them, and a block whose attention PEFT has put something around runs
+whole. But torch's attention reads the weights of its output projection rather than call it: an adapter there would be
+ignored without a word. Blocks look for one at each call, as it may come after `wrap`.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ def check_attention(attention: nn.Module) -> None:
     if type(attention) is nn.MultiheadAttention and isinstance(attention.out_proj, ADAPTED):
         raise ValueError(
             "there is an adapter of another kind, such as LoRA, on out_proj inside an nn.MultiheadAttention, which "
-            'ignores it: adapt the whole attention, LoraConfig(target_modules=["attn"]), or the MLPs, '
-            'LoraConfig(target_modules=["c_fc", "c_proj"])'
+            'ignores it: adapt the whole attention, LoraConfig(target_modules=["attn"]), or ["c_fc", "c_proj"]'
         )
 
 
@@ -41,10 +39,7 @@ def check_attentions(model: nn.Module, towers: str) -> None:
 
 
 def set_aside(model: nn.Module) -> Any:
-    """Takes PEFT's note of the adapters off a model, and returns it.
-
-    PEFT writes into it whatever comes into the model next, so that one kind's configs would replace another's.
-    """
+    """Takes PEFT's note of the configs off a model, into which it would write those of the next kind."""
     return model.__dict__.pop("peft_config", None)
 
 
@@ -65,8 +60,8 @@ def check_state_dict(keys: Iterable[str], prefix: str) -> None:
     if prompts and len(prompts) < len(inside) and "logit_scale" not in inside:
         raise ValueError(
             f"what is loaded has the tensors of an adapter of another kind, and prompts ({prompts[0]}, ...), which "
-            "would replace those of the model: PEFT saves them along. Load that adapter before the prompts (wrap the "
-            "model after it), or load the two in two calls"
+            "would replace those of the model: PEFT saves them along. Load that adapter before wrapping the model, or "
+            "load the two in two calls"
         )
 
 

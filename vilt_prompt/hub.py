@@ -168,7 +168,7 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
     except RepositoryNotFoundError as error:
         raise ValueError(
             f"{start}: there is no such repository, or it is private and the token does not open it. Check the name, "
-            "and pass token= or log in with `hf auth login`"
+            "and pass token= or use `hf auth login`"
         ) from error
     except RevisionNotFoundError as error:
         raise ValueError(f"{start}: there is no such branch, tag or commit. Check revision=") from error
@@ -179,8 +179,8 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
                 "Fetch it once online, or check cache_dir= and revision="
             ) from error
         raise AdapterIOError(
-            f"{start}: {constants.ENDPOINT} does not answer ({error.__cause__}), and the adapter is not in the cache. "
-            "Check the connection and HF_ENDPOINT, and try again"
+            f"{start}: {constants.ENDPOINT} does not answer ({error.__cause__}), and it is not in the cache. Check the "
+            "connection and HF_ENDPOINT, and try again"
         ) from error
     except EntryNotFoundError as error:
         raise ValueError(
@@ -191,8 +191,7 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
         status = error.response.status_code
         if status < 500:
             raise ValueError(
-                f"{start}: the server answers {status} ({error}). Check the arguments, and that the token (token=, or "
-                "that of `hf auth login`) may do this"
+                f"{start}: the server answers {status} ({error}). Check the arguments, and that the token may do this"
             ) from error
         raise AdapterIOError(f"{start}: the server fails with {status}. {way_out}, later") from error
     except HTTPError as error:

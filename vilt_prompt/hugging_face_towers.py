@@ -276,7 +276,7 @@ class HuggingFaceTextTower:
 
 
 def _finite(x: Tensor) -> Tensor:
-    """Keeps half precision from overflowing, as these encoders do themselves."""
+    """Keeps half precision from overflowing, as the encoders do."""
     if x.dtype != torch.float16:
         return x
     largest = torch.finfo(x.dtype).max - 1000

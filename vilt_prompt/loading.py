@@ -1,4 +1,4 @@
-"""`from_pretrained`: a saved adapter onto an open_clip model; `create_model_and_transforms`: with its base rebuilt."""
+"""Loading a saved adapter onto an open_clip model, or with its base rebuilt."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from vilt_prompt.config import PromptConfig, names_weights
 from vilt_prompt.peft_model import PromptPeftModel
 from vilt_prompt.prompts import refuse_adapter_name
 from vilt_prompt.tuner import check_unwrapped
+
+OR_BUILD = "or build the model with open_clip and use from_pretrained(model, ...)"
 
 
 def from_pretrained(
@@ -35,18 +37,18 @@ def from_pretrained(
     Args:
         model: The open_clip model that the adapter was trained on; patched in place.
         path_or_repo: The folder that `save_pretrained` wrote, or a repository's id such as "user/name".
-        adapter_name: The name that the adapter gets in this model.
+        adapter_name: The adapter's name in this model.
         is_trainable: Whether training goes on; otherwise the adapter is frozen too, and the model in eval mode.
         strict_base: Whether other weights of the same architecture are an error; otherwise they are a warning.
         subfolder: Folder inside; adapters that are not called "default" are saved to one of their name.
-        revision: Branch, tag or commit of the repository.
-        token: For private repositories; None: that of `hf auth login`, if any.
-        cache_dir: Where downloads are kept; None: the Hub's own cache.
+        revision: Branch, tag or commit.
+        token: For private repositories; None: that of `hf auth login`.
+        cache_dir: Where downloads are kept; None: the Hub's cache.
         local_files_only: Whether to look into the cache alone.
-        force_download: Whether to download anew what is in the cache.
+        force_download: Whether to download anew.
 
     Returns:
-        The PEFT model, as `wrap` returns it.
+        The PEFT model.
 
     Raises:
         TypeError: If `model` is no open_clip model, or `path_or_repo` no path.
@@ -125,14 +127,13 @@ def create_model_and_transforms(
     if not name:
         raise ValueError(
             f"the adapter {path_or_repo} does not record its base: base_model is missing in its config. Pass "
-            "base_model= (and base_pretrained=), or build the model with open_clip and use from_pretrained(model, ...)"
+            f"base_model= (and base_pretrained=), {OR_BUILD}"
         )
     if not names_weights(name, weights):
         where = "its config" if name == config.base_model else "this call"
         raise ValueError(
             f"the base of the adapter {path_or_repo} is given by its architecture {name!r}, but not by its weights: "
-            f"base_pretrained is missing in {where}. Pass base_pretrained=, or build the model with open_clip and use "
-            "from_pretrained(model, ...)"
+            f"base_pretrained is missing in {where}. Pass base_pretrained=, {OR_BUILD}"
         )
     if "pretrained" in model_arguments or "model_name" in model_arguments:
         raise TypeError("model_name and pretrained are called base_model and base_pretrained here: pass those")
@@ -146,8 +147,7 @@ def create_model_and_transforms(
     except (RuntimeError, TypeError, ValueError, OSError) as error:
         raise ValueError(
             f"open_clip cannot build {name!r} with weights {weights!r}, the base of the adapter {path_or_repo}: "
-            f"{error}. Pass base_model= and base_pretrained= of the same weights, or build the model and use "
-            "from_pretrained(model, ...)"
+            f"{error}. Pass base_model= and base_pretrained= of the same weights, {OR_BUILD}"
         ) from error
     wrapped = _load(model.train(is_trainable), config, adapter_name, is_trainable)
     return wrapped, preprocess, tokenizer

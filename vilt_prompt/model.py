@@ -42,12 +42,11 @@ class PromptedModel(nn.Module):
 
         Args:
             video: (B, T, 3, H, W), preprocessed frames.
-            frame_mask: (B, T) bool, False where a frame is padding. Such frames are not computed, except under
-                `torch.compile`, and count for nothing.
+            frame_mask: (B, T) bool, False where a frame is padding, which counts for nothing.
             normalize: Whether to scale the features to length 1, after the mean.
             frames_per_chunk: How many frames run at once; None: all. The backward pass computes each chunk again, so
                 that only one chunk's activations are kept at a time.
-            pool: Whether to take the mean; otherwise the features of each frame are returned, 0 for masked ones.
+            pool: Whether to take the mean; otherwise each frame's features are returned, 0 for masked ones.
 
         Returns:
             (B, D), or (B, T, D) with `pool=False`.
@@ -129,8 +128,8 @@ class PromptedModel(nn.Module):
             frame_mask: (B, T) bool, False where a frame is padding.
 
         Returns:
-            Image features (B, D) and text features (C, D), both normalised, the logit scale and the logit bias if there
-            is one: a tuple, or a dict where `output_dict` is set.
+            Image features (B, D) and text features (C, D), normalised, the logit scale and the logit bias if there is
+            one: a tuple, or a dict where `output_dict` is set.
 
         Raises:
             ValueError: If both `video` and `image` are given, a mask without a video, or what the `encode_...` refuse.
@@ -211,6 +210,72 @@ class PromptedModel(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         check_state_dict(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class PromptedCoCa(PromptedModel):
+    """Mixin over `CoCa`. Its caption decoder has no prompts; what it reads is prompted, also while it generates."""
+
+    normalizes_by_default = True
+
+    def forward(
+        self,
+        video: Tensor | None = None,
+        text: Tensor | None = None,
+        image_latent: Tensor | None = None,
+        image_embs: Tensor | None = None,
+        output_labels: bool = True,
+        *,
+        image: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+    ) -> Any:
+        """What CoCa's own forward returns, for videos (B, T, 3, H, W) or images (B, 3, H, W) and token ids (C, L).
+
+        The decoder reads the mean over the frames of each image token, as the features are a mean over the frames.
+
+        Raises:
+            ValueError: If there is no image, or an input is one that the model's `encode_...` refuse.
+            TypeError: If an input is one that they refuse.
+        """
+        base: Any = super(PromptedModel, self)
+        frames = one_of(video, image, frame_mask)
+        if frames is None and (image_latent is None or image_embs is None):
+            raise ValueError(
+                "CoCa's forward needs images or a video, or image_latent= and image_embs=: the decoder reads them. "
+                "Features of texts alone are encode_text(text)"
+            )
+        if frames is not None and frames.ndim == 5 and (image_latent is None or image_embs is None):
+            self._check_frames("video", frames, 5)
+            check_frame_mask(frame_mask, frames)
+            encoded = encode_each_frame(self._encode_frames_with_tokens, frames, frame_mask)
+            image_latent, image_embs = (mean_over_frames(part, frame_mask) for part in encoded)
+            image_latent = F.normalize(image_latent, dim=-1)
+        return base.forward(frames, text, image_latent, image_embs, output_labels)
+
+    def _encode_image(self, images: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
+        base: Any = super()
+        prompts = self._active_prompts("vision")
+        if prompts is None:
+            return base._encode_image(images, normalize=normalize)
+        self._check_frames("image", images, 4)
+        features, tokens = run_tower(vision_tower(self), images, prompts, with_tokens=True)
+        return F.normalize(features, dim=-1) if normalize else features, tokens
+
+    def _encode_text(self, text: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
+        base: Any = super()
+        prompts = self._active_prompts("text")
+        if prompts is None:
+            return base._encode_text(text, normalize=normalize)
+        features, tokens = run_tower(text_tower(self), text, prompts, with_tokens=True)
+        return F.normalize(features, dim=-1) if normalize else features, tokens
+
+    def _encode_frames_with_tokens(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        return self._encode_image(frames, normalize=False)
+
+    def _encode_text_as_open_clip(self, text: Tensor) -> Tensor:
+        # CoCa's own encode_text comes back to `_encode_text`, with prompts.
+        base: Any = super(PromptedModel, self)
+        features, _ = base._encode_text(text, normalize=True)
+        return features
 
 
 def prompted_model(wrapped: Any) -> PromptedModel:

@@ -50,7 +50,7 @@ class Packing:
     Attributes:
         tokens: (t,), where in the texts, flattened, each packed token stands.
         columns: (t,), its column.
-        ends: (c,), the packed token that ends each text, text after text, group after group.
+        ends: (c,), the packed token that ends each text, group after group.
     """
 
     def __init__(self, texts: Sequence[Sequence[int]], columns: int, device: torch.device) -> None:
@@ -88,7 +88,7 @@ class Packing:
         assert seen is None
 
     def attend(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
-        """Queries, keys and values (1, h, t, d), and the (1, h, m, d) that stand before each text -> (1, h, t, d)."""
+        """Queries, keys and values (1, h, t, d), and those before each text (1, h, m, d) -> (1, h, t, d)."""
         return self._run(self._attend, block, q, *before, k, v)
 
     def attend_at_ends(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ from typing import Any
 from open_clip import CoCa
 from torch import nn
 
-from vilt_prompt.coca import PromptedCoCa
-from vilt_prompt.model import PromptedModel, freeze_statistics
+from vilt_prompt.model import PromptedCoCa, PromptedModel, freeze_statistics
 from vilt_prompt.prompts import PromptLayer
 
 _PROMPTED: dict[type[nn.Module], type[nn.Module]] = {}

@@ -43,18 +43,18 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         dataset: str | None = None,
         license: str | None = None,  # noqa: A002
     ) -> None:
-        """Saves adapters: config, tensors and a model card, each to a folder of its own. Makes no network call.
+        """Saves adapters, each with a model card to a folder of its own. Makes no network call.
 
         Killed at any moment, a folder holds the former adapter or the new one, whole.
 
         Args:
             save_directory: Folder of the adapter that is called "default"; the others go to subfolders of their names.
-            safe_serialization: Always safetensors: False is refused.
+            safe_serialization: False, pickles, is refused.
             selected_adapters: Names of those to save; None: all.
-            save_embedding_layers: Without effect: there are none.
+            save_embedding_layers: Without effect.
             is_main_process: Nothing is written if not.
             state_dict: The model's, where it must be gathered from several processes.
-            class_names: For the card, as the rest; see `push_to_hub`. A README that is there is kept.
+            class_names: For the card, as the rest; see `push_to_hub`.
             template: As above.
             metrics: As above.
             dataset: As above.
@@ -118,7 +118,7 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
             model_id: Folder or repository id.
             adapter_name: Its name in this model. It does not become active.
             is_trainable: Whether it is going to be trained.
-            strict_base: Whether other weights than those of its training are an error; otherwise they are a warning.
+            strict_base: Whether other weights of the base are an error; otherwise they are a warning.
             kwargs: `subfolder`, `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, and PEFT's own.
 
         Raises:
@@ -151,14 +151,11 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         return result
 
     def push_to_hub(self, repo_id: str, **options: Any) -> CommitInfo:
-        """`vilt_prompt.push_to_hub(self, repo_id, **options)`.
+        """Shares an adapter: `vilt_prompt.push_to_hub(self, repo_id, **options)`.
 
         Args:
-            repo_id: Such as "user/ucf101-16shot"; the repository is made if there is none.
-            options: Those of `vilt_prompt.push_to_hub`.
-
-        Returns:
-            The commit, with its `oid`, `commit_url` and `pr_url`.
+            repo_id: See there.
+            options: See there.
         """
         return push_to_hub(self, repo_id, **options)
 
@@ -213,7 +210,7 @@ def push_to_hub(
         class_names: Those of the training. For the model card, as all that follows; a README that is there is kept.
         template: The hand-crafted prompt of the scenario-guided term, such as "a video of a person doing {}.".
         metrics: Names and values, such as {"top-1 accuracy": 93.1}.
-        dataset: What it was trained and measured on; a dataset's id on the Hub is linked.
+        dataset: Of training and metrics; a dataset's id on the Hub is linked.
         license: An identifier of the Hub, such as "mit".
 
     Returns:
@@ -222,7 +219,7 @@ def push_to_hub(
     Raises:
         TypeError: If `wrapped` is no wrapped model, or something for the card is of the wrong type.
         ValueError: If the adapter cannot be saved, or the repository not be written to.
-        OSError: If the Hub or the connection fails. The branch is unchanged then.
+        OSError: If the Hub or the connection fails; the branch is unchanged.
     """
     if not isinstance(wrapped, PromptPeftModel):
         raise TypeError(f"expected what wrap() returned, got {type(wrapped).__name__}")

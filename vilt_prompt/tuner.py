@@ -124,8 +124,7 @@ def check_unwrapped(model: Any) -> None:
     """Refuses what is no open_clip model (TypeError), or wrapped already (ValueError)."""
     if isinstance(getattr(model, "prompts", None), PromptLayer):
         raise ValueError(
-            "the model is wrapped already: use wrapped.add_adapter(name, PromptConfig(...)) for another adapter, "
-            "or unwrap(wrapped) first"
+            "the model is wrapped already: use wrapped.add_adapter(name, PromptConfig(...)), or unwrap(wrapped) first"
         )
     if isinstance(model, PeftModel):
         raise TypeError(
@@ -151,15 +150,15 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
     if config.files is None:
         config = config.replace(base_fingerprint=fingerprint(model))
     elif not check_base(model, config, config.strict_base):
-        # Whatever is learned from here on belongs to this base.
+        # What is learned from here on belongs to this base.
         config = config.replace(base_model=None, base_pretrained=None, base_fingerprint=fingerprint(model))
     check_towers(model, towers)
     if towers != "vision":
         text = text_tower(model)
         if config.n_ctx > text.positions - 2:
             raise ValueError(
-                f"n_ctx={config.n_ctx} leaves no room for a start and an end token in the {text.positions} positions "
-                f"of the text tower: choose n_ctx in 1..{text.positions - 2}, in practice far less"
+                f"n_ctx={config.n_ctx} leaves no room for a start and an end token in the text tower's "
+                f"{text.positions} positions: choose n_ctx in 1..{text.positions - 2}, in practice far less"
             )
         if config.ctx_init is not None and config.files is None:
             config = config.replace(ctx_init=_first_ids(config.ctx_init, text))
@@ -176,7 +175,7 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
     try:
         with torch.device("meta"):
             _add_prompts(model, config, "adapter", layer)
-    except (RuntimeError, OverflowError) as error:  # more elements than there are numbers to count them
+    except (RuntimeError, OverflowError) as error:  # more elements than can be counted
         raise ValueError(f"n_ctx={config.n_ctx}, n_ctx_vision={config.n_ctx_vision} are out of all range") from error
     expected = {
         "base_model.model.prompts." + key.replace(".adapter", ""): tuple(tensor.shape)
@@ -192,8 +191,7 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
     if problems:
         shown = "; ".join(problems[:6]) + (f" (and {len(problems) - 6} more)" if len(problems) > 6 else "")
         raise ValueError(
-            f"the adapter's tensors do not fit its config on this model: {shown}. "
-            "Is it the model that the adapter was trained on?"
+            f"the adapter's tensors do not fit its config on this model: {shown}. Is it the one of the training?"
         )
 
 
@@ -207,8 +205,8 @@ def _first_ids(ctx_init: str | list[int], text: Any) -> list[int]:
     if isinstance(ctx_init, str):
         if text.vocabulary != OPEN_CLIP_VOCABULARY:
             raise ValueError(
-                f"ctx_init={ctx_init!r} is a text, but the vocabulary of {text.vocabulary} ids is not open_clip's "
-                f"{OPEN_CLIP_VOCABULARY}: pass wrap(..., tokenizer=tokenizer), or token ids"
+                f"ctx_init={ctx_init!r} is a text, but the vocabulary of {text.vocabulary} ids is not open_clip's own: "
+                "pass wrap(..., tokenizer=tokenizer), or token ids"
             )
         return content(open_clip.SimpleTokenizer(), ctx_init)
     if max(ctx_init, default=0) >= text.vocabulary:

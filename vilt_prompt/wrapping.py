@@ -24,19 +24,16 @@ def wrap(
     tokenizer: Callable[[list[str]], Tensor] | None = None,
     **config: Any,
 ) -> PeftModel:
-    """Puts learnable prompts into both towers of an open_clip model, and freezes everything else.
+    """Puts learnable prompts into both towers of an open_clip model (Eq. 10 and 11), and freezes everything else.
 
-    In layers 1..K a learned P_i enters the text tower and F(P_i) the vision tower; in layers K+1..depth a learned P~_i
-    enters the vision tower and F~(P~_i) the text tower (Eq. 10 and 11). F and F~ are linear maps.
-
-    The same as `peft.get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name)`. The model is
+    `peft.get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name)` does the same. The model is
     patched in place: its own `encode_image` and `encode_text` give prompted features from here on.
 
     Args:
         model: An open_clip model.
         K: Text leads in layers 1..K, vision in the rest. None: half of the depth.
         n_ctx: Number of prompt vectors for each layer.
-        adapter_name: Name of the adapter, for several of them in one model.
+        adapter_name: For several adapters in one model.
         tokenizer: The model's, needed for a `ctx_init` text where the vocabulary is not open_clip's own.
         config: The other settings of `PromptConfig`.
 
@@ -57,16 +54,13 @@ def wrap(
 
 
 def unwrap(wrapped: PeftModel) -> nn.Module:
-    """Takes all prompts out: outputs, keys, `requires_grad` and mode are as before `wrap`.
+    """The open_clip model that was wrapped, with outputs, keys, `requires_grad` and mode as before `wrap`.
 
     Args:
         wrapped: What `wrap` or one of the ways of loading returned.
 
-    Returns:
-        The open_clip model that was wrapped, the same object.
-
     Raises:
-        TypeError: If `wrapped` is not what `wrap` returned, or was unwrapped before.
+        TypeError: If it is something else, or was unwrapped before.
     """
     tuner = getattr(wrapped, "base_model", None)
     # A model that was wrapped anew has prompts of another tuner.
