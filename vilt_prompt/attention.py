@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -137,6 +137,20 @@ def join_prompt(block: Block, k: Tensor, v: Tensor, prompt: Tensor | None) -> tu
         return k, v
     prompt_k, prompt_v = block.prompt_kv(prompt)
     return join(k, prompt_k), join(v, prompt_v)
+
+
+def prompt_of(
+    i: int, prompts: Prompts, x: Tensor, enter: Callable[[Tensor], Tensor]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The prompt (1, n, d) that enters layer i, from 0: as keys and values, or, if it is carried on, as tokens."""
+    prompt = prompts[i]
+    if prompt is None:
+        return None, None
+    prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
+    if i == 0:
+        prompt = enter(prompt)
+    fresh = sum(each is not None for each in prompts)
+    return (None, prompt) if i + 1 == fresh < len(prompts) else (prompt, None)
 
 
 def prompt_length(prompts: Prompts) -> int:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from einops import repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.attention import Block, Prompts, WholeBlock, join_prompt, run_layer
+from vilt_prompt.attention import Block, Prompts, WholeBlock, join_prompt, prompt_of, run_layer
 
 Pooled = Tensor | int | None  # which tokens the tower pools: one index (b,) for each row, the first few, or all
 
@@ -44,16 +43,11 @@ def run_bidirectional(
         (b, l, d), or just the tokens that are pooled.
     """
     tokens = x.shape[1]
-    fresh = sum(prompt is not None for prompt in prompts)
-    for i, (block, prompt) in enumerate(zip(blocks, prompts, strict=True), start=1):
-        if prompt is not None:
-            prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
-            if i == 1:
-                prompt = enter(prompt)
-            if i == fresh < len(blocks):  # carried from here on: from now on the prompts are tokens
-                x = torch.cat([x, prompt.expand(x.shape[0], -1, -1)], dim=1)
-                prompt = None
-        if i < len(blocks):
+    for i, block in enumerate(blocks):
+        prompt, carried = prompt_of(i, prompts, x, enter)
+        if carried is not None:
+            x = torch.cat([x, carried.expand(x.shape[0], -1, -1)], dim=1)
+        if i < len(blocks) - 1:
             x = run_layer(_layer, block, x, prompt, seen, checkpointing=checkpointing)
         else:
             x = run_layer(_last_layer, block, x, prompt, seen, tokens, pooled, checkpointing=checkpointing)

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.attention import Block, Prompts, WholeBlock, join, join_prompt, prompt_length, run_layer
+from vilt_prompt.attention import Block, Prompts, WholeBlock, join, join_prompt, prompt_length, prompt_of, run_layer
 from vilt_prompt.packing import Packing
 
 
@@ -89,16 +89,12 @@ def run_causal(
     prefixes, prefix = first.shape[0], 1
     layout.prepare(1 + prompt_length(prompts), seen, x)
     x = torch.cat([rearrange(first, "b 1 d -> 1 b d"), x], dim=1)
-    fresh = sum(prompt is not None for prompt in prompts)
-    for i, (block, prompt) in enumerate(zip(blocks, prompts, strict=True), start=1):
-        if prompt is not None:
-            prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
-            if i == 1:
-                prompt = enter(prompt)
-            if i == fresh < len(blocks):  # carried from here on: from now on the prompts are tokens
-                x = _carry(x, prompt, prefixes)
-                prefix, prompt = 1 + prompt.shape[1], None
-        layer = _pooled_layer if i == len(blocks) and layout.ends is not None else _layer
+    for i, block in enumerate(blocks):
+        prompt, carried = prompt_of(i, prompts, x, enter)
+        if carried is not None:
+            x = _carry(x, carried, prefixes)
+            prefix += carried.shape[1]
+        layer = _pooled_layer if i == len(blocks) - 1 and layout.ends is not None else _layer
         x = run_layer(layer, block, x, prompt, layout, (prefixes, prefix), checkpointing=checkpointing)
     if layout.ends is not None:
         return layout.in_order(x)

@@ -1,4 +1,7 @@
-"""The prompted open_clip model: what `encode_image`, `encode_text`, `encode_video` and `forward` become.
+"""The prompted open_clip model: how an open_clip model becomes one in place, and what its methods are then.
+
+It is given a subclass of its own class, as `fully_shard` does: names of modules and parameters, methods and attributes
+stay what they were.
 
 Shapes: B batch, T frames, C texts, L their columns, D features.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from open_clip import CoCa
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +21,8 @@ from vilt_prompt.foreign import check_state_dict
 from vilt_prompt.frames import check_frame_mask, check_frames, encode_each_frame, mean_over_frames
 from vilt_prompt.prompts import LayerPrompts, PromptLayer
 from vilt_prompt.towers import prompts_where_needed, run_tower, text_tower, vision_tower
+
+_PROMPTED: dict[type[nn.Module], type[nn.Module]] = {}
 
 
 class PromptedModel(nn.Module):
@@ -55,8 +61,7 @@ class PromptedModel(nn.Module):
             ValueError: If the video or the mask is of another shape, empty, or a video is masked altogether.
             TypeError: If the video is not float or the mask not bool.
         """
-        self._check_frames("video", video, 5)
-        check_frame_mask(frame_mask, video)
+        self._check_video(video, frame_mask)
         check_count("frames_per_chunk", frames_per_chunk, "it must be at least 1, or None")
         # One set of prompts for all chunks, also when the backward pass computes them again.
         encode = functools.partial(self._encode_frames, prompts=self._active_prompts("vision"))
@@ -197,6 +202,10 @@ class PromptedModel(nn.Module):
         if patches is not None:
             check_placed(name, frames, patches.weight)
 
+    def _check_video(self, video: Any, frame_mask: Any) -> None:
+        self._check_frames("video", video, 5)
+        check_frame_mask(frame_mask, video)
+
     def _active_prompts(self, tower: str) -> list[Tensor | None] | None:
         if not self.prompts.enabled:
             return None
@@ -244,8 +253,7 @@ class PromptedCoCa(PromptedModel):
                 "Features of texts alone are encode_text(text)"
             )
         if frames is not None and frames.ndim == 5 and (image_latent is None or image_embs is None):
-            self._check_frames("video", frames, 5)
-            check_frame_mask(frame_mask, frames)
+            self._check_video(frames, frame_mask)
             encoded = encode_each_frame(self._encode_frames_with_tokens, frames, frame_mask)
             image_latent, image_embs = (mean_over_frames(part, frame_mask) for part in encoded)
             image_latent = F.normalize(image_latent, dim=-1)
@@ -276,6 +284,48 @@ class PromptedCoCa(PromptedModel):
         base: Any = super(PromptedModel, self)
         features, _ = base._encode_text(text, normalize=True)
         return features
+
+
+def patch(model: Any) -> None:
+    """Turns an open_clip model into a frozen `PromptedModel`."""
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    flags |= {name: module.training for name, module in model.named_modules()}
+    model.requires_grad_(False)
+    model.__class__ = _prompted(type(model))
+    model.flags_before = flags
+    model.prompts = PromptLayer()
+    freeze_statistics(model)
+
+
+def unpatch(model: Any) -> nn.Module:
+    """Undoes `patch`: class, `requires_grad` of every parameter and training mode of every module as before."""
+    flags = model.flags_before
+    del model.prompts, model.flags_before
+    model.__class__ = model.base_class
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(flags.get(name, parameter.requires_grad))
+    for name, module in model.named_modules():
+        module.training = flags.get(name, module.training)
+    return model
+
+
+def _prompted(cls: type[nn.Module]) -> Any:
+    """One subclass for each open_clip class."""
+    if cls not in _PROMPTED:
+        mixin = PromptedCoCa if issubclass(cls, CoCa) else PromptedModel
+        members = {"__module__": cls.__module__, "base_class": cls, "__reduce_ex__": _reduce}
+        _PROMPTED[cls] = type(f"Prompted{cls.__name__}", (mixin, cls), members)
+    return _PROMPTED[cls]
+
+
+def _reduce(model: Any, protocol: Any) -> Any:
+    # The class is made at run time, so copies and pickles name what it is made of.
+    return _rebuild, (model.base_class,), model.__dict__
+
+
+def _rebuild(cls: type[nn.Module]) -> Any:
+    prompted = _prompted(cls)
+    return prompted.__new__(prompted)
 
 
 def prompted_model(wrapped: Any) -> PromptedModel:

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.fingerprint import check_base, fingerprint
 from vilt_prompt.foreign import PromptConfigs, check_attentions, put_back, set_aside
-from vilt_prompt.model import PromptedModel
-from vilt_prompt.patching import patch, unpatch
+from vilt_prompt.model import PromptedModel, patch, unpatch
 from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter_name
 from vilt_prompt.token_ids import content
 from vilt_prompt.towers import check_towers, depths, is_open_clip, text_tower, vision_tower
