@@ -166,7 +166,7 @@ class SeveralAdapters:
             if different:
                 raise ValueError(
                     f"the adapters {adapter_names[0]!r} and {name!r} differ in structure and have no mean: "
-                    f"{different}. Combine adapters that were trained with the same settings"
+                    f"{different}. Combine those with the same settings"
                 )
         self.add_adapter(adapter_name, first.replace(ctx_init=None))
         sources = [self.prompts.tensors(name) for name in adapter_names]

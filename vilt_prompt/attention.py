@@ -1,8 +1,7 @@
 """A transformer block taken apart, so that only the work that counts is done.
 
 A prompt whose output is thrown away is no token: it is keys and values, `attn(q=x, kv=[x, P])`. And in the last block
-only the tokens that are pooled ask. Each library's blocks are taken apart in the file of its towers; what they share is
-here.
+only the tokens that are pooled ask.
 
 Shapes: b batch, l tokens, m keys, n prompts, h heads, c channels of a head, d width.
 """
@@ -25,7 +24,7 @@ Prompts = Sequence[Tensor | None]  # the (n, d) prompt that enters each layer; N
 
 
 class Block:
-    """One block in pieces. A library's kind of block says when it `fits`, and how it projects and updates."""
+    """One block in pieces. Those of each library say when they fit, and how they project and update."""
 
     scale: float | None = None  # of the scores; None: one over the root of c
     bias: Tensor | None = None  # (1, h, l, l), added to the scores between tokens; to and from prompts it is zero
@@ -45,11 +44,11 @@ class Block:
         raise NotImplementedError
 
     def rotate(self, projected: Tensor) -> Tensor:
-        """Queries or keys of tokens with their rotary embedding, which prompts never take: (b, h, l, c)."""
+        """Queries or keys (b, h, l, c) of tokens with their rotary embedding, which prompts never take."""
         return projected
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The rest of the block: tokens x (b, l, d) and what their queries brought (b, h, l, c) -> (b, l, d)."""
+        """The rest: tokens x (b, l, d) and what their queries brought (b, h, l, c) -> (b, l, d)."""
         raise NotImplementedError
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,7 +71,7 @@ class Block:
         return k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Queries (b, h, l, c) over keys and values (b, h, m, c); `mask`: True may be seen, or added to the scores."""
+        """Queries (b, h, l, c) over keys and values (b, h, m, c); the mask: True is seen, or added to the scores."""
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout, scale=self.scale)
 
 
@@ -83,7 +82,7 @@ class WholeBlock:
         self.module = module
 
     def run(self, x: Tensor, seen: Tensor | None) -> Tensor:
-        """(b, l, d) -> (b, l, d); `seen` (b or 1, 1, l or 1, l): which token may see which."""
+        """(b, l, d) -> (b, l, d); `seen` (b or 1, 1, l or 1, l): which token sees which."""
         return self.module(x) if seen is None else self.module(x, attn_mask=self.additive(seen, x))
 
     def additive(self, seen: Tensor, x: Tensor) -> Tensor:
@@ -104,14 +103,14 @@ def take_apart(module: nn.Module, kinds: Sequence[type[Block]], **context: Any) 
 
 
 def project_rows(weight: Tensor, bias: Tensor | None, x: Tensor, first: int, last: int, heads: int) -> Sequence[Tensor]:
-    """One matrix for queries, keys and values, of which [first, last) are wanted: (b, l, d) -> each (b, h, l, c)."""
+    """One matrix for queries, keys and values, of which [first, last) are wanted: (b, l, d) -> (b, h, l, c) each."""
     third = weight.shape[0] // 3
     rows = slice(first * third, last * third)
     return split_heads(F.linear(x, weight[rows], None if bias is None else bias[rows]), heads, last - first)
 
 
 def project_each(linears: Sequence[nn.Module], x: Tensor, heads: int) -> Sequence[Tensor]:
-    """A linear map for each of those wanted of queries, keys and values: (b, l, d) -> each (b, h, l, c)."""
+    """A linear map for each: (b, l, d) -> (b, h, l, c) each."""
     return [split_heads(linear(x), heads)[0] for linear in linears]
 
 
@@ -126,7 +125,7 @@ def join_heads(attended: Tensor) -> Tensor:
 
 
 def join(*parts: Tensor) -> Tensor:
-    """Joins keys (or values) of the same rows along the tokens; a part of batch 1 is shared by all rows."""
+    """Joins keys or values along the tokens; a part of batch 1 is shared by all rows."""
     batch = max(part.shape[0] for part in parts)
     return torch.cat([part.expand(batch, -1, -1, -1) for part in parts], dim=2)
 

@@ -33,7 +33,7 @@ def run_bidirectional(
     Args:
         blocks: The layers.
         x: (b, l, d) tokens, embedded.
-        prompts: The (n, d) prompt that enters each layer; None: carried on, or none at all.
+        prompts: The prompt that enters each layer.
         enter: What the embedding does to the prompt (1, n, d) of the first layer.
         seen: (b, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen.
         pooled: Which tokens are wanted of the last layer.

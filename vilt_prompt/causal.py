@@ -77,7 +77,7 @@ def run_causal(
         blocks: The layers; all in pieces if the texts are packed.
         first: (1, 1, d), the first token where all texts share it, or (c, 1, d), embedded.
         x: (1, t, d), the other tokens, embedded where they stand once the prompts are in.
-        prompts: The (n, d) prompt that enters each layer; None: carried on, or none at all.
+        prompts: The prompt that enters each layer.
         layout: Where the texts are in x, and which tokens are pooled.
         enter: What the embedding does to the prompt (1, n, d) of the first layer.
         seen: (c, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen.

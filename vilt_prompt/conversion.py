@@ -72,8 +72,8 @@ def convert(
 ) -> PeftModel:
     """Turns a checkpoint of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts or VPT into an adapter.
 
-    The method is read from the names of the tensors; none of the file's code runs. A warning shows the text that the
-    checkpoint was trained with, such as a name with a full stop behind it: `encode_text` wants texts of that form.
+    The method is read from the names of the tensors; none of the file's code runs. A warning shows a text that the
+    checkpoint was trained with: `encode_text` wants texts of that form.
 
     Args:
         path: The checkpoint, such as `model.pth.tar-5`.

@@ -65,11 +65,7 @@ class AdapterFiles:
 
 
 def read(folder: Path, source: str) -> AdapterFiles:
-    """Looks at the config and the header of the tensors.
-
-    Raises:
-        ValueError: If one is missing, damaged or a pickle, or the two are not of one adapter of this library.
-    """
+    """The config and the header of the tensors; a ValueError if they are not those of one adapter."""
     for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise ValueError(_missing(folder, name))
@@ -97,11 +93,8 @@ def read(folder: Path, source: str) -> AdapterFiles:
 def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:
     """Saves an adapter; the card is the README unless there is one.
 
-    Whenever the process dies, the folder holds the former adapter, or none, or this one, whole.
-
-    Raises:
-        ValueError: If the folder holds a PEFT adapter of another type.
-        AdapterIOError: If the disk is full or refuses.
+    Whenever the process dies, the folder holds the former adapter, or none, or this one, whole. An adapter of another
+    type is not replaced (ValueError).
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +110,7 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
         ):
             if not (folder / CARD_NAME).exists():
                 os.replace(new_card, folder / CARD_NAME)
-            if replaces is None:  # a config alone is no adapter yet, and the same config is none the worse
+            if replaces is None:  # a config alone is no adapter, and the same config is none the worse
                 os.replace(new_config, folder / CONFIG_NAME)
             os.replace(new_weights, folder / SAFETENSORS_WEIGHTS_NAME)  # from here on it is the new adapter
             if replaces is not None:
@@ -125,8 +118,8 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
     except OSError as error:
         advice = "free some space" if error.errno == errno.ENOSPC else "put that right"
         raise AdapterIOError(
-            f"the adapter could not be saved to {folder} ({error}): {advice} and save again. What the folder held "
-            "before is whole"
+            f"the adapter could not be saved to {folder} ({error}): {advice} and save again. What the folder held is "
+            "whole"
         ) from error
 
 
@@ -135,7 +128,7 @@ def serialise(config: str, tensors: dict[str, Tensor], replaces: str | None = No
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in sorted(tensors.items())}
     record = {"config": config, "replaces": replaces, "sha256": _checksum(config, replaces, tensors)}
     content = save(tensors, metadata={"format": "pt", RECORD: json.dumps(record)})
-    # safetensors writes metadata in any order; the same adapter shall be the same bytes, and no new commit on the Hub.
+    # safetensors writes metadata in any order; the same adapter shall be the same bytes, and no commit on the Hub.
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
@@ -156,8 +149,8 @@ def check_numbers(tensors: dict[str, Tensor], what: str) -> None:
             raise ValueError(f"{what}: {key} is on the meta device and has no values: give the model a real one first")
         if not tensor.isfinite().all():
             raise ValueError(
-                f"{what}: {key} holds NaN or infinity. Training has diverged, or the file is damaged: go back to an "
-                "earlier state"
+                f"{what}: {key} holds NaN or infinity. Training has diverged, or it is damaged: go back to an earlier "
+                "state"
             )
 
 
@@ -180,11 +173,9 @@ def _missing(folder: Path, name: str) -> str:
             f"{folder} holds {WEIGHTS_NAME} but no {name}: pickles are never loaded. "
             "Save the adapter again with save_pretrained(...)"
         )
-    others = sorted(config.parent.name for config in folder.glob(f"*/{CONFIG_NAME}"))
-    hint = ": give the folder that save_pretrained(...) wrote"
-    if others:
-        hint = f"; its subfolders with an adapter are: {', '.join(others)} (pass subfolder=)"
-    return f"{folder} holds no {name}{hint}"
+    others = ", ".join(sorted(config.parent.name for config in folder.glob(f"*/{CONFIG_NAME}")))
+    within = f"; its subfolders with an adapter are: {others} (pass subfolder=)"
+    return f"{folder} holds no {name}{within if others else ': give the folder that save_pretrained(...) wrote'}"
 
 
 def _read_config(path: Path) -> tuple[bytes, dict[str, Any]]:
@@ -203,7 +194,7 @@ def _read_config(path: Path) -> tuple[bytes, dict[str, Any]]:
 def _check_type(config: dict[str, Any], folder: Path) -> None:
     if config["peft_type"] != PEFT_TYPE:
         raise ValueError(
-            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE}, the one of this library: "
+            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE}, which is ours: "
             "PeftModel.from_pretrained loads those"
         )
 
@@ -236,21 +227,20 @@ def _read_record(text: str, weights: Path) -> tuple[dict[str, str | None], dict[
 def _compare(config: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
     """Refuses a config beside the tensors of other structure than was saved with them; warns of other notes."""
 
-    def different(names: tuple[str, ...]) -> str:
+    def different(*names: str) -> str:
+        pairs = [(name, config.get(name, "missing"), saved.get(name, "missing")) for name in names]
         return "; ".join(
-            f"{name} is {shorten(repr(config.get(name, 'missing')), 60)}, "
-            f"{shorten(repr(saved.get(name, 'missing')), 60)} was saved"
-            for name in names
-            if config.get(name, "missing") != saved.get(name, "missing")
+            f"{name} is {shorten(repr(now), 60)}, {shorten(repr(then), 60)} was saved"
+            for name, now, then in pairs
+            if now != then
         )
 
-    structure = different(("peft_type", "method", *STRUCTURE))
+    structure, notes = different("peft_type", "method", *STRUCTURE), different(*NOTES)
     if structure:
         raise ValueError(
-            f"{CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME} in {folder} do not belong together: {structure}. "
-            "Copy both files again, from one place"
+            f"{CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME} in {folder} do not belong together: {structure}. Copy both "
+            "files again, from one place"
         )
-    notes = different(NOTES)
     if notes:
         warnings.warn(f"{folder / CONFIG_NAME} was changed after it was saved: {notes}", stacklevel=2)
 

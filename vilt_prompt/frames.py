@@ -25,8 +25,8 @@ def encode_each_frame(
 ) -> tuple[Tensor, ...]:
     """Encodes the frames of (B, T, 3, H, W) that are not masked: what `encode` gives (B', ...) comes back (B, T, ...).
 
-    Masked frames come back as 0. They are not computed, except where values cannot be read. Of chunks, nothing but
-    their frames is kept for the backward pass, which computes them again, one after the other.
+    Masked frames come back as 0; they are computed only where values cannot be read. The backward pass computes chunks
+    again, one after the other.
     """
     frames = rearrange(video, "b t c h w -> (b t) c h w")
     mask = None if frame_mask is None else frame_mask.flatten()
@@ -61,11 +61,9 @@ def mean_over_frames(features: Tensor, frame_mask: Tensor | None) -> Tensor:
 
 
 def check_frames(name: str, frames: Any, rank: int, size: tuple[int, int] | None) -> None:
-    """Refuses what are no images (B, 3, H, W), `rank` 4, or videos (B, T, 3, H, W), `rank` 5, of the model's size.
+    """Refuses what are no float tensor of images (B, 3, H, W), `rank` 4, or videos (B, T, 3, H, W), `rank` 5.
 
-    Raises:
-        TypeError: If they are no float tensor.
-        ValueError: If the shape is another one; `size` None: any height and width.
+    `size` is that of the model; None: any height and width.
     """
     expected = "(B, 3, H, W)" if rank == 4 else "(B, T, 3, H, W)"
     if not isinstance(frames, Tensor):
@@ -85,12 +83,7 @@ def check_frames(name: str, frames: Any, rank: int, size: tuple[int, int] | None
 
 
 def check_frame_mask(mask: Any, video: Tensor) -> None:
-    """Refuses what is no mask (B, T), False where a frame of the video (B, T, ...) is padding; None: there is none.
-
-    Raises:
-        TypeError: If it is no bool tensor.
-        ValueError: If it is of another shape or on another device, or masks every frame of a video.
-    """
+    """Refuses what is neither None nor a bool mask (B, T) that leaves some frame of each video (B, T, ...)."""
     if mask is None:
         return
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:

@@ -48,11 +48,6 @@ def fetch(
     """The local folder with an adapter's files: the one that was given, or one in the cache of the Hub.
 
     Both files are of one commit, and nothing else is fetched: no `adapter_model.bin`, ever.
-
-    Raises:
-        TypeError: If the path or the subfolder is no string.
-        ValueError: If there is no such folder or repository, or `subfolder` leads out of it.
-        AdapterIOError: If the Hub, the connection or the disk fails.
     """
     if not isinstance(path_or_repo, str | os.PathLike):
         raise TypeError(
@@ -112,10 +107,6 @@ def push(
     """Puts an adapter's files into the root of a repository, in one commit; makes the repository if there is none.
 
     `card` makes the README for a repository's full id; one that is there is kept, with a warning if `is_card_filled`.
-
-    Raises:
-        ValueError: If the repository cannot be found or written to.
-        AdapterIOError: If the Hub or the connection fails. Nothing of the adapter is on the branch then.
     """
     api = HfApi(token=token, library_name="vilt-prompt")
     text = config_text(config)
@@ -129,7 +120,7 @@ def push(
         elif is_card_filled:
             warnings.warn(
                 f"{repo_id} has a {CARD_NAME}, which is kept: class names, metrics and the like are not in it. Delete "
-                "it there and push again to have it written anew",
+                "it there and push again for a new one",
                 stacklevel=3,
             )
 

@@ -232,9 +232,9 @@ class HuggingFaceTextTower:
         columns = self.check(text)
         if columns is not None:
             check_room(columns, self.positions, n)
-        if n and self.encoder.skips_padding:  # prompts behind padding would have other positions in each text
+        if n and self.encoder.skips_padding:  # behind padding, prompts would have other positions in each text
             check_start(text, self.pad_id)
-        # Padding at the end is seen by nobody; it runs only where its outputs are wanted or its length is not known.
+        # Padding at the end is seen by nobody; it runs where its outputs are wanted or its length is not known.
         ids = text[:, : self.positions - n if with_tokens or columns is None else columns]
         mask = ids != self.pad_id
         pools_first = isinstance(self.text.pooler, ClsPooler | ClsLastHiddenStatePooler)

@@ -76,7 +76,7 @@ def scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
     if text_features.shape != scenario_features.shape:
         raise ValueError(
             f"text_features {tuple(text_features.shape)} and scenario_features {tuple(scenario_features.shape)} "
-            "must be of one shape (C, D): are they of the same classes and the same model?"
+            "must be of one shape (C, D): are they of the same classes and model?"
         )
     text, scenario = _at_least_float32(text_features), _at_least_float32(scenario_features)
     return 1 - F.cosine_similarity(text, scenario.to(text), dim=-1).mean()

@@ -85,7 +85,7 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
             if facts and (folder / CARD_NAME).exists():
                 warnings.warn(
                     f"{folder / CARD_NAME} is there and kept: class names, metrics and the like are not in it. Delete "
-                    "it and save again to have it written anew",
+                    "it and save again for a new one",
                     stacklevel=2,
                 )
             write(folder, config, tensors, model_card(config, _count(tensors), facts))

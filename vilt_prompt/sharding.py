@@ -1,7 +1,7 @@
 """Modules whose weights lie in shards on several processes, as `fully_shard` (FSDP2) leaves them.
 
-Such a module gathers its weights when it is called. The library calls only parts of modules, so it says which module
-its own computation stands for.
+Such a module gathers its weights when it is called. The library calls parts of modules, so it says which ones its own
+computation stands for.
 """
 
 from __future__ import annotations

@@ -18,12 +18,7 @@ from vilt_prompt.checks import check_placed, is_readable
 
 
 def check_ids(text: Any, positions: int, embedding: Tensor) -> None:
-    """Refuses what are no token ids (C, L) beside the tower's embedding, or have more columns than it has positions.
-
-    Raises:
-        TypeError: If `text` is no tensor of integers.
-        ValueError: If it is of another shape, empty, too long, or elsewhere.
-    """
+    """Refuses what are no token ids (C, L) beside the tower's embedding, or have more columns than it has positions."""
     if not isinstance(text, Tensor):
         raise TypeError(
             f"text must be a tensor of token ids (C, L), got {type(text).__name__}: "
@@ -68,8 +63,8 @@ def check_values(text: Tensor, vocabulary: int, end: Tensor | None = None) -> Fa
         )
     if end is not None and ends[0] == 0:
         raise ValueError(
-            f"text {int(end.argmin())} has no end token after its start token: pass tokenizer(texts), which adds it "
-            "and keeps it when it cuts a text"
+            f"text {int(end.argmin())} has no end token after its start token: pass tokenizer(texts), which keeps it "
+            "when it cuts a text"
         )
     return Facts(columns, bool(shared), ends[1] if ends else None)
 
@@ -104,8 +99,8 @@ def check_start(text: Tensor, pad_id: int) -> None:
     starts = text[:, 0] != pad_id
     if is_readable(text) and not starts.all():
         raise ValueError(
-            f"text {int(starts.int().argmin())} begins with padding (id {pad_id}) in place of a start token: pass "
-            "tokenizer(texts), of a tokenizer that pads at the end"
+            f"text {int(starts.int().argmin())} begins with padding (id {pad_id}) in place of a start token: use a "
+            "tokenizer that pads at the end"
         )
 
 

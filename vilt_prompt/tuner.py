@@ -42,7 +42,7 @@ class PromptTuner(BaseTuner):
         self.model.prompts.configs = self.peft_config
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """PEFT's injection, with all checked, and the config resolved, before the model is touched."""
+        """PEFT's injection, with all checked and resolved before the model is touched."""
         self.peft_config[adapter_name] = resolve_for(model, self.peft_config[adapter_name], adapter_name)
         super().inject_adapter(model, adapter_name, *args, **kwargs)
 
@@ -55,7 +55,7 @@ class PromptTuner(BaseTuner):
         super().delete_adapter(adapter_name)
 
     def is_in_place(self) -> bool:
-        """Whether the prompts in the model are those of this tuner, not taken out, nor another tuner's."""
+        """Whether the prompts in the model are those of this tuner."""
         prompts = getattr(self.model, "prompts", None)
         return isinstance(prompts, PromptLayer) and prompts.configs is self.peft_config
 
@@ -64,11 +64,11 @@ class PromptTuner(BaseTuner):
         return unpatch(self.model)
 
     def enable_adapter_layers(self) -> None:
-        """Switches the prompts on; PEFT's own version switches adapters of other kinds in the model as well."""
+        """Switches the prompts on, and unlike PEFT's own version nothing else in the model."""
         self.model.prompts.enable_adapters(True)
 
     def disable_adapter_layers(self) -> None:
-        """Switches the prompts off, and nothing else."""
+        """Switches the prompts off."""
         self.model.prompts.enable_adapters(False)
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> Any:
@@ -132,17 +132,13 @@ def check_unwrapped(model: Any) -> None:
         )
     if not is_open_clip(model):
         raise TypeError(
-            "expected an open_clip model (CLIP, CustomTextCLIP or CoCa), such as open_clip.create_model(...) returns, "
-            f"got {type(model).__name__}"
+            "expected an open_clip model (CLIP, CustomTextCLIP or CoCa), such as open_clip.create_model(...), got "
+            f"{type(model).__name__}"
         )
 
 
 def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfig:
-    """The config of an adapter with nothing left open, checked against the model it is for.
-
-    Raises:
-        ValueError: If the name is refused, a tower that shall take prompts cannot, or a setting does not fit the model.
-    """
+    """The config of an adapter with nothing left open; a ValueError if it does not fit the model."""
     refuse_adapter_name(adapter_name)
     towers, _, _ = config.structure()
     check_attentions(model, towers)
@@ -188,9 +184,10 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
         if found.get(key, shape) != shape
     ]
     if problems:
-        shown = "; ".join(problems[:6]) + (f" (and {len(problems) - 6} more)" if len(problems) > 6 else "")
+        more = f" (and {len(problems) - 6} more)" if len(problems) > 6 else ""
         raise ValueError(
-            f"the adapter's tensors do not fit its config on this model: {shown}. Is it the one of the training?"
+            f"the adapter's tensors do not fit its config on this model: {'; '.join(problems[:6])}{more}. Is it "
+            "that of the training?"
         )
 
 
