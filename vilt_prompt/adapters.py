@@ -17,7 +17,7 @@ from vilt_prompt.prompts import PromptLayer, refuse_adapter_name
 
 
 class SeveralAdapters:
-    """The verbs of `PromptPeftModel` for several adapters. One is active; a call may choose another one."""
+    """The verbs of `PromptPeftModel` for several adapters."""
 
     prompts: PromptLayer
     peft_config: dict[str, Any]
@@ -45,8 +45,7 @@ class SeveralAdapters:
         """Lets another adapter answer inside the block: `with model.use_adapter("ucf101"): ...`.
 
         Each thread, or asyncio task, chooses for itself; of nested blocks the innermost one counts. The active adapter
-        and all `requires_grad` stay as they are: this is for inference, `set_adapter` for training. Inside
-        `disable_adapter` there are no prompts whatever is chosen.
+        and all `requires_grad` stay as they are: this is for inference. `disable_adapter` holds all the same.
 
         Args:
             adapter_name: Its name.
@@ -130,7 +129,7 @@ class SeveralAdapters:
         configs = {new if name == old else name: config for name, config in self.peft_config.items()}
         self.peft_config.clear()
         self.peft_config.update(configs)
-        # PEFT holds the name of the active adapter in three places, as a string or a list of one.
+        # PEFT holds the active name in three places, as a string or a list of one.
         active = [new if name == old else name for name in self.prompts.active_adapters]
         self.prompts._active_adapter = active
         self.base_model.active_adapter = active
@@ -144,7 +143,7 @@ class SeveralAdapters:
 
         Args:
             adapter_names: The adapters to average, trained with the same settings.
-            weights: How much each counts, at least 0; (3, 1) is three quarters and one quarter. None: all the same.
+            weights: How much each counts, at least 0; only the proportions matter. None: all the same.
             adapter_name: The name of the new adapter.
 
         Raises:
@@ -160,9 +159,9 @@ class SeveralAdapters:
             self._check_known(name)
         self._check_new(adapter_name)
         shares = _shares(weights, len(adapter_names))
-        first, *others = (self.peft_config[name] for name in adapter_names)
-        for name, config in zip(adapter_names[1:], others, strict=True):
-            different = differences(first, config)
+        first = self.peft_config[adapter_names[0]]
+        for name in adapter_names:
+            different = differences(first, self.peft_config[name])
             if different:
                 raise ValueError(
                     f"the adapters {adapter_names[0]!r} and {name!r} differ in structure and have no mean: "
@@ -213,7 +212,7 @@ def _shares(weights: Any, count: int) -> list[float]:
         raise ValueError(f"{len(weights)} weights were given for {count} adapters: give one for each")
     try:
         total = math.fsum(weights)
-    except (OverflowError, ValueError):  # of what is too large, or of infinities that cancel
+    except (OverflowError, ValueError):  # too large, or infinities that cancel
         total = math.inf
     if not math.isfinite(total) or min(weights) < 0 or total == 0:
         raise ValueError(f"the weights of a mean must be finite, at least 0, and not all 0, got {list(weights)}")
@@ -221,7 +220,7 @@ def _shares(weights: Any, count: int) -> list[float]:
 
 
 def differences(first: PromptConfig, second: PromptConfig) -> str:
-    """What differs between the structures of two resolved configs; empty if nothing does."""
+    """What differs between the structures of two resolved configs."""
     return "; ".join(
         f"{field} is {getattr(first, field)!r} and {getattr(second, field)!r}"
         for field in STRUCTURE

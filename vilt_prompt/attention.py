@@ -24,20 +24,15 @@ Prompts = Sequence[Tensor | None]  # the (n, d) prompt that enters each layer; N
 
 
 class Block:
-    """One block in pieces. Those of each library say when they fit, and how they project and update."""
+    """One block in pieces. Each library's say what fits them, and how they project and update."""
 
     scale: float | None = None  # of the scores; None: one over the root of c
     bias: Tensor | None = None  # (1, h, l, l), added to the scores between tokens; to and from prompts it is zero
 
     def __init__(self, module: Any, attn: Any, dropout: float) -> None:
-        """Args: the block, its attention, and the dropout of the attention's weights while training."""
+        """Args: the block, its attention, and the dropout of its weights while training."""
         self.module, self.attn = module, attn
         self.dropout = dropout if module.training else 0.0
-
-    @classmethod
-    def fits(cls, module: Any) -> bool:
-        """Whether this kind of block can take `module` apart."""
-        raise NotImplementedError
 
     def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
         """(b, l, d) -> from queries (0), keys (1) and values (2) those of [first, last), each (b, h, l, c)."""
@@ -76,7 +71,7 @@ class Block:
 
 
 class WholeBlock:
-    """A block that cannot be taken apart: prompts are tokens in it, and their outputs are stripped."""
+    """A block that cannot be taken apart: prompts are tokens in it."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -86,7 +81,7 @@ class WholeBlock:
         return self.module(x) if seen is None else self.module(x, attn_mask=self.additive(seen, x))
 
     def additive(self, seen: Tensor, x: Tensor) -> Tensor:
-        """The mask as the module's own tower would give it: (l, l), or (b h, l, l), added to the scores."""
+        """The mask as the module's own tower gives it: (l, l) or (b h, l, l), added to the scores."""
         seen = seen.expand(-1, -1, x.shape[1], -1)
         mask = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, float("-inf"))
         if mask.shape[0] == 1:
@@ -94,7 +89,7 @@ class WholeBlock:
         return mask.squeeze(1).repeat_interleave(self.module.attn.num_heads, dim=0)
 
 
-def take_apart(module: nn.Module, kinds: Sequence[type[Block]], **context: Any) -> Block | WholeBlock:
+def take_apart(module: nn.Module, kinds: Sequence[Any], **context: Any) -> Block | WholeBlock:
     """The pieces of a block if one of these kinds fits it; otherwise it runs whole."""
     for kind in kinds:
         if kind.fits(module):
@@ -158,7 +153,7 @@ def prompt_length(prompts: Prompts) -> int:
 
 
 def run_layer(layer: Callable[..., Any], block: Block | WholeBlock, *tensors: Any, checkpointing: bool) -> Any:
-    """Runs one layer; with the tower's checkpointing on, only its inputs are kept for the backward pass."""
+    """Runs one layer, keeping only its inputs for the backward pass under the tower's checkpointing."""
     if checkpointing and torch.is_grad_enabled():
         layer = partial(checkpoint, layer, use_reentrant=False)
     # A block that runs whole is called, and gathers its weights itself.

@@ -58,7 +58,7 @@ class TrainingFacts:
 
 
 def model_card(config: dict[str, Any], parameters: int, facts: TrainingFacts, repo_id: str | None = None) -> str:
-    """The README of an adapter of so many parameters, with metadata for the Hub; without `repo_id`, in a folder."""
+    """The README of an adapter of so many parameters, in a repository or a folder."""
     name = (repo_id or "adapter").split("/")[-1]
     metadata = ModelCardData(
         library_name="vilt-prompt",
@@ -76,8 +76,7 @@ def model_card(config: dict[str, Any], parameters: int, facts: TrainingFacts, re
         f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, facts, repo_id)}```",
         "`frames` are PIL images of one video; 0.07 is the default temperature of the loss.",
         _where_the_base_is(config),
-        "PEFT knows these files once `import vilt_prompt` has run; without that import it stops with "
-        "`KeyError: 'VILT_PROMPT'`.",
+        "PEFT knows these files once `import vilt_prompt` has run; before, it stops with `KeyError: 'VILT_PROMPT'`.",
         _training(config, facts),
         _results(facts),
         _classes(facts),
@@ -183,7 +182,7 @@ def _where_the_base_is(config: dict[str, Any]) -> str:
         return ""
     return (
         f"The base, `{_base_name(config)}`, is named by a place on the machine where the adapter was saved. Elsewhere "
-        "pass `base_model=` and `base_pretrained=` of the same weights to `create_model_and_transforms`."
+        "pass `base_model=` and `base_pretrained=` to `create_model_and_transforms`."
     )
 
 

@@ -1,8 +1,7 @@
 """Layers under a causal mask: open_clip's text towers, [SOS, P, name, EOS].
 
-SOS and the prompts see nothing of the name: they are one prefix, computed once for all texts. All tokens, prefix and
-names, lie along one axis, so that each linear map runs once; a layout says how attention finds the texts in it:
-`SideBySide`, or `Packing`.
+SOS and the prompts see nothing of the name: they are one prefix, computed once for all texts. All tokens lie along one
+axis, so that each linear map runs once; a layout, `SideBySide` or `Packing`, says how attention finds the texts.
 
 Shapes: c texts, l tokens of each after the first, t = c l or fewer if packed, n prompts, p tokens of the prefix (1, or
 1 + n once prompts are carried), b prefixes (1 where all texts share it, else c), h heads, d width.
@@ -29,7 +28,7 @@ class SideBySide:
         self.texts, self.length, self.ends = texts, length, ends
 
     def prepare(self, before: int, seen: Tensor | None, x: Tensor) -> None:
-        """Args: how many keys stand before each text, which tokens are seen (c, 1, 1, l) or None, those tokens."""
+        """Args: how many keys stand before each text, which tokens are seen (c, 1, 1, l) or None, the tokens."""
         mask = torch.ones(self.length, before + self.length, dtype=torch.bool, device=x.device).tril(before)[None, None]
         self.mask = mask if seen is None else mask & F.pad(seen, (before, 0), value=True)
 
@@ -138,7 +137,7 @@ def _pooled_layer(
 
 
 def _whole_layer(block: WholeBlock, x: Tensor, prompt: Tensor | None, layout: SideBySide, b: int, p: int) -> Tensor:
-    """A block that runs whole: every text has the prefix and the prompt as tokens of its own."""
+    """Every text has the prefix and the prompt as tokens of its own."""
     texts = _texts(x, layout, b, p)
     n = 0
     if prompt is not None:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NESTED = ("state_dict", "model")  # where Dassl (CoOp, MaPLe, ...) and ViFi-CLIP keep the model's tensors
+NESTED = ("state_dict", "model")  # where Dassl and ViFi-CLIP keep the model's tensors
 
 
 class Inert:
-    """Stands in for an object of a training run, such as a learning-rate scheduler: takes anything, does nothing."""
+    """Stands in for an object of a training run, such as a scheduler: takes anything, does nothing."""
 
     def __new__(cls, *_: Any) -> Inert:
         """An object without content."""
@@ -27,8 +27,7 @@ class Inert:
         pass
 
 
-# Training loops save optimisers, schedulers, scores and settings beside the tensors, as objects that weights_only=True
-# refuses. They are not needed: what the file calls by these names becomes a stand-in.
+# Training loops save objects beside the tensors, which weights_only=True refuses: those of these names are replaced.
 STAND_INS: dict[str, Any] = {
     "builtins.dict": Inert,
     "collections.defaultdict": lambda *_: OrderedDict(),

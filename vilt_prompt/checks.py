@@ -27,7 +27,7 @@ def check_string(name: str, value: Any) -> None:
 
 
 def check_strings(name: str, value: Any) -> None:
-    """Refuses what is no list of strings (TypeError), such as a generator, which can be read but once."""
+    """Refuses what is no list of strings (TypeError); a generator could be read but once."""
     listed = isinstance(value, Sequence) and not isinstance(value, str)
     if not listed or not all(isinstance(each, str) for each in value):
         raise TypeError(f"{name} must be a list of strings, got {value!r}")
@@ -35,7 +35,7 @@ def check_strings(name: str, value: Any) -> None:
 
 def check_choice(name: str, value: Any, choices: Collection[str], optional: bool = False) -> None:
     """Refuses a setting that is none of the choices (ValueError; None passes if it is optional)."""
-    if not (value is None and optional) and (not isinstance(value, str) or value not in choices):
+    if (value is not None or not optional) and (not isinstance(value, str) or value not in choices):
         raise ValueError(f"unknown {name} {value!r}. {nearest(value, choices)}")
 
 
@@ -48,7 +48,7 @@ def check_range(name: str, values: Tensor, count: int) -> None:
 def check_placed(name: str, tensor: Tensor, weight: Tensor) -> None:
     """Refuses an input on another device (ValueError), or of another float type (TypeError), than its first weight.
 
-    Weights that lie in shards, or on the meta device until their module is called, say nothing of this.
+    Weights in shards, or on the meta device until their module is called, say nothing of this.
     """
     if torch.compiler.is_compiling() or type(weight) is not nn.Parameter or weight.is_meta:
         return
@@ -64,13 +64,13 @@ def check_placed(name: str, tensor: Tensor, weight: Tensor) -> None:
 
 
 def nearest(name: Any, known: Collection[str]) -> str:
-    """The end of an error message about an unknown name: the nearest known one, and all of them."""
+    """The nearest known name, and all of them."""
     close = difflib.get_close_matches(str(name), known, n=1)
     return (f"Did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(known)}"
 
 
 def is_readable(tensor: Tensor) -> bool:
-    """Whether the values of a tensor may be looked at: not on the meta device, nor while compiling or exporting."""
+    """Whether values may be looked at: not on the meta device, nor while compiling or exporting."""
     return not (tensor.is_meta or torch.compiler.is_compiling())
 
 

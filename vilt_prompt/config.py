@@ -87,7 +87,7 @@ class PromptConfig(PeftConfig):
     target_modules: list[str] | None = None  # PEFT looks up here which modules to adapt
 
     # The `AdapterFiles` that a config was read from, and whether other weights of the base are an error then. Without
-    # annotations these are no fields: not settings, and not saved.
+    # annotations these are no fields, so neither settings nor saved.
     files = None  # type: Any
     strict_base = True
 
@@ -144,7 +144,7 @@ class PromptConfig(PeftConfig):
             pretrained_model_name_or_path: The folder, or a repository's id.
             subfolder: Folder inside.
             strict_base: Whether a model of other weights is refused later on; otherwise it is warned of.
-            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`; PEFT's own have no effect.
+            kwargs: `revision` and the rest as for `vilt_prompt.from_pretrained`; PEFT's own have no effect.
 
         Raises:
             ValueError: If there is no such adapter, or one of its files is missing, damaged or a pickle.
@@ -214,7 +214,7 @@ class PromptConfig(PeftConfig):
         return copy
 
     def structure(self) -> tuple[str, str, str]:
-        """`towers`, `lead` and `mapper`, as given or as the method says, as far as that can hold."""
+        """`towers`, `lead` and `mapper`, as given or, as far as that can hold, as the method says."""
         method = METHODS[self.method]
         towers = self.towers or method.towers
         lead = self.lead

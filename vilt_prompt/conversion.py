@@ -26,8 +26,8 @@ from vilt_prompt.files import check_numbers
 from vilt_prompt.towers import check_towers, depths, text_tower, vision_tower
 from vilt_prompt.tuner import OPEN_CLIP_VOCABULARY, check_unwrapped
 
-LEARNER = r"(?:prompt_learner\.)?"  # CoOp and KgCoOp save the learner alone, the others the whole model
-# What a key means, and the layer of the tensor without a number i, or with number 0.
+LEARNER = r"(?:prompt_learner\.)?"  # CoOp and KgCoOp save the learner alone
+# What a key means, and the layer of number 0, or of none.
 KEYS = [
     (LEARNER + r"ctx", "text", 1),
     (LEARNER + r"compound_prompts_text\.(?P<i>\d+)", "coupled", 2),
@@ -37,14 +37,14 @@ KEYS = [
     (LEARNER + r"proj\.(?P<part>weight|bias)", "map", 1),
     (LEARNER + r"compound_prompt_projections\.(?P<i>\d+)\.(?P<part>weight|bias)", "map", 2),
     (LEARNER + r"token_suffix", "suffix", 0),
-    # More of the class list, and what KgCoOp makes but does not use.
+    # More of the class list, and what KgCoOp does not use.
     (LEARNER + r"(token_prefix|token_midfix|complete_text_embeddings|bias_vectors)", "ignored", 0),
     (LEARNER + r"meta_net\.linear1\.(weight|bias)", "ignored", 0),
     (LEARNER + r"meta_net\.linear2\.(weight|bias)", "image-conditioned", 0),
     (r"(image_encoder|text_encoder)\..+|logit_scale", "frozen", 0),
 ]
 
-RELATIVE_TOLERANCE = 5e-3  # rounding to half precision and back stays below; an epoch of fine-tuning does not
+RELATIVE_TOLERANCE = 5e-3  # rounding to half precision stays below; an epoch of fine-tuning does not
 ABSOLUTE_TOLERANCE = 1e-5
 
 
@@ -72,8 +72,7 @@ def convert(
 ) -> PeftModel:
     """Turns a checkpoint of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts or VPT into an adapter.
 
-    The method is read from the names of the tensors; none of the file's code runs. A warning shows a text that the
-    checkpoint was trained with: `encode_text` wants texts of that form.
+    None of its code runs. A warning shows a text that it was trained with: `encode_text` wants texts of that form.
 
     Args:
         path: The checkpoint, such as `model.pth.tar-5`.
@@ -92,8 +91,8 @@ def convert(
 
     Raises:
         TypeError: If `model` is neither an open_clip model nor a wrapped one.
-        ValueError: If the file cannot be read, holds no prompts that an adapter can hold, or does not fit the model.
-            The model is unchanged then.
+        ValueError: If the file cannot be read, holds no prompts for an adapter, or does not fit the model, which is
+            unchanged then.
     """
     wrapped = isinstance(model, SeveralAdapters)
     if not wrapped:

@@ -1,4 +1,4 @@
-"""The three files of an adapter, in PEFT's layout: written so that no crash can tear them, read with all checks.
+"""The three files of an adapter, in PEFT's layout: no crash can tear them, and they are read with all checks.
 
 `adapter_model.safetensors` also holds the text of `adapter_config.json` and a checksum. Putting it in place saves an
 adapter: if the process dies before the config beside it is replaced, the config in it counts.
@@ -39,7 +39,7 @@ NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint")
 LARGEST_CONFIG = 2**20  # bytes; ours have about 5,000
 MOST_TENSORS = 100  # ours have at most 6; what is named in errors shall be readable
 AGAIN = "copy it again, or fetch it anew with force_download=True"
-ABANDONED = 3600.0  # seconds after which a temporary file belongs to a process that was killed
+ABANDONED = 3600.0  # seconds after which a temporary file is nobody's
 
 
 @dataclass(frozen=True)

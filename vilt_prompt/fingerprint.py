@@ -1,7 +1,6 @@
 """Which weights an adapter belongs to: the shapes of a base model's parameters, and a few of their values.
 
-What a user may well change is left out: `logit_scale` and `logit_bias`, buffers, adapters, and what other image sizes,
-context lengths and vocabularies resize.
+What a user may change is left out: `logit_scale` and `logit_bias`, buffers, adapters, and embeddings that are resized.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from torch import Tensor, nn
 
 SAMPLED_MATRICES = 32
 SAMPLED_PLACES = (0.236, 0.618, 0.854)  # in each of them, as a fraction of its elements
-# Rounding to bfloat16 moves a value by at most 2^-8 of itself; two ways of it, one by way of float16, may end 2^-7
-# apart. Below 2^-14, float16 steps by 2^-24.
+# Rounding to bfloat16 moves a value by at most 2^-8 of itself: two ways of it may end 2^-7 apart. Below 2^-14, float16
+# steps by 2^-24.
 RELATIVE_TOLERANCE = 2**-7
 ABSOLUTE_TOLERANCE = 2**-24
 
@@ -108,7 +107,7 @@ def _values(parameters: dict[str, Tensor], names: list[str]) -> dict[str, list[f
 
 
 def _sample(matrix: Tensor) -> list[float]:
-    # Element by element: flattening would copy a matrix that is not contiguous.
+    # Flattening would copy a matrix that is not contiguous.
     index: list[list[int]] = [[] for _ in matrix.shape]
     for place in SAMPLED_PLACES:
         rest = int(place * matrix.numel())
@@ -148,5 +147,5 @@ def _check_form(expected: dict[str, Any]) -> None:
         or not all(isinstance(row, list) and all(isinstance(value, float) for value in row) for row in values.values())
     ):
         raise ValueError(
-            "base_fingerprint is damaged: expected shapes and values as wrap(...) records them. Copy the files again"
+            "base_fingerprint is damaged: expected the shapes and values of wrap(...). Copy the files again"
         )

@@ -1,8 +1,8 @@
 """PEFT adapters of other kinds, such as LoRA, in the same open_clip model: what works beside prompts, what is refused.
 
-Modules that are called are what PEFT made of them, and a block whose attention PEFT has put something around runs
-whole. But torch's attention reads the weights of its output projection rather than call it: an adapter there would be
-ignored without a word. Blocks look for one at each call, as it may come after `wrap`.
+A block whose attention PEFT has put something around runs whole. But torch's attention reads the weights of its output
+projection rather than call it: an adapter there would be ignored without a word. Blocks look for one at each call, as
+it may come after `wrap`.
 """
 
 from __future__ import annotations

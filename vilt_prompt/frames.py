@@ -32,14 +32,14 @@ def encode_each_frame(
     mask = None if frame_mask is None else frame_mask.flatten()
     dropped = mask is not None and is_readable(mask)
     if mask is not None:
-        # Dropping frames makes a shape that depends on values, which a compiled graph cannot have. What stands in
-        # masked frames must not reach the gradients all the same: NaN times 0 is NaN.
+        # A compiled graph cannot have a shape that depends on values. What stands in masked frames must not reach the
+        # gradients all the same: NaN times 0 is NaN.
         frames = frames[mask] if dropped else torch.where(_like(mask, frames), frames, 0)
     if frames_per_chunk is None:
         chunks = [encode(frames)]
     else:
-        # The backward pass needs the activations of every chunk: kept, chunks would save no memory in training. In a
-        # compiled graph, which cannot hold such checkpoints, the compiler decides what is kept.
+        # Kept for the backward pass, the activations of all chunks would take all the memory again. A compiled graph
+        # cannot hold such checkpoints: there the compiler decides what is kept.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             encode = partial(checkpoint, encode, use_reentrant=False)
         chunks = [encode(chunk) for chunk in frames.split(frames_per_chunk)]

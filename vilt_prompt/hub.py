@@ -86,7 +86,7 @@ def fetch(
                 force_download=force_download,
                 library_name="vilt-prompt",
             )
-            # Somebody may push in between: the second file comes from the commit of the first, .../snapshots/COMMIT/...
+            # Somebody may push in between: the second file is of the commit of the first, .../snapshots/COMMIT/...
             revision = Path(file).parents[len(parts)].name
     return Path(file).parent
 
@@ -149,7 +149,7 @@ def _patiently(call: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
-    """The client's errors, saying what to do."""
+    """Makes the client's errors say what to do."""
     try:
         yield
     except GatedRepoError as error:
@@ -201,6 +201,6 @@ def _at(revision: str | None) -> str:
 
 
 def _may_be_repository(name: str) -> bool:
-    """Whether a name that is no folder looks like "user/name". Users' repositories have no shorter names."""
+    """Whether a name that is no folder looks like "user/name"."""
     parts = name.split("/")
     return len(parts) == 2 and all(parts) and parts[0][0] not in ".~" and not os.path.isabs(name)

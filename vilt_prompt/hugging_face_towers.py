@@ -87,7 +87,7 @@ class MT5Block(Block):
 
 
 class BertEncoder:
-    """BERT, RoBERTa and XLM-R; the latter two count positions from the id of padding on, and not those of padding."""
+    """BERT, RoBERTa and XLM-R; the latter two count positions from the id of padding on, without padding."""
 
     before = 1  # tokens in front of the prompts
 
@@ -113,7 +113,7 @@ class BertEncoder:
 
 
 class M2M100Encoder:
-    """M2M100's: sinusoids, counted as RoBERTa counts. Layers are not dropped: each has a prompt of its own."""
+    """M2M100's: sinusoids, counted as RoBERTa counts. Layers, which have prompts of their own, are not dropped."""
 
     before = 1
     skips_padding = True
@@ -257,7 +257,7 @@ class HuggingFaceTextTower:
         return features, tokens[:, 1:] if type(self.text.pooler) is ClsPooler else tokens  # as open_clip does
 
     def _checkpointing(self) -> bool:
-        # Which module carries the flag, and what the encoder calls the whole, differs between releases.
+        # Which module carries the flag differs between releases.
         return any(getattr(module, "gradient_checkpointing", False) for module in self.text.transformer.modules())
 
     def _places(self, mask: Tensor, n: int) -> Tensor:

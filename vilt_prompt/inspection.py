@@ -1,4 +1,4 @@
-"""Looking inside a wrapped model: where the prompt of every layer comes from, and which words are near it.
+"""Looking inside: where the prompt of every layer comes from, and which words are near it.
 
 Shapes: n prompt vectors, V tokens of the vocabulary, d the width of a tower.
 """
@@ -19,7 +19,7 @@ from vilt_prompt.model import prompted_model
 from vilt_prompt.prompts import PromptLayer, PromptTable
 from vilt_prompt.towers import text_tower
 
-SYMBOLS = {"text": ("P", "F"), "vision": ("P~", "F~")}  # a tower's learned prompts, and the map that leads out of it
+SYMBOLS = {"text": ("P", "F"), "vision": ("P~", "F~")}  # a tower's prompts, and the map out of it
 CARRIED = "carried"
 NOTHING = "-"
 WORD_END = "</w>"  # in vocabularies of CLIP's kind
@@ -45,12 +45,11 @@ class Table:
 
     def _repr_html_(self) -> str:
         lines = "<br>".join(escape(line) for line in self._lines())
-        tags = ["th", *["td"] * len(self._cells())]
-        rows = [
-            "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
-            for tag, row in zip(tags, self._cells(), strict=False)
-        ]
-        return f"<p>{lines}</p>" + (f"<table>{''.join(rows)}</table>" if rows else "")
+        rows = ""
+        for i, row in enumerate(self._cells()):
+            tag = "td" if i else "th"
+            rows += "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
+        return f"<p>{lines}</p>" + (f"<table>{rows}</table>" if rows else "")
 
 
 class DescribedLayer(NamedTuple):
@@ -124,7 +123,7 @@ def describe(wrapped: Any) -> Description:
     prompts = model.prompts
     name = prompts.current()
     config = prompts.configs[name]
-    with torch.inference_mode(False), torch.enable_grad():  # whether a mapped prompt is trained is read off its graph
+    with torch.inference_mode(False), torch.enable_grad():  # whether a prompt is trained is read off its graph
         entering = model.layer_prompts()._asdict()
     layers = []
     for tower, fresh in entering.items():
@@ -234,9 +233,8 @@ class NearestTokens(Table):
 def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
     """Finds the k tokens whose embeddings are nearest to each vector of each text prompt, by Euclidean distance.
 
-    That is how CoOp reads a context. It is a hint: prompts learn to move features, not to be read, and from layer 2 on
-    they stand among hidden states rather than token embeddings. It is the active adapter that is read,
-    inside `use_adapter` the chosen one.
+    A hint, as CoOp reads a context: prompts are not learned to be read, and from layer 2 on they stand among hidden
+    states. It is the active adapter that is read, inside `use_adapter` the chosen one.
 
     Examples:
         >>> import open_clip, vilt_prompt
@@ -278,7 +276,7 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
     embedding = embedding[:vocabulary].float()
     vectors = []
     for layer, prompt in fresh:
-        # The expansion of the square would hide small distances behind large norms.
+        # Expanding the square would hide small distances behind large norms.
         distances = torch.cdist(prompt.float(), embedding, compute_mode="donot_use_mm_for_euclid_dist")  # [n V]
         nearest = distances.topk(k, largest=False)
         for vector, (values, ids) in enumerate(zip(nearest.values.tolist(), nearest.indices.tolist(), strict=True), 1):
@@ -289,7 +287,7 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
 
 def _decoder(tokenizer: Any) -> tuple[Callable[[int], str], int | None]:
     """What turns an id into a word, and how many ids it knows, if it says so."""
-    # open_clip's SimpleTokenizer decodes; HFTokenizer and SigLipTokenizer hold a tokenizer of transformers that does.
+    # open_clip's SimpleTokenizer decodes; its other tokenizers hold one of transformers that does.
     holder: Any = tokenizer if callable(getattr(tokenizer, "decode", None)) else getattr(tokenizer, "tokenizer", None)
     if not callable(getattr(holder, "decode", None)):
         raise TypeError(

@@ -42,7 +42,7 @@ def scenario_features(
         (C, D), normalised, without gradient, on the model's device.
 
     Raises:
-        TypeError: If the names are no sequence of strings, `wrapped` is not wrapped, or the tokenizer is none.
+        TypeError: If the names are no list of strings, `wrapped` is not wrapped, or the tokenizer is none.
         ValueError: If there is no name, or the template has not just one slot.
     """
     model = prompted_model(wrapped)
@@ -94,8 +94,8 @@ class ScenarioGuidedLoss(nn.Module):
 
     Args:
         scenario_features: (C, D), from `scenario_features`.
-        alpha: Weight of the scenario term. The paper gives none; 8.0 is KgCoOp's.
-        temperature: A number, or a 0-dim tensor. 0.07 is the paper's; `1 / clip.logit_scale.exp()` is the model's own.
+        alpha: Weight of the scenario term; 8.0 is KgCoOp's.
+        temperature: A number, or a 0-dim tensor. 0.07 is the paper's; `1 / clip.logit_scale.exp()` is CLIP's.
 
     Attributes:
         last: The two terms of the last call, detached; None before the first.

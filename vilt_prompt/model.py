@@ -1,7 +1,6 @@
 """The prompted open_clip model: how an open_clip model becomes one in place, and what its methods are then.
 
-It is given a subclass of its own class, as `fully_shard` does: names of modules and parameters, methods and attributes
-stay what they were.
+It is given a subclass of its own class, as `fully_shard` does: all names stay what they were.
 
 Shapes: B batch, T frames, C texts, L their columns, D features.
 """
@@ -49,9 +48,9 @@ class PromptedModel(nn.Module):
         Args:
             video: (B, T, 3, H, W), preprocessed frames.
             frame_mask: (B, T) bool, False where a frame is padding, which counts for nothing.
-            normalize: Whether to scale the features to length 1, after the mean.
-            frames_per_chunk: How many frames run at once; None: all. The backward pass computes each chunk again, so
-                that only one chunk's activations are kept at a time.
+            normalize: Whether to scale to length 1, after the mean.
+            frames_per_chunk: How many frames run at once; None: all. The backward pass computes each chunk again: one
+                chunk's activations are kept at a time.
             pool: Whether to take the mean; otherwise each frame's features are returned, 0 for masked ones.
 
         Returns:
@@ -75,7 +74,7 @@ class PromptedModel(nn.Module):
 
         Args:
             image: (B, 3, H, W), as `preprocess` makes them.
-            normalize: Whether to scale the features to length 1; None: open_clip's own default for this model.
+            normalize: Whether to scale to length 1; None: open_clip's own default for this model.
 
         Returns:
             (B, D).
@@ -98,7 +97,7 @@ class PromptedModel(nn.Module):
 
         Args:
             text: (C, L) token ids, the tokenizer's for plain class names. A shorter `context_length` will do.
-            normalize: Whether to scale the features to length 1; None: open_clip's own default for this model.
+            normalize: Whether to scale to length 1; None: open_clip's own default for this model.
 
         Returns:
             (C, D).
@@ -175,7 +174,7 @@ class PromptedModel(nn.Module):
         return F.normalize(features, dim=-1)
 
     def train(self, mode: bool = True) -> Any:
-        """Sets the training mode, except of batch norms, in convolutional stems: their statistics are frozen too."""
+        """Sets the training mode, except of batch norms: their statistics are frozen too."""
         super().train(mode)
         freeze_statistics(self)
         return self
@@ -213,7 +212,7 @@ class PromptedModel(nn.Module):
         return prompts if any(prompt is not None for prompt in prompts) else None
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str) -> None:
-        # What PEFT calls on every module after it loaded an adapter with low_cpu_mem_usage.
+        # Of PEFT's low_cpu_mem_usage.
         self.prompts.to(self.logit_scale.device)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -222,7 +221,7 @@ class PromptedModel(nn.Module):
 
 
 class PromptedCoCa(PromptedModel):
-    """Mixin over `CoCa`. Its caption decoder has no prompts; what it reads is prompted, also while it generates."""
+    """Mixin over `CoCa`. Its caption decoder has no prompts; what it reads is prompted."""
 
     normalizes_by_default = True
 
@@ -329,7 +328,7 @@ def _rebuild(cls: type[nn.Module]) -> Any:
 
 
 def prompted_model(wrapped: Any) -> PromptedModel:
-    """The open_clip object with its prompts, in the PEFT model around it or by itself (else a TypeError)."""
+    """The open_clip object with its prompts, in the PEFT model around it or by itself."""
     model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
     if not isinstance(model, PromptedModel):
         raise TypeError(f"expected a model that wrap() returned, still wrapped, got {type(wrapped).__name__}")

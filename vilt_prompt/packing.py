@@ -1,8 +1,8 @@
 """Texts as packed tokens, so that no layer works on padding, nor twice on what several texts begin with.
 
-Under a causal mask a token's state depends on what stands before it alone. So texts are the paths of a tree, whose
-nodes are run once, packed along one axis. Only attention spreads them out again, a group of texts of similar length at
-a time; the keys that stand before all texts, those of the prefix and the prompt, are never copied.
+Under a causal mask a token depends on those before it alone. So texts are the paths of a tree whose nodes are run once,
+packed along one axis. Only attention spreads them out, a group of texts of similar length at a time; the keys before
+all texts, those of the prefix and the prompt, are never copied.
 
 Shapes: c texts, t packed tokens, g texts of a group, l their tokens, m keys before them, h heads, d channels of a head.
 """
@@ -20,10 +20,9 @@ from torch.utils.checkpoint import checkpoint
 
 from vilt_prompt.attention import Block
 
-# Attention takes texts of different lengths together while that adds no more scores than this: about what launching the
-# operations of one more group costs.
+# Attention takes texts of different lengths together while that adds no more scores than this: what a group costs.
 WORTH_A_GROUP = 8192
-# With so many tokens, those spread out are made anew for the backward pass: memory counts then, with fewer time does.
+# With so many tokens memory counts more than time: they are spread out anew for the backward pass.
 TOO_MANY_TO_KEEP = 1024
 
 
@@ -128,7 +127,7 @@ class Packing:
         return torch.cat(attended, dim=1)
 
     def _run(self, attend: Callable[..., Tensor], block: Block, *parts: Tensor) -> Tensor:
-        """Attention on (1, h, ., d), in float32 at least: scores in half precision would lose digits."""
+        """Attention on (1, h, ., d), in float32 at least."""
         dtype = parts[0].dtype
         if dtype in (torch.float16, torch.bfloat16):
             parts = tuple(part.float() for part in parts)

@@ -43,7 +43,7 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         dataset: str | None = None,
         license: str | None = None,  # noqa: A002
     ) -> None:
-        """Saves adapters, each with a model card to a folder of its own. Makes no network call.
+        """Saves adapters, each with a model card to a folder of its own.
 
         Killed at any moment, a folder holds the former adapter or the new one, whole.
 
@@ -119,11 +119,11 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
             adapter_name: Its name in this model. It does not become active.
             is_trainable: Whether it is going to be trained.
             strict_base: Whether other weights of the base are an error; otherwise they are a warning.
-            kwargs: `subfolder`, `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, and PEFT's own.
+            kwargs: `subfolder` and the rest as for `vilt_prompt.from_pretrained`, and PEFT's own.
 
         Raises:
             TypeError: If an argument is unknown or of the wrong type.
-            ValueError: If there is no such adapter, a file is damaged, or it does not fit. The model is unchanged then.
+            ValueError: If there is no such adapter, or it is damaged or does not fit. The model is unchanged then.
         """
         # PEFT's own ignores what it does not know, such as a misspelt strict_base.
         known = [
@@ -208,7 +208,7 @@ def push_to_hub(
         create_pr: Whether to open a pull request instead.
         commit_message: First line of the commit.
         class_names: Those of the training. For the model card, as all that follows; a README that is there is kept.
-        template: The hand-crafted prompt of the scenario-guided term, such as "a video of a person doing {}.".
+        template: The hand-crafted prompt of the scenario-guided term.
         metrics: Names and values, such as {"top-1 accuracy": 93.1}.
         dataset: Of training and metrics; a dataset's id on the Hub is linked.
         license: An identifier of the Hub, such as "mit".

@@ -23,8 +23,8 @@ from vilt_prompt.config import PromptConfig
 PREFIX = "vilt_"  # every parameter of an adapter has it in its path
 LONGEST_NAME = 255  # bytes that file systems allow for the name of a folder
 
-# What `use_adapter` chose in this thread or asyncio task (threads share the layers), innermost first. torch.compile
-# guards on the value and traces anew where it changes.
+# What `use_adapter` chose in this thread or asyncio task, innermost first: they share the layers. torch.compile guards
+# on the value.
 _choices: ContextVar[tuple[tuple[PromptLayer, str], ...]] = ContextVar("vilt_prompt_choices", default=())
 
 
@@ -160,7 +160,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             rows = [sources[i].row for i in layers]
             if leader != tower:
                 mapper = self._maps(leader)[adapter]
-                if rows != list(range(len(learned))):  # under proportional pairing layers may share a row, or skip some
+                if rows != list(range(len(learned))):  # under proportional pairing layers may share or skip rows
                     learned = learned[rows]
                 # open_clip's convert_weights_to_lp halves every nn.Linear, the maps among them.
                 learned = mapper(learned.to(mapper.weight.dtype))
@@ -181,8 +181,8 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         try:
             yield
         finally:
-            # Generators that are inside such blocks may end in any order, and even in another thread: what a token of
-            # the variable would put back is then the choice of somebody else.
+            # Generators inside such blocks may end in any order, even in another thread: a token of the variable would
+            # then put back the choice of somebody else.
             choices = list(_choices.get())
             if choice in choices:
                 choices.remove(choice)
@@ -275,10 +275,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
 
 def refuse_adapter_name(adapter_name: Any) -> None:
-    """Refuses what is no string (TypeError), no name of a folder, or would make PEFT mistake tensors (ValueError).
-
-    PEFT finds an adapter's tensors by its name between dots in their keys, and keeps adapters in `nn.ModuleDict`s.
-    """
+    """Refuses what is no name of a folder, or would mislead PEFT, which finds tensors by the name in their keys."""
     if not isinstance(adapter_name, str):
         raise TypeError(f"an adapter name must be a string, got {adapter_name!r}")
     key_parts = {"base_model", "model", "prompts", "weight", "bias", *PromptLayer.adapter_layer_names}

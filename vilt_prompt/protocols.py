@@ -20,7 +20,7 @@ from vilt_prompt.checks import check_range
 
 
 def sample_frames(total: int, frames: int, generator: Generator | None = None) -> Tensor:
-    """Picks one frame from each of T equal segments of a video, some of them several times if it has fewer frames.
+    """Picks one frame from each of T equal segments of a video, some several times if it has fewer.
 
     Args:
         total: Frames in the video.
@@ -121,7 +121,7 @@ def crop_boxes(width: int, height: int, views: int) -> list[tuple[int, int, int,
     Args:
         width: Of the frame, in pixels.
         height: Likewise.
-        views: V. One is the centre; more are spread evenly from end to end.
+        views: V. One is the centre; more go from end to end.
 
     Returns:
         V boxes (left, top, right, bottom), as PIL's `crop` takes them.
@@ -396,7 +396,7 @@ def _window(total: int, frames: int, stride: int) -> Tensor:
 
 
 def _shuffled(items: list[Any], stream: str) -> list[Any]:
-    """Orders items by a hash, which unlike a generator's shuffle is the same in every version of every library."""
+    """Orders items by a hash: unlike a generator's shuffle, it is the same in every version of every library."""
     keys = {n: hashlib.sha256(f"{stream}/{n}".encode()).digest() for n in range(len(items))}
     return [items[n] for n in sorted(keys, key=keys.__getitem__)]
 

@@ -1,7 +1,6 @@
 """Modules whose weights lie in shards on several processes, as `fully_shard` (FSDP2) leaves them.
 
-Such a module gathers its weights when it is called. The library calls parts of modules, so it says which ones its own
-computation stands for.
+Such a module gathers its weights when it is called, so the library says which ones its own computation stands for.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def class_of(module: nn.Module) -> type:
 
 
 def _method(module: Any) -> Callable[..., Any]:
-    """Calls what it is given, between the module's gathering and freeing."""
+    """Calls what it is given while the module is whole."""
     if not hasattr(module, _METHOD):
         setattr(module, _METHOD, lambda function, *args: function(*args))
         register_fsdp_forward_method(module, _METHOD)

@@ -34,10 +34,10 @@ POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
 
 
 class TimmBlock(Block):
-    """A block of timm's: pre-norm, or post-norm in its residual branches, with any of the four attentions below."""
+    """A block of timm's: pre-norm, or post-norm in its residual branches."""
 
     def __init__(self, module: Any, rope: Tensor | None = None, shared_bias: Tensor | None = None) -> None:
-        """Args: the module, and what all layers share of this forward pass: `rope` (l, 2c) or (.., l, 2c), the bias."""
+        """Args: the module, and what layers share: `rope` (l, 2c) or (.., l, 2c), and the bias."""
         super().__init__(module, module.attn, module.attn.attn_drop.p)
         self.rope = rope
         rel_pos = getattr(self.attn, "rel_pos", None)
@@ -55,7 +55,7 @@ class TimmBlock(Block):
         )
 
     def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
-        """One fused map for queries, keys and values, or three; then the norms of queries and keys."""
+        """One fused map, or three; then the norms of queries and keys."""
         attn = self.attn
         heads = attn.num_heads
         if isinstance(self.module, PRE_NORM):
@@ -84,7 +84,7 @@ class TimmBlock(Block):
         return torch.cat([before, turned, after], dim=2).type_as(projected)
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Output map and MLP, each with its norm before or after, its layer scale and its stochastic depth."""
+        """Output map and MLP, each with its norm, its layer scale and its stochastic depth."""
         module, attn = self.module, self.attn
         out = join_heads(attended)
         out = attn.proj_drop(attn.proj(attn.norm(out) if hasattr(attn, "norm") else out))
@@ -139,7 +139,7 @@ class TimmVisionTower:
         if not trunk.global_pool:
             return "it does not pool its tokens"
         if isinstance(trunk, VisionTransformer):
-            return None  # its blocks are called with tokens alone, so whatever they are, they run whole
+            return None  # its blocks, whatever they are, are called with tokens alone
         unknown = [block for block in trunk.blocks if not TimmBlock.fits(block)]
         if unknown:
             kind = f"{type(unknown[0]).__name__} with {type(getattr(unknown[0], 'attn', None)).__name__}"
@@ -157,7 +157,7 @@ class TimmVisionTower:
             )
         x, blocks = self._embed(images)
         pools_class_token = trunk.global_pool == "token" and getattr(trunk, "attn_pool", None) is None
-        class_tokens = 2 if hasattr(trunk, "dist_token") else 1  # DeiT's head reads a distillation token as well
+        class_tokens = 2 if hasattr(trunk, "dist_token") else 1  # DeiT's head reads both
         x = run_bidirectional(
             blocks,
             x,
@@ -170,7 +170,7 @@ class TimmVisionTower:
         return self.visual.head(trunk.forward_head(x)), x if with_tokens else None
 
     def _embed(self, images: Tensor) -> tuple[Tensor, list[Any]]:
-        """The tokens (B, l, d) that enter the first layer, and the layers with what they share for these images."""
+        """The tokens (B, l, d) that enter the first layer, and the layers with what they share."""
         trunk = self.trunk
         x = trunk.patch_embed(images)
         rope = bias = None

@@ -1,7 +1,6 @@
 """Checks of token ids against a text tower, and what may be cut off to make room for prompts.
 
-Where values cannot be read (meta tensors, while compiling or exporting), their checks are skipped, and nothing is
-cropped but what cannot fit.
+Where values cannot be read, their checks are skipped, and nothing is cropped but what cannot fit.
 
 Shapes: C texts, L columns, n prompts.
 """
@@ -70,7 +69,7 @@ def check_values(text: Tensor, vocabulary: int, end: Tensor | None = None) -> Fa
 
 
 def filled(text: Tensor) -> Tensor:
-    """(C, L) -> (C,), the columns that are no padding: of a row's trailing run of one id, the first is kept."""
+    """(C, L) -> (C,), the columns that are no padding: all of a row's trailing run of one id but the first is."""
     differs = text != text[:, -1:]
     columns = torch.arange(1, text.shape[1] + 1, device=text.device)
     return (differs * columns).amax(dim=1) + 1
@@ -117,7 +116,7 @@ def tokenized(tokenizer: Any, texts: list[str]) -> Tensor:
 
 
 def content(tokenizer: Callable[[list[str]], Tensor], text: str) -> list[int]:
-    """The ids of a text without those around every text, such as start and end: what the empty text has at its ends."""
+    """The ids of a text without those that the empty text has at its ends too, such as start and end."""
     ids, empty = tokenized(tokenizer, [text]), tokenized(tokenizer, [""])
     row = ids[0, : int(filled(ids)[0])].tolist()
     around = empty[0, : int(filled(empty)[0])].tolist()

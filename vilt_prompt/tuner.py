@@ -20,7 +20,7 @@ from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter
 from vilt_prompt.token_ids import content
 from vilt_prompt.towers import check_towers, depths, is_open_clip, text_tower, vision_tower
 
-OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own byte-pair tokenizer, which open_clip ships
+OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own tokenizer, which open_clip ships
 
 
 class PromptTuner(BaseTuner):
@@ -29,7 +29,7 @@ class PromptTuner(BaseTuner):
     prefix = PREFIX
     tuner_layer_cls = PromptLayer
     target_module_mapping: dict[str, list[str]] = {}
-    uses_shared_state = True  # the maps belong to all layers at once, so a model needs a tuner around it
+    uses_shared_state = True  # the maps belong to all layers at once
 
     def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
         check_unwrapped(model)
@@ -104,7 +104,7 @@ class PromptTuner(BaseTuner):
     def _get_adapter_state_dict(
         cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor], *args: Any, **kwargs: Any
     ) -> dict[str, Tensor]:
-        # While saving, PEFT asks the Hub about a base of this name; our files name the base in `base_model`.
+        # While saving, PEFT asks the Hub about a base of this name.
         config.base_model_name_or_path = None
         # PEFT takes the tensors of all tuners in the model, LoRA's too.
         ours = {key: tensor for key, tensor in state_dict.items() if f".prompts.{PREFIX}" in key}
@@ -114,7 +114,7 @@ class PromptTuner(BaseTuner):
     def _remap_adapter_state_dict_for_load(
         cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        # PEFT only warns where tensors are missing, and says nothing of those that are too many.
+        # PEFT only warns of missing tensors, and says nothing of too many.
         check_shapes(model.get_base_model(), config, {key: tuple(tensor.shape) for key, tensor in state_dict.items()})
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
 

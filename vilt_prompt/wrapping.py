@@ -1,4 +1,4 @@
-"""An open_clip model in, a PEFT model out, and back: `wrap`, with new prompts, the two ways of loading, `unwrap`."""
+"""An open_clip model in, a PEFT model out, with new prompts or saved ones, and back."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def create_model_and_transforms(
         force_download: As there.
         base_model: open_clip's name of the base, in place of the one that the adapter names.
         base_pretrained: Its tag or file of weights, likewise.
-        model_arguments: For `open_clip.create_model_and_transforms`: `device`, `precision`, `force_image_size`, ...
+        model_arguments: For `open_clip.create_model_and_transforms`, such as `precision` or `force_image_size`.
 
     Returns:
         The PEFT model, open_clip's transform of images for inference, and the tokenizer.
@@ -191,7 +191,7 @@ def create_model_and_transforms(
             f"the base of the adapter {path_or_repo} is given by its architecture {name!r}, but not by its weights: "
             f"base_pretrained is missing in {where}. Pass base_pretrained=, {OR_BUILD}"
         )
-    if "pretrained" in model_arguments or "model_name" in model_arguments:
+    if {"pretrained", "model_name"} & {*model_arguments}:
         raise TypeError("model_name and pretrained are called base_model and base_pretrained here: pass those")
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
@@ -205,8 +205,7 @@ def create_model_and_transforms(
             f"open_clip cannot build {name!r} with weights {weights!r}, the base of the adapter {path_or_repo}: "
             f"{error}. Pass base_model= and base_pretrained= of the same weights, {OR_BUILD}"
         ) from error
-    wrapped = _load(model.train(is_trainable), config, adapter_name, is_trainable)
-    return wrapped, preprocess, tokenizer
+    return _load(model.train(is_trainable), config, adapter_name, is_trainable), preprocess, tokenizer
 
 
 def _load(model: nn.Module, config: Any, adapter_name: str, is_trainable: bool) -> PeftModel:
