@@ -61,7 +61,7 @@ class SeveralAdapters:
     def disable_adapter(self) -> Iterator[None]:
         """Switches the prompts off inside the block, for all threads: the frozen model answers, bit for bit.
 
-        PEFT's own version would switch off adapters of other kinds in the model as well.
+        PEFT's own version would switch off adapters of other kinds too.
         """
         was_enabled = not self.prompts.disable_adapters
         self.prompts.enable_adapters(False)

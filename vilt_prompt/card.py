@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from open_clip.pretrained import get_pretrained_cfg
+from torch import Tensor
 
 from vilt_prompt.checks import check_string, check_strings
 from vilt_prompt.config import names_weights
@@ -57,8 +58,10 @@ class TrainingFacts:
         return any(getattr(self, name) is not None for name in self.__dataclass_fields__)
 
 
-def model_card(config: dict[str, Any], parameters: int, facts: TrainingFacts, repo_id: str | None = None) -> str:
-    """The README of an adapter of so many parameters, in a repository or a folder."""
+def model_card(
+    config: dict[str, Any], tensors: dict[str, Tensor], facts: TrainingFacts, repo_id: str | None = None
+) -> str:
+    """The README of an adapter, in a repository or a folder."""
     name = (repo_id or "adapter").split("/")[-1]
     metadata = ModelCardData(
         library_name="vilt-prompt",
@@ -72,7 +75,7 @@ def model_card(config: dict[str, Any], parameters: int, facts: TrainingFacts, re
     )
     sections = [
         f"# {_title(name, facts)}",
-        _what_it_is(config, parameters),
+        _what_it_is(config, sum(tensor.numel() for tensor in tensors.values())),
         f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, facts, repo_id)}```",
         "`frames` are PIL images of one video; 0.07 is the default temperature of the loss.",
         _where_the_base_is(config),

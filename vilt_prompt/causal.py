@@ -39,7 +39,7 @@ class SideBySide:
         return rearrange(attended, "c h l d -> 1 h (c l) d")
 
     def attend_at_ends(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
-        """The same for the query of each text's pooled token: (1, h, c, .)."""
+        """The same for the queries of the pooled tokens: (1, h, c, .)."""
         k, v = (rearrange(part, "1 h (c l) d -> c h l d", c=self.texts) for part in (k, v))
         mask = self.mask.expand(self.texts, -1, -1, -1)[torch.arange(self.texts, device=q.device), :, self.ends]
         q = rearrange(q, "1 h c d -> c h 1 d")

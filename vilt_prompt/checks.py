@@ -75,4 +75,4 @@ def is_readable(tensor: Tensor) -> bool:
 
 
 class AdapterIOError(OSError, ValueError):
-    """The disk or the Hub failed or refused while an adapter was saved, fetched or pushed."""
+    """The disk or the Hub failed while an adapter was saved, fetched or pushed."""

@@ -27,7 +27,7 @@ from vilt_prompt.towers import check_towers, depths, text_tower, vision_tower
 from vilt_prompt.tuner import OPEN_CLIP_VOCABULARY, check_unwrapped
 
 LEARNER = r"(?:prompt_learner\.)?"  # CoOp and KgCoOp save the learner alone
-# What a key means, and the layer of number 0, or of none.
+# What a key means, and the layer of the tensor without a number i, or with 0.
 KEYS = [
     (LEARNER + r"ctx", "text", 1),
     (LEARNER + r"compound_prompts_text\.(?P<i>\d+)", "coupled", 2),

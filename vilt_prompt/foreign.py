@@ -66,7 +66,7 @@ def check_state_dict(keys: Iterable[str], prefix: str) -> None:
 
 
 class PromptConfigs(dict[str, Any]):
-    """The configs of a tuner. PEFT would write those of another tuner around the wrapped model into it."""
+    """The configs of a tuner, into which PEFT would write those of another one around the wrapped model."""
 
     def __setitem__(self, adapter_name: str, config: PeftConfig) -> None:
         if not isinstance(config, PromptConfig):

@@ -182,7 +182,7 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
         status = error.response.status_code
         if status < 500:
             raise ValueError(
-                f"{start}: the server answers {status} ({error}). Check the arguments, and that the token may do this"
+                f"{start}: the server answers {status} ({error}). Check that the token may do this"
             ) from error
         raise AdapterIOError(f"{start}: the server fails with {status}. {way_out}, later") from error
     except HTTPError as error:

@@ -30,7 +30,7 @@ def scenario_features(
 ) -> Tensor:
     """What the frozen model, without prompts, makes of the hand-crafted prompt for each class: c_clip in Eq. 12.
 
-    Compute them once.
+    It does not change: compute it once.
 
     Args:
         wrapped: What `wrap` returned.

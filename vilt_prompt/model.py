@@ -212,7 +212,7 @@ class PromptedModel(nn.Module):
         return prompts if any(prompt is not None for prompt in prompts) else None
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str) -> None:
-        # Of PEFT's low_cpu_mem_usage.
+        # PEFT calls this after loading with low_cpu_mem_usage.
         self.prompts.to(self.logit_scale.device)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

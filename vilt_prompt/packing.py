@@ -91,7 +91,7 @@ class Packing:
         return self._run(self._attend, block, q, *before, k, v)
 
     def attend_at_ends(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
-        """The same for the queries of the tokens that end the texts: (1, h, c, d)."""
+        """The same for the queries of the pooled tokens: (1, h, c, d)."""
         return self._run(self._attend_at_ends, block, q, *before, k, v)
 
     def at_ends(self, x: Tensor) -> Tensor:

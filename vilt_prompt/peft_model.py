@@ -88,7 +88,7 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
                     "it and save again for a new one",
                     stacklevel=2,
                 )
-            write(folder, config, tensors, model_card(config, _count(tensors), facts))
+            write(folder, config, tensors, model_card(config, tensors, facts))
 
     def adapter_content(
         self, adapter_name: str, state_dict: dict[str, Tensor] | None = None
@@ -154,8 +154,8 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         """Shares an adapter: `vilt_prompt.push_to_hub(self, repo_id, **options)`.
 
         Args:
-            repo_id: See there.
-            options: See there.
+            repo_id: Such as "user/ucf101-16shot".
+            options: Its other arguments.
         """
         return push_to_hub(self, repo_id, **options)
 
@@ -165,7 +165,7 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         if not path.exists():
             config, tensors = self.adapter_content(self.active_adapter)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(model_card(config, _count(tensors), TrainingFacts()), encoding="utf-8")
+            path.write_text(model_card(config, tensors, TrainingFacts()), encoding="utf-8")
 
     def _replacement(self, adapter_name: str, config: PromptConfig) -> PromptConfig:
         present, resolved = self.peft_config[adapter_name], resolve_for(self.get_base_model(), config, adapter_name)
@@ -231,7 +231,7 @@ def push_to_hub(
         repo_id,
         config,
         tensors,
-        lambda full_id: model_card(config, _count(tensors), facts, full_id),
+        lambda full_id: model_card(config, tensors, facts, full_id),
         private=private,
         token=token,
         revision=revision,
@@ -239,10 +239,6 @@ def push_to_hub(
         commit_message=commit_message,
         is_card_filled=bool(facts),
     )
-
-
-def _count(tensors: dict[str, Tensor]) -> int:
-    return sum(tensor.numel() for tensor in tensors.values())
 
 
 def register() -> None:

@@ -23,7 +23,7 @@ from vilt_prompt.config import PromptConfig
 PREFIX = "vilt_"  # every parameter of an adapter has it in its path
 LONGEST_NAME = 255  # bytes that file systems allow for the name of a folder
 
-# What `use_adapter` chose in this thread or asyncio task, innermost first: they share the layers. torch.compile guards
+# What `use_adapter` chose in this thread or asyncio task, which share the layers, innermost first. torch.compile guards
 # on the value.
 _choices: ContextVar[tuple[tuple[PromptLayer, str], ...]] = ContextVar("vilt_prompt_choices", default=())
 
@@ -124,7 +124,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         self.configs: dict[str, PromptConfig] = {}  # the tuner's own
 
     def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
-        """Makes the prompts, N(0, 0.02^2), and the maps of a new adapter, in float32."""
+        """Makes the prompts, N(0, 0.02^2), and maps of a new adapter, in float32."""
         self.tables[adapter_name] = table
         learned = {tower: table.learned(tower) for tower in ("text", "vision")}
         for tower, n in (("text", config.n_ctx), ("vision", config.n_ctx_vision)):
@@ -143,7 +143,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 )
 
     def start_from(self, adapter_name: str, embeddings: Tensor) -> None:
-        """Fills the first rows of the first text prompt with token embeddings (at most n, d_t)."""
+        """Fills the first rows of the first text prompt with embeddings (at most n, d_t)."""
         with torch.no_grad():
             self.vilt_text[adapter_name][0, : len(embeddings)] = embeddings
 

@@ -1,6 +1,6 @@
 """The protocols of video recognition and retrieval: which videos, frames and views count, and how results are counted.
 
-Indices and scores in, indices and numbers out: nothing here decodes a video.
+Nothing here decodes a video.
 
 Shapes: B videos, C classes or captions, T frames, V views.
 """

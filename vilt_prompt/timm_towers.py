@@ -152,8 +152,8 @@ class TimmVisionTower:
         reason = self.refusal(self.visual)
         if reason is not None:
             raise ValueError(
-                f"the vision tower {type(trunk).__name__} has been changed since it was given prompts: {reason}. "
-                "Keep the blocks' classes; to compile one in place, call block.compile()"
+                f"the vision tower {type(trunk).__name__} has been changed since it was given prompts: {reason}. Keep "
+                "their classes; to compile one in place, call block.compile()"
             )
         x, blocks = self._embed(images)
         pools_class_token = trunk.global_pool == "token" and getattr(trunk, "attn_pool", None) is None

@@ -80,8 +80,8 @@ def check_room(taken: int, positions: int, n: int) -> None:
     left = positions - n
     if taken > left:
         raise ValueError(
-            f"a text takes {taken} tokens, but {left} are left once the {n} prompts are in, start and end token "
-            f"included: use tokenizer(texts, context_length={left})"
+            f"a text takes {taken} tokens, but {left} are left once the {n} prompts are in, start and end included: "
+            f"use tokenizer(texts, context_length={left})"
         )
 
 

@@ -72,7 +72,7 @@ class PromptTuner(BaseTuner):
         self.model.prompts.enable_adapters(False)
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> Any:
-        """A ValueError: prompts are tokens, not weights."""
+        """Refused: prompts are tokens, not weights."""
         raise ValueError("prompts cannot be merged into the weights: keep the adapter, or take it out with unwrap")
 
     merge_and_unload = unmerge_adapter = merge_adapter
@@ -153,7 +153,7 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
         if config.n_ctx > text.positions - 2:
             raise ValueError(
                 f"n_ctx={config.n_ctx} leaves no room for a start and an end token in the text tower's "
-                f"{text.positions} positions: choose n_ctx in 1..{text.positions - 2}, in practice far less"
+                f"{text.positions} positions: choose n_ctx in 1..{text.positions - 2}"
             )
         if config.ctx_init is not None and config.files is None:
             config = config.replace(ctx_init=_first_ids(config.ctx_init, text))
