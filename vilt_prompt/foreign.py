@@ -60,8 +60,8 @@ def check_state_dict(keys: Iterable[str], prefix: str) -> None:
     if prompts and len(prompts) < len(inside) and "logit_scale" not in inside:
         raise ValueError(
             f"what is loaded has the tensors of an adapter of another kind, and prompts ({prompts[0]}, ...), which "
-            "would replace those of the model: PEFT saves them along. Load that adapter before wrapping the model, or "
-            "load the two in two calls"
+            "would replace those of the model: PEFT saves them along. Load that adapter before the prompts (wrap the "
+            "model after it), or load the two in two calls"
         )
 
 

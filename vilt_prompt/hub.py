@@ -159,7 +159,7 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
     except RepositoryNotFoundError as error:
         raise ValueError(
             f"{start}: there is no such repository, or it is private and the token does not open it. Check the name, "
-            "and pass token= or use `hf auth login`"
+            "and pass token= or log in with `hf auth login`"
         ) from error
     except RevisionNotFoundError as error:
         raise ValueError(f"{start}: there is no such branch, tag or commit. Check revision=") from error
