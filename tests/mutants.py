@@ -53,7 +53,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "token_ids": (),
     "bidirectional": (),
     "attention": (),
-    "open_clip_towers": ("OpenClipBlock", "Layout", "TextTower"),
+    "open_clip_towers": ("OpenClipBlock", "Texts", "TextTower"),
 }
 
 # "file scope: before -> after", and why it changes no number.
@@ -70,8 +70,7 @@ EQUIVALENT: dict[str, str] = {
     "prompts PromptLayer.add: shape = (learned[tower], int(n or 0), widths[tower]) -> shape = (learned[tower], int(n or -1), widths[tower])": "a tower that learns has a number of prompts; the 0 is for the type checker",
     "prompts PromptLayer.tower_prompts: True -> False": STRICT,
     "causal SideBySide.attend_at_ends: attended = block.attend(q, join(before[0], k), join(before[1], v), mask.unsqueeze(2)) -> attended = block.attend(q, join(before[0], k), join(before[1], v), mask.unsqueeze(1))": "(c, 1, m) becomes (c, 1, 1, m) either way",
-    "causal run_causal: True -> False": STRICT,
-    "causal run_causal: i == fresh < len(blocks) -> i == fresh <= len(blocks)": "prompts become tokens in the last layer too, whose outputs nobody reads: more work",
+    "attention prompt_of: return (None, prompt) if i + 1 == fresh < len(prompts) else (prompt, None) -> return (None, prompt) if i + 1 == fresh <= len(prompts) else (prompt, None)": "prompts become tokens in the last layer too, whose outputs nobody reads: more work",
     "causal _layer: p == 1 -> p == 0": "attention of one token over itself gives its value: more work",
     "packing Packing.__init__: node = -1 -> node = -2": "any number that is no node stands for the root",
     "packing Packing.in_order: return x[0, self._order].unsqueeze(1) -> return x[-1, self._order].unsqueeze(1)": ONE,

@@ -2,13 +2,11 @@
 
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.conversion import convert
-from vilt_prompt.description import describe
-from vilt_prompt.loading import create_model_and_transforms, from_pretrained
+from vilt_prompt.inspection import describe, nearest_tokens
 from vilt_prompt.losses import ScenarioGuidedLoss, scenario_features, scenario_loss
 from vilt_prompt.peft_model import push_to_hub
 from vilt_prompt.prompts import LayerPrompts
-from vilt_prompt.vocabulary import nearest_tokens
-from vilt_prompt.wrapping import unwrap, wrap
+from vilt_prompt.wrapping import create_model_and_transforms, from_pretrained, unwrap, wrap
 
 __version__ = "0.1.0.dev0"
 

@@ -17,7 +17,7 @@ from vilt_prompt.prompts import PromptLayer, refuse_adapter_name
 
 
 class SeveralAdapters:
-    """The verbs of `PromptPeftModel` for several adapters. One is active; a call may choose another one."""
+    """The verbs of `PromptPeftModel` for several adapters."""
 
     prompts: PromptLayer
     peft_config: dict[str, Any]
@@ -32,7 +32,7 @@ class SeveralAdapters:
             inference_mode: Whether it is frozen as well.
 
         Raises:
-            TypeError: If the name is not a string.
+            TypeError: If the name is no string.
             ValueError: If there is no such adapter, or more than one is asked for.
         """
         if isinstance(adapter_name, Sequence) and not isinstance(adapter_name, str):
@@ -44,16 +44,14 @@ class SeveralAdapters:
     def use_adapter(self, adapter_name: str) -> Iterator[None]:
         """Lets another adapter answer inside the block: `with model.use_adapter("ucf101"): ...`.
 
-        The choice belongs to the thread (or asyncio task) that made it: others do not see it, so each may use its
-        own. Blocks nest, the innermost one counts. The active adapter and all `requires_grad` stay as they are, so
-        this is for inference; `set_adapter` is for training. Inside `disable_adapter`, which holds for all threads,
-        there are no prompts whatever is chosen.
+        Each thread, or asyncio task, chooses for itself; of nested blocks the innermost one counts. The active adapter
+        and all `requires_grad` stay as they are: this is for inference. `disable_adapter` holds all the same.
 
         Args:
             adapter_name: Its name.
 
         Raises:
-            ValueError: If there is no such adapter; before the block is entered.
+            ValueError: If there is no such adapter.
         """
         self._check_known(adapter_name)
         with self.prompts.choose(adapter_name):
@@ -63,7 +61,7 @@ class SeveralAdapters:
     def disable_adapter(self) -> Iterator[None]:
         """Switches the prompts off inside the block, for all threads: the frozen model answers, bit for bit.
 
-        PEFT's own version would switch off adapters of other kinds as well, such as LoRA in the same model.
+        PEFT's own version would switch off adapters of other kinds too.
         """
         was_enabled = not self.prompts.disable_adapters
         self.prompts.enable_adapters(False)
@@ -88,26 +86,26 @@ class SeveralAdapters:
             autocast_adapter_dtype: PEFT's; prompts are float32 anyway.
 
         Raises:
-            TypeError: If the name is not a string, or the config not a `PromptConfig`.
+            TypeError: If the name is no string, or the config no `PromptConfig`.
             ValueError: If the name is taken or refused, or a setting does not fit the model.
         """
         self._check_new(adapter_name)
         if not isinstance(peft_config, PromptConfig):
             given = type(peft_config).__name__ if isinstance(peft_config, PeftConfig) else repr(peft_config)
             raise TypeError(
-                f"expected a PromptConfig, got {given}: give PromptConfig.preset(name) for a method; adapters of "
-                "another kind go on get_base_model()"
+                f"expected a PromptConfig, got {given}: PromptConfig.preset(name) makes one; adapters of another kind "
+                "go on get_base_model()"
             )
         super().add_adapter(adapter_name, peft_config, low_cpu_mem_usage, autocast_adapter_dtype)  # type: ignore[misc]
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Deletes an adapter. If it was the active one, another one becomes active, with PEFT's warning.
+        """Deletes an adapter. If it was active, another one becomes active, with PEFT's warning.
 
         Args:
             adapter_name: Its name.
 
         Raises:
-            ValueError: If there is no such adapter, it is the only one, or `use_adapter` is using it here.
+            ValueError: If there is no such adapter, it is the only one, or `use_adapter` uses it here.
         """
         self._check_known(adapter_name)
         self._check_unused(adapter_name)
@@ -121,9 +119,8 @@ class SeveralAdapters:
             new: Its name from here on.
 
         Raises:
-            TypeError: If the new name is not a string.
-            ValueError: If there is no adapter `old`, the new name is taken or refused, or `use_adapter` is using the
-                adapter here.
+            TypeError: If a name is no string.
+            ValueError: If there is no adapter `old`, `new` is taken or refused, or `use_adapter` uses it here.
         """
         self._check_known(old)
         self._check_new(new)
@@ -132,7 +129,7 @@ class SeveralAdapters:
         configs = {new if name == old else name: config for name, config in self.peft_config.items()}
         self.peft_config.clear()
         self.peft_config.update(configs)
-        # PEFT holds the name of the active adapter in three places, as a string or a list of one.
+        # PEFT holds the active name in three places, as a string or a list of one.
         active = [new if name == old else name for name in self.prompts.active_adapters]
         self.prompts._active_adapter = active
         self.base_model.active_adapter = active
@@ -142,21 +139,17 @@ class SeveralAdapters:
     def combine(
         self, adapter_names: Sequence[str], weights: Sequence[float] | None = None, *, adapter_name: str
     ) -> None:
-        """Adds an adapter that is the weighted mean of others, tensor by tensor: prompts and maps.
-
-        It is the mean of the weights, not of the features. The new adapter is inactive, as after `add_adapter`.
+        """Adds an adapter whose prompts and maps are the weighted mean of those of others. It is inactive.
 
         Args:
             adapter_names: The adapters to average, trained with the same settings.
-            weights: How much each of them counts, at least 0; only the proportions matter: (3, 1) is three quarters
-                and one quarter. None: all the same.
+            weights: How much each counts, at least 0; only the proportions matter. None: all the same.
             adapter_name: The name of the new adapter.
 
         Raises:
-            TypeError: If the names are no sequence of names, the weights no sequence of numbers, or the new name is
-                not a string.
-            ValueError: If an adapter is unknown, their structures differ, a weight is negative or not finite, there is
-                not one for each adapter, all are 0, or the new name is taken or refused.
+            TypeError: If the names are no sequence of strings, or the weights no sequence of numbers.
+            ValueError: If an adapter is unknown, their structures differ, there is not one finite weight of at least 0
+                for each, all are 0, or the new name is taken or refused.
         """
         if isinstance(adapter_names, str) or not isinstance(adapter_names, Sequence):
             raise TypeError(f'adapter_names must be a list of names, such as ["a", "b"], got {adapter_names!r}')
@@ -166,13 +159,13 @@ class SeveralAdapters:
             self._check_known(name)
         self._check_new(adapter_name)
         shares = _shares(weights, len(adapter_names))
-        first, *others = (self.peft_config[name] for name in adapter_names)
-        for name, config in zip(adapter_names[1:], others, strict=True):
-            different = differences(first, config)
+        first = self.peft_config[adapter_names[0]]
+        for name in adapter_names:
+            different = differences(first, self.peft_config[name])
             if different:
                 raise ValueError(
                     f"the adapters {adapter_names[0]!r} and {name!r} differ in structure and have no mean: "
-                    f"{different}. Combine adapters that were trained with the same settings"
+                    f"{different}. Combine those with the same settings"
                 )
         self.add_adapter(adapter_name, first.replace(ctx_init=None))
         sources = [self.prompts.tensors(name) for name in adapter_names]
@@ -207,7 +200,7 @@ def _listed(names: Any) -> str:
 
 
 def _shares(weights: Any, count: int) -> list[float]:
-    """The weights, scaled to a sum of 1."""
+    """The weights, with a sum of 1."""
     if weights is None:
         return [1 / count] * count
     if not isinstance(weights, Sequence) or isinstance(weights, str):
@@ -219,7 +212,7 @@ def _shares(weights: Any, count: int) -> list[float]:
         raise ValueError(f"{len(weights)} weights were given for {count} adapters: give one for each")
     try:
         total = math.fsum(weights)
-    except (OverflowError, ValueError):  # of what is too large, or of infinities that cancel
+    except (OverflowError, ValueError):  # too large, or infinities that cancel
         total = math.inf
     if not math.isfinite(total) or min(weights) < 0 or total == 0:
         raise ValueError(f"the weights of a mean must be finite, at least 0, and not all 0, got {list(weights)}")
@@ -227,7 +220,7 @@ def _shares(weights: Any, count: int) -> list[float]:
 
 
 def differences(first: PromptConfig, second: PromptConfig) -> str:
-    """What differs between the structures of two resolved configs; empty if their tensors have the same meaning."""
+    """What differs between the structures of two resolved configs."""
     return "; ".join(
         f"{field} is {getattr(first, field)!r} and {getattr(second, field)!r}"
         for field in STRUCTURE

@@ -1,8 +1,7 @@
 """A transformer block taken apart, so that only the work that counts is done.
 
 A prompt whose output is thrown away is no token: it is keys and values, `attn(q=x, kv=[x, P])`. And in the last block
-only the tokens that are pooled ask. Both need a block in pieces: the projections to queries, keys and values, and the
-rest. Each library's blocks are taken apart in the file of its towers; what they share is here.
+only the tokens that are pooled ask.
 
 Shapes: b batch, l tokens, m keys, n prompts, h heads, c channels of a head, d width.
 """
@@ -14,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -25,30 +24,26 @@ Prompts = Sequence[Tensor | None]  # the (n, d) prompt that enters each layer; N
 
 
 class Block:
-    """One block in pieces. A library's kind of block says when it `fits`, and how it projects and updates."""
+    """One block in pieces. Each library's say what fits them, and how they project and update."""
 
-    dropout = 0.0  # of the attention weights, while training
     scale: float | None = None  # of the scores; None: one over the root of c
     bias: Tensor | None = None  # (1, h, l, l), added to the scores between tokens; to and from prompts it is zero
 
-    def __init__(self, module: Any) -> None:
-        self.module = module
-
-    @classmethod
-    def fits(cls, module: Any) -> bool:
-        """Whether this kind of block can take `module` apart."""
-        raise NotImplementedError
+    def __init__(self, module: Any, attn: Any, dropout: float) -> None:
+        """Args: the block, its attention, and the dropout of its weights while training."""
+        self.module, self.attn = module, attn
+        self.dropout = dropout if module.training else 0.0
 
     def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
         """(b, l, d) -> from queries (0), keys (1) and values (2) those of [first, last), each (b, h, l, c)."""
         raise NotImplementedError
 
     def rotate(self, projected: Tensor) -> Tensor:
-        """Queries or keys of tokens with their rotary embedding, which prompts never take: (b, h, l, c)."""
+        """Queries or keys (b, h, l, c) of tokens with their rotary embedding, which prompts never take."""
         return projected
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The rest of the block: tokens x (b, l, d) and what their queries brought (b, h, l, c) -> (b, l, d)."""
+        """The rest: tokens x (b, l, d) and what their queries brought (b, h, l, c) -> (b, l, d)."""
         raise NotImplementedError
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,22 +66,22 @@ class Block:
         return k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Queries (b, h, l, c) over keys and values (b, h, m, c); `mask`: True may be seen, or added to the scores."""
+        """Queries (b, h, l, c) over keys and values (b, h, m, c); the mask: True is seen, or added to the scores."""
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout, scale=self.scale)
 
 
 class WholeBlock:
-    """A block that cannot be taken apart: prompts are tokens in it, and their outputs are stripped."""
+    """A block that cannot be taken apart: prompts are tokens in it."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
 
     def run(self, x: Tensor, seen: Tensor | None) -> Tensor:
-        """(b, l, d) -> (b, l, d); `seen` (b or 1, 1, l or 1, l): which token may see which."""
+        """(b, l, d) -> (b, l, d); `seen` (b or 1, 1, l or 1, l): which token sees which."""
         return self.module(x) if seen is None else self.module(x, attn_mask=self.additive(seen, x))
 
     def additive(self, seen: Tensor, x: Tensor) -> Tensor:
-        """The mask as the module's own tower would give it: (l, l), or (b h, l, l), added to the scores."""
+        """The mask as the module's own tower gives it: (l, l) or (b h, l, l), added to the scores."""
         seen = seen.expand(-1, -1, x.shape[1], -1)
         mask = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, float("-inf"))
         if mask.shape[0] == 1:
@@ -94,34 +89,27 @@ class WholeBlock:
         return mask.squeeze(1).repeat_interleave(self.module.attn.num_heads, dim=0)
 
 
-def take_apart(module: nn.Module, kinds: Sequence[type[Block]], **context: Any) -> Block | WholeBlock:
-    """The pieces of a block where one of these kinds fits it; otherwise it runs whole. The one place that chooses."""
+def take_apart(module: nn.Module, kinds: Sequence[Any], **context: Any) -> Block | WholeBlock:
+    """The pieces of a block if one of these kinds fits it; otherwise it runs whole."""
     for kind in kinds:
         if kind.fits(module):
             return kind(module, **context)
     return WholeBlock(module)
 
 
-def project_heads(linear: nn.Module, x: Tensor, first: int, last: int, heads: int) -> Sequence[Tensor]:
-    """One linear map to queries, keys and values, queries first, of which [first, last) are wanted.
-
-    A plain linear map is sliced, which costs nothing; one that an adapter has replaced is computed whole.
-    """
-    if type(linear) is nn.Linear:
-        out = project_rows(linear.weight, linear.bias, x, first, last)
-    else:
-        out = linear(x).unflatten(-1, (3, -1))[..., first:last, :].flatten(-2)
-    return split_heads(out, last - first, heads)
-
-
-def project_rows(weight: Tensor, bias: Tensor | None, x: Tensor, first: int, last: int) -> Tensor:
-    """The thirds [first, last) of the rows of one matrix for queries, keys and values: (b, l, d) -> (b, l, s h c)."""
+def project_rows(weight: Tensor, bias: Tensor | None, x: Tensor, first: int, last: int, heads: int) -> Sequence[Tensor]:
+    """One matrix for queries, keys and values, of which [first, last) are wanted: (b, l, d) -> (b, h, l, c) each."""
     third = weight.shape[0] // 3
     rows = slice(first * third, last * third)
-    return F.linear(x, weight[rows], None if bias is None else bias[rows])
+    return split_heads(F.linear(x, weight[rows], None if bias is None else bias[rows]), heads, last - first)
 
 
-def split_heads(out: Tensor, parts: int, heads: int) -> Sequence[Tensor]:
+def project_each(linears: Sequence[nn.Module], x: Tensor, heads: int) -> Sequence[Tensor]:
+    """A linear map for each: (b, l, d) -> (b, h, l, c) each."""
+    return [split_heads(linear(x), heads)[0] for linear in linears]
+
+
+def split_heads(out: Tensor, heads: int, parts: int = 1) -> Sequence[Tensor]:
     """(b, l, s h c) -> s tensors (b, h, l, c)."""
     # Taken apart where they stand: the gradients are then put together without a copy of another order.
     return [part.transpose(1, 2) for part in out.unflatten(-1, (parts, heads, -1)).unbind(2)]
@@ -133,17 +121,31 @@ def join_heads(attended: Tensor) -> Tensor:
 
 
 def join(*parts: Tensor) -> Tensor:
-    """Joins (b, h, ., c) along the tokens, which stay outermost in memory; a part of batch 1 is shared by all rows."""
+    """Joins keys or values along the tokens, outermost in memory; a part of batch 1 is shared by all rows."""
     batch = max(part.shape[0] for part in parts)
     return torch.cat([part.expand(batch, -1, -1, -1).transpose(1, 2) for part in parts], dim=1).transpose(1, 2)
 
 
 def join_prompt(block: Block, k: Tensor, v: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Keys and values of tokens, and behind them those of a prompt (1, n, d) that is no token."""
+    """Keys and values of tokens, and behind them those of a prompt (1, n, d)."""
     if prompt is None:
         return k, v
     prompt_k, prompt_v = block.prompt_kv(prompt)
     return join(k, prompt_k), join(v, prompt_v)
+
+
+def prompt_of(
+    i: int, prompts: Prompts, x: Tensor, enter: Callable[[Tensor], Tensor]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The prompt (1, n, d) that enters layer i, from 0: as keys and values, or, if it is carried on, as tokens."""
+    prompt = prompts[i]
+    if prompt is None:
+        return None, None
+    prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
+    if i == 0:
+        prompt = enter(prompt)
+    fresh = sum(each is not None for each in prompts)
+    return (None, prompt) if i + 1 == fresh < len(prompts) else (prompt, None)
 
 
 def prompt_length(prompts: Prompts) -> int:
@@ -152,7 +154,7 @@ def prompt_length(prompts: Prompts) -> int:
 
 
 def run_layer(layer: Callable[..., Any], block: Block | WholeBlock, *tensors: Any, checkpointing: bool) -> Any:
-    """Runs one layer, keeping only its inputs for the backward pass where the tower's checkpointing is on."""
+    """Runs one layer, keeping only its inputs for the backward pass under the tower's checkpointing."""
     if checkpointing and torch.is_grad_enabled():
         layer = partial(checkpoint, layer, use_reentrant=False)
     # A block that runs whole is called, and gathers its weights itself.

@@ -1,6 +1,6 @@
 """Layers in which every token sees every other: image towers, and text towers without a causal mask.
 
-The order of keys does not matter there, so wherever a prompt stands in the text or image, it is joined at the end.
+The order of keys does not matter, so wherever a prompt stands, it is joined at the end.
 
 Shapes: b batch, l tokens, n prompts, d width.
 """
@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from einops import repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.attention import Block, Prompts, WholeBlock, join_prompt, run_layer
+from vilt_prompt.attention import Block, Prompts, WholeBlock, join_prompt, prompt_of, run_layer
 
 Pooled = Tensor | int | None  # which tokens the tower pools: one index (b,) for each row, the first few, or all
 
@@ -34,26 +33,21 @@ def run_bidirectional(
     Args:
         blocks: The layers.
         x: (b, l, d) tokens, embedded.
-        prompts: The (n, d) prompt that enters each layer; None: carried on, or none at all.
+        prompts: The prompt that enters each layer.
         enter: What the embedding does to the prompt (1, n, d) of the first layer.
         seen: (b, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen.
         pooled: Which tokens are wanted of the last layer.
-        checkpointing: Whether to keep only the inputs of each layer for the backward pass.
+        checkpointing: Whether the tower's is on.
 
     Returns:
         (b, l, d), or just the tokens that are pooled.
     """
     tokens = x.shape[1]
-    fresh = sum(prompt is not None for prompt in prompts)
-    for i, (block, prompt) in enumerate(zip(blocks, prompts, strict=True), start=1):
-        if prompt is not None:
-            prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
-            if i == 1:
-                prompt = enter(prompt)
-            if i == fresh < len(blocks):  # carried from here on: from now on the prompts are tokens
-                x = torch.cat([x, prompt.expand(x.shape[0], -1, -1)], dim=1)
-                prompt = None
-        if i < len(blocks):
+    for i, block in enumerate(blocks):
+        prompt, carried = prompt_of(i, prompts, x, enter)
+        if carried is not None:
+            x = torch.cat([x, carried.expand(x.shape[0], -1, -1)], dim=1)
+        if i < len(blocks) - 1:
             x = run_layer(_layer, block, x, prompt, seen, checkpointing=checkpointing)
         else:
             x = run_layer(_last_layer, block, x, prompt, seen, tokens, pooled, checkpointing=checkpointing)
@@ -61,7 +55,7 @@ def run_bidirectional(
 
 
 def _layer(block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, seen: Tensor | None) -> Tensor:
-    """One layer: (b, l, d) -> (b, l, d). The prompt (1, n, d) is keys and values where the block can be taken apart."""
+    """(b, l, d) -> (b, l, d). The prompt (1, n, d) is keys and values where the block can be taken apart."""
     if isinstance(block, WholeBlock):
         rows = x.shape[1]
         if prompt is not None:
@@ -75,7 +69,7 @@ def _layer(block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, seen: Te
 def _last_layer(
     block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, seen: Tensor | None, tokens: int, pooled: Pooled
 ) -> Tensor:
-    """The last layer, in which only the tokens that are pooled ask: (b, l, d) -> those of them."""
+    """(b, l, d) -> the tokens that are pooled, which alone ask."""
     if isinstance(block, WholeBlock):
         return _pick(_layer(block, x, prompt, seen)[:, :tokens], pooled)
     k, v = join_prompt(block, *block.kv(x), prompt)
@@ -94,7 +88,7 @@ def _pick(x: Tensor, pooled: Pooled) -> Tensor:
 
 
 def _mask(block: Block, seen: Tensor | None, rows: int, keys: int) -> Tensor | None:
-    """What is added to the scores (b or 1, h or 1, rows or 1, keys), or which may be seen. Prompts always are."""
+    """What is added to the scores (b or 1, h or 1, rows or 1, keys), or which are seen. Prompts always are."""
     if seen is not None:
         seen = _see_prompts(seen, keys)
     if block.bias is None:

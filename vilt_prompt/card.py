@@ -11,7 +11,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from open_clip.pretrained import get_pretrained_cfg
+from torch import Tensor
 
+from vilt_prompt.checks import check_string, check_strings
 from vilt_prompt.config import names_weights
 
 METHOD_NAMES = {
@@ -22,18 +24,11 @@ METHOD_NAMES = {
     "vpt_shallow": "VPT-shallow (Jia et al., ECCV 2022)",
     "vpt_deep": "VPT-deep (Jia et al., ECCV 2022)",
 }
-TAGS = ["vilt-prompt", "peft", "open_clip", "video-classification"]
-EXAMPLE_CLASSES = ["walking", "swimming", "juggling"]
 
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """What the config does not know about an adapter, each optional: see `push_to_hub`.
-
-    Raises:
-        TypeError: If a fact is of the wrong type.
-        ValueError: If a metric is no finite number.
-    """
+    """What the config does not know about an adapter: see `push_to_hub`."""
 
     class_names: Sequence[str] | None = None
     template: str | None = None
@@ -42,16 +37,10 @@ class TrainingFacts:
     license: str | None = None
 
     def __post_init__(self) -> None:
-        names = self.class_names
-        if names is not None and (
-            isinstance(names, str)
-            or not isinstance(names, Sequence)  # a generator can be read but once
-            or not all(isinstance(name, str) for name in names)
-        ):
-            raise TypeError(f"class_names must be a list of strings, got {names!r}")
+        if self.class_names is not None:
+            check_strings("class_names", self.class_names)
         for name in ("template", "dataset", "license"):
-            if not isinstance(getattr(self, name), str | None):
-                raise TypeError(f"{name} must be a string or None, got {getattr(self, name)!r}")
+            check_string(name, getattr(self, name))
         if self.metrics is not None and not isinstance(self.metrics, Mapping):
             raise TypeError(f'metrics must be names and values, such as {{"accuracy": 93.1}}, got {self.metrics!r}')
         for name, value in (self.metrics or {}).items():
@@ -69,19 +58,14 @@ class TrainingFacts:
         return any(getattr(self, name) is not None for name in self.__dataclass_fields__)
 
 
-def model_card(config: dict[str, Any], parameters: int, facts: TrainingFacts, repo_id: str | None = None) -> str:
-    """The README of an adapter, with metadata for the Hub. Makes no network call.
-
-    Args:
-        config: The fields of the adapter's resolved `PromptConfig`.
-        parameters: How many numbers it has learned.
-        facts: What else is known.
-        repo_id: The repository that it goes to; None: a folder.
-    """
+def model_card(
+    config: dict[str, Any], tensors: dict[str, Tensor], facts: TrainingFacts, repo_id: str | None = None
+) -> str:
+    """The README of an adapter, in a repository or a folder."""
     name = (repo_id or "adapter").split("/")[-1]
     metadata = ModelCardData(
         library_name="vilt-prompt",
-        tags=TAGS,
+        tags=["vilt-prompt", "peft", "open_clip", "video-classification"],
         pipeline_tag="video-classification",
         base_model=_base_on_the_hub(config),
         license=facts.license,
@@ -91,12 +75,11 @@ def model_card(config: dict[str, Any], parameters: int, facts: TrainingFacts, re
     )
     sections = [
         f"# {_title(name, facts)}",
-        _what_it_is(config, parameters),
+        _what_it_is(config, sum(tensor.numel() for tensor in tensors.values())),
         f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, facts, repo_id)}```",
-        "`frames` are PIL images of one video; 0.07 is the default temperature of the loss in training.",
+        "`frames` are PIL images of one video; 0.07 is the default temperature of the loss.",
         _where_the_base_is(config),
-        "PEFT knows these files once `import vilt_prompt` has run; without that import it stops with "
-        "`KeyError: 'VILT_PROMPT'`.",
+        "PEFT knows these files once `import vilt_prompt` has run; before, it stops with `KeyError: 'VILT_PROMPT'`.",
         _training(config, facts),
         _results(facts),
         _classes(facts),
@@ -118,21 +101,20 @@ def _what_it_is(config: dict[str, Any], parameters: int) -> str:
         f"{parameters:,} learned numbers that make a frozen CLIP understand video: prompts for {towers} of {of_base}, "
         "as a vilt-prompt adapter in the layout of [PEFT](https://github.com/huggingface/peft). CLIP's weights are not "
         "in here; loading checks that they are the right ones. Class names are plain text, and may be others than in "
-        "training. Features are averaged over the frames, so the order of the frames plays no part."
+        "training. The order of the frames plays no part."
     )
 
 
 def _snippet(config: dict[str, Any], facts: TrainingFacts, repo_id: str | None) -> str:
-    names = json.dumps(list(facts.class_names or EXAMPLE_CLASSES)[:3], ensure_ascii=False)
+    names = json.dumps(list(facts.class_names or ("walking", "swimming", "juggling"))[:3], ensure_ascii=False)
     adapter = json.dumps(repo_id or ".")
     where = "" if repo_id else "  # this folder"
+    load = f"model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms({adapter}){where}\n"
     if not names_weights(config["base_model"], config["base_pretrained"]):
         load = (
             "# clip, preprocess and tokenizer: the open_clip model that the adapter was trained on\n"
             f"model = vilt_prompt.from_pretrained(clip, {adapter}){where}\n"
         )
-    else:
-        load = f"model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms({adapter}){where}\n"
     return (
         "import torch, vilt_prompt\n\n"
         f"names = {names}\n"
@@ -151,27 +133,25 @@ def _training(config: dict[str, Any], facts: TrainingFacts) -> str:
         "maps between the towers": config["mapper"],
         "prompts for each layer (text)": config["n_ctx"] if config["towers"] != "vision" else None,
         "prompts for each layer (vision)": config["n_ctx_vision"] if config["towers"] != "text" else None,
-        "layers with fresh prompts": "1 to " + str(config["depth"] or "the last"),
+        "layers with fresh prompts": f"1 to {config['depth'] or 'the last'}",
         "last layer in which text leads (K)": config["K"],
         "layers of the two towers go together by": "relative depth" if config["pairing"] == "proportional" else None,
         "dataset": facts.dataset,
         "template of the scenario-guided term": f"`{facts.template}`" if facts.template else None,
     }
-    lines = [_row(name, value) for name, value in rows.items() if value is not None]
-    return "\n".join(["## How it was trained", "", "| | |", "|---|---|", *lines])
+    return _table("How it was trained", {name: value for name, value in rows.items() if value is not None})
 
 
 def _results(facts: TrainingFacts) -> str:
     if not facts.metrics:
         return ""
-    lines = [_row(name, f"{float(value):g}") for name, value in facts.metrics.items()]
-    return "\n".join(
-        [f"## Results on {facts.dataset or 'a dataset that is not stated'}", "", "| | |", "|---|---|", *lines]
-    )
+    rows = {name: f"{float(value):g}" for name, value in facts.metrics.items()}
+    return _table(f"Results on {facts.dataset or 'a dataset that is not stated'}", rows)
 
 
-def _row(*cells: Any) -> str:
-    return "".join("| " + " ".join(str(cell).split()).replace("|", "\\|") + " " for cell in cells) + "|"
+def _table(heading: str, rows: Mapping[str, Any]) -> str:
+    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows.items()]
+    return "\n".join([f"## {heading}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in cells)])
 
 
 def _classes(facts: TrainingFacts) -> str:
@@ -198,30 +178,29 @@ def _eval_results(facts: TrainingFacts) -> list[EvalResult] | None:
 
 
 def _where_the_base_is(config: dict[str, Any]) -> str:
-    """What a stranger has to know of a base that open_clip does not download."""
+    """Where a base is that open_clip does not download."""
     name, weights = config["base_model"] or "", config["base_pretrained"]
     is_file = weights and not name.startswith("hf-hub:") and not get_pretrained_cfg(name, weights)
     if not name.startswith("local-dir:") and not (name and is_file):
         return ""
     return (
         f"The base, `{_base_name(config)}`, is named by a place on the machine where the adapter was saved. Elsewhere "
-        "pass `base_model=` and `base_pretrained=` of the same weights to `create_model_and_transforms`."
+        "pass `base_model=` and `base_pretrained=` to `create_model_and_transforms`."
     )
 
 
 def _base_name(config: dict[str, Any]) -> str | None:
-    """What rebuilds the base, for people to read."""
     name, weights = config["base_model"], config["base_pretrained"]
     return f"{name} ({weights})" if name and weights else name
 
 
 def _base_on_the_hub(config: dict[str, Any]) -> str | None:
-    """The id of the base model's repository, which the Hub links; None where it has none."""
+    """The base model's repository, which the Hub links."""
     name, weights = config["base_model"], config["base_pretrained"]
     if not name:
         return None
     if name.startswith("hf-hub:"):
-        return str(name.removeprefix("hf-hub:").split("@")[0])
-    known: dict[str, Any] = get_pretrained_cfg(name, weights) if weights else {}
+        return name.removeprefix("hf-hub:").split("@")[0]
+    known = get_pretrained_cfg(name, weights) if weights else {}
     # "organisation/name/", at times with the name of a file behind it
     return "/".join(known.get("hf_hub", "").split("/")[:2]) or None

@@ -1,8 +1,7 @@
 """Layers under a causal mask: open_clip's text towers, [SOS, P, name, EOS].
 
-SOS and the prompts see nothing of the name: they are one prefix, computed once for all texts. For each text only the
-name's tokens and EOS are run. All tokens, prefix and names, lie along one axis, so that each linear map runs once for
-all of them; a layout says how attention finds the texts in it: `SideBySide`, or `Packing` (see `packing.py`).
+SOS and the prompts see nothing of the name: they are one prefix, computed once for all texts. All tokens lie along one
+axis, so that each linear map runs once; a layout, `SideBySide` or `Packing`, says how attention finds the texts.
 
 Shapes: c texts, l tokens of each after the first, t = c l or fewer if packed, n prompts, p tokens of the prefix (1, or
 1 + n once prompts are carried), b prefixes (1 where all texts share it, else c), h heads, d width.
@@ -13,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.attention import Block, Prompts, WholeBlock, join, join_prompt, run_layer
+from vilt_prompt.attention import Block, Prompts, WholeBlock, join, join_prompt, prompt_of, run_layer
 from vilt_prompt.packing import Packing
 
 
@@ -38,13 +37,13 @@ class SideBySide:
         self.mask = mask if seen is None else mask & F.pad(seen, (before, 0), value=True)
 
     def attend(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
-        """Queries, keys and values (1, h, t, .), and the (b, h, m, .) that stand before each text -> (1, h, t, .)."""
+        """Queries, keys and values (1, h, t, .), and those before each text (b, h, m, .) -> (1, h, t, .)."""
         q, k, v = (rearrange(part, "1 h (c l) d -> c h l d", c=self.texts) for part in (q, k, v))
         attended = block.attend(q, join(before[0], k), join(before[1], v), self.mask)
         return rearrange(attended, "c h l d -> 1 h (c l) d")
 
     def attend_at_ends(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
-        """The same for the query of each text's pooled token: (1, h, c, .)."""
+        """The same for the queries of the pooled tokens: (1, h, c, .)."""
         k, v = (rearrange(part, "1 h (c l) d -> c h l d", c=self.texts) for part in (k, v))
         mask = self.mask.expand(self.texts, -1, -1, -1)[torch.arange(self.texts, device=q.device), :, self.ends]
         q = rearrange(q, "1 h c d -> c h 1 d")
@@ -80,26 +79,22 @@ def run_causal(
         blocks: The layers; all in pieces if the texts are packed.
         first: (1, 1, d), the first token where all texts share it, or (c, 1, d), embedded.
         x: (1, t, d), the other tokens, embedded where they stand once the prompts are in.
-        prompts: The (n, d) prompt that enters each layer; None: carried on, or none at all.
+        prompts: The prompt that enters each layer.
         layout: Where the texts are in x, what is seen of them, and which tokens are pooled.
         enter: What the embedding does to the prompt (1, n, d) of the first layer.
-        checkpointing: Whether to keep only the inputs of each layer for the backward pass.
+        checkpointing: Whether the tower's is on.
 
     Returns:
-        The pooled tokens, (c, 1, d); all tokens, the first included, (c, 1 + l, d) where the layout names no ends.
+        The pooled tokens, (c, 1, d), or all of them, (c, 1 + l, d).
     """
     prefixes, prefix = first.shape[0], 1
     x = torch.cat([rearrange(first, "b 1 d -> 1 b d"), x], dim=1)
-    fresh = sum(prompt is not None for prompt in prompts)
-    for i, (block, prompt) in enumerate(zip(blocks, prompts, strict=True), start=1):
-        if prompt is not None:
-            prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
-            if i == 1:
-                prompt = enter(prompt)
-            if i == fresh < len(blocks):  # carried from here on: from now on the prompts are tokens
-                x = _carry(x, prompt, prefixes)
-                prefix, prompt = 1 + prompt.shape[1], None
-        layer = _pooled_layer if i == len(blocks) and layout.ends is not None else _layer
+    for i, block in enumerate(blocks):
+        prompt, carried = prompt_of(i, prompts, x, enter)
+        if carried is not None:
+            x = _carry(x, carried, prefixes)
+            prefix += carried.shape[1]
+        layer = _pooled_layer if i == len(blocks) - 1 and layout.ends is not None else _layer
         x = run_layer(layer, block, x, prompt, layout, (prefixes, prefix), checkpointing=checkpointing)
     if layout.ends is not None:
         return layout.in_order(x)
@@ -111,7 +106,7 @@ def run_causal(
 def _layer(
     block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, layout: Layout, prefixes: tuple[int, int]
 ) -> Tensor:
-    """One layer for all tokens: (1, b p + t, d) -> the same."""
+    """(1, b p + t, d) -> (1, b p + t, d)."""
     b, p = prefixes
     if isinstance(block, WholeBlock):
         assert isinstance(layout, SideBySide)
@@ -127,7 +122,7 @@ def _layer(
 def _pooled_layer(
     block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, layout: Layout, prefixes: tuple[int, int]
 ) -> Tensor:
-    """The last layer, for the pooled token of each text alone: (1, b p + t, d) -> (1, c, d)."""
+    """(1, b p + t, d) -> (1, c, d), the pooled token of each text alone."""
     b, p = prefixes
     if isinstance(block, WholeBlock):
         return layout.at_ends(_layer(block, x, prompt, layout, prefixes)[:, b * p :])
@@ -144,7 +139,7 @@ def _apart(projected: Tensor, b: int, p: int) -> tuple[Tensor, Tensor]:
 
 
 def _whole_layer(block: WholeBlock, x: Tensor, prompt: Tensor | None, layout: SideBySide, b: int, p: int) -> Tensor:
-    """A block that runs whole: every text has the prefix and the prompt as tokens of its own."""
+    """Every text has the prefix and the prompt as tokens of its own."""
     texts = _texts(x, layout, b, p)
     n = 0
     if prompt is not None:
@@ -164,7 +159,7 @@ def _texts(x: Tensor, layout: SideBySide, b: int, p: int) -> Tensor:
 
 
 def _carry(x: Tensor, prompt: Tensor, b: int) -> Tensor:
-    """Puts prompts (1, n, d) as tokens behind each of the b first tokens: (1, b + t, d) -> (1, b (1 + n) + t, d)."""
+    """Puts prompts (1, n, d) behind the first tokens: (1, b + t, d) -> (1, b (1 + n) + t, d)."""
     first = rearrange(x[:, :b], "1 b d -> b 1 d")
     prefix = torch.cat([first, prompt.expand(b, -1, -1)], dim=1)
     return torch.cat([rearrange(prefix, "b p d -> 1 (b p) d"), x[:, b:]], dim=1)

@@ -1,4 +1,4 @@
-"""Reads the tensors of a training checkpoint (`.pth`, `.pth.tar`), and runs none of the code that a file may name."""
+"""Reads the tensors of a training checkpoint (`.pth`, `.pth.tar`), and runs none of the code that it may name."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NESTED = ("state_dict", "model")  # where Dassl (CoOp, MaPLe, ...) and ViFi-CLIP keep the model's tensors
+NESTED = ("state_dict", "model")  # where Dassl and ViFi-CLIP keep the model's tensors
 
 
 class Inert:
-    """Stands in for an object of a training run, such as a learning-rate scheduler: takes anything, does nothing."""
+    """Stands in for an object of a training run, such as a scheduler: takes anything, does nothing."""
 
     def __new__(cls, *_: Any) -> Inert:
         """An object without content."""
@@ -27,28 +27,17 @@ class Inert:
         pass
 
 
-def _no_entries(*_: Any) -> OrderedDict[Any, Any]:
-    return OrderedDict()
-
-
-# Beside the tensors, those training loops save their optimisers, schedulers, scores and settings as objects. They are
-# not needed, and weights_only=True refuses them: whatever the file calls by these names becomes a stand-in.
+# Training loops save objects beside the tensors, which weights_only=True refuses: those of these names are replaced.
 STAND_INS: dict[str, Any] = {
     "builtins.dict": Inert,
-    "collections.defaultdict": _no_entries,
+    "collections.defaultdict": lambda *_: OrderedDict(),
     "yacs.config.CfgNode": OrderedDict,
 }
 INERT_MODULES = ("torch.optim.", "dassl.", "numpy.")
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their names, on the CPU, without the `module.` of `DataParallel`.
-
-    Raises:
-        TypeError: If the path is no path.
-        ValueError: If there is no such file, it is no checkpoint, only code could rebuild what it holds, or it holds no
-            tensors.
-    """
+    """The tensors of a checkpoint by their names, on the CPU, without the `module.` of `DataParallel`."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be that of a checkpoint, such as .../model.pth.tar-5, got {path!r}")
     if not Path(path).is_file():
@@ -62,7 +51,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if refused:
         raise ValueError(
             f"{path} holds more than tensors: only running code could rebuild {', '.join(sorted(refused))}, and none "
-            "was run. If you trust its source, save its tensors alone: "
+            "was run. If you trust it, save its tensors alone: "
             'torch.save(torch.load(path, weights_only=False)["state_dict"], "tensors.pth")'
         )
     try:
@@ -76,15 +65,13 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             content = content[name]
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(
-            f"{path} holds no tensors by name: expected a state dict, or a dict with one under one of "
-            f"{', '.join(NESTED)}, got {_described(content)}"
+            f"{path} holds no tensors by name: expected a state dict, alone or under {' or '.join(NESTED)}, got "
+            f"{_described(content)}"
         )
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     unreadable = [name for name, value in tensors.items() if value.is_meta or value.layout != torch.strided]
     if unreadable:
-        raise ValueError(
-            f"{path} holds sparse tensors, or tensors without values: {', '.join(unreadable[:4])}. Save plain ones"
-        )
+        raise ValueError(f"{path} holds sparse tensors, or tensors without values: {unreadable[0]}. Save plain ones")
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 

@@ -1,9 +1,9 @@
-"""Checks that several modules share, with errors that say what was given, what was expected, and what to do."""
+"""Checks that several modules share."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -11,12 +11,7 @@ from torch import Tensor, nn
 
 
 def check_count(name: str, value: Any, advice: str, optional: bool = True) -> None:
-    """Checks that a setting is an integer of at least 1, or None where it is optional.
-
-    Raises:
-        TypeError: If it is no integer.
-        ValueError: If it is less than 1; `advice` names the range.
-    """
+    """Refuses a setting that is no integer (TypeError; None passes if it is optional) or less than 1 (ValueError)."""
     if value is None and optional:
         return
     if not isinstance(value, int) or isinstance(value, bool):
@@ -25,24 +20,35 @@ def check_count(name: str, value: Any, advice: str, optional: bool = True) -> No
         raise ValueError(f"{name}={value} is out of range: {advice}")
 
 
-def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """Checks that a setting is one of some names.
+def check_string(name: str, value: Any) -> None:
+    """Refuses what is neither a string nor None (TypeError)."""
+    if not isinstance(value, str | None):
+        raise TypeError(f"{name} must be a string or None, got {value!r}")
 
-    Raises:
-        ValueError: If it is not; the message names the nearest one.
-    """
-    if not isinstance(value, str) or value not in choices:
+
+def check_strings(name: str, value: Any) -> None:
+    """Refuses what is no list of strings (TypeError); a generator could be read but once."""
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    if not listed or not all(isinstance(each, str) for each in value):
+        raise TypeError(f"{name} must be a list of strings, got {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: Collection[str], optional: bool = False) -> None:
+    """Refuses a setting that is none of the choices (ValueError; None passes if it is optional)."""
+    if (value is not None or not optional) and (not isinstance(value, str) or value not in choices):
         raise ValueError(f"unknown {name} {value!r}. {nearest(value, choices)}")
 
 
+def check_range(name: str, values: Tensor, count: int) -> None:
+    """Refuses values that are not in 0..count-1 (ValueError)."""
+    if not ((values >= 0) & (values < count)).all():
+        raise ValueError(f"{name} must be in 0..{count - 1}, got {int(values.min())}..{int(values.max())}")
+
+
 def check_placed(name: str, tensor: Tensor, weight: Tensor) -> None:
-    """Checks that an input is on the device of the weight that it meets first and, if it is float, of its type.
+    """Refuses an input on another device (ValueError), or of another float type (TypeError), than its first weight.
 
-    Weights that lie in shards, or on the meta device until their module is called, say nothing of this.
-
-    Raises:
-        ValueError: If it is on another device.
-        TypeError: If it is of another float type, and autocast does not take care of it.
+    Weights in shards, or on the meta device until their module is called, say nothing of this.
     """
     if torch.compiler.is_compiling() or type(weight) is not nn.Parameter or weight.is_meta:
         return
@@ -58,15 +64,15 @@ def check_placed(name: str, tensor: Tensor, weight: Tensor) -> None:
 
 
 def nearest(name: Any, known: Collection[str]) -> str:
-    """The end of an error message about an unknown name: the nearest known one, and all of them."""
+    """The nearest known name, and all of them."""
     close = difflib.get_close_matches(str(name), known, n=1)
     return (f"Did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(known)}"
 
 
 def is_readable(tensor: Tensor) -> bool:
-    """Whether the values of a tensor may be looked at: not on the meta device, nor while compiling or exporting."""
+    """Whether values may be looked at: not on the meta device, nor while compiling or exporting."""
     return not (tensor.is_meta or torch.compiler.is_compiling())
 
 
 class AdapterIOError(OSError, ValueError):
-    """The disk or the Hub failed or refused while an adapter was saved, fetched or pushed."""
+    """The disk or the Hub failed while an adapter was saved, fetched or pushed."""

@@ -10,41 +10,32 @@ from typing import Any
 from peft import PeftConfig
 from peft.utils import CONFIG_NAME
 
-from vilt_prompt.checks import check_choice, check_count, nearest
+from vilt_prompt.checks import check_choice, check_count, check_string, nearest
 from vilt_prompt.files import AGAIN, PEFT_TYPE, read
 from vilt_prompt.hub import fetch
 
 TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
-
-TOWERS = ("both", "text", "vision")
-LEADS = ("split", "text", "own")
-MAPPERS = ("shared", "per_layer", "none")
-PAIRINGS = ("layer", "proportional")
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-
 SMALLER_TOWER = "smaller tower"
 EACH_TOWER = "each tower"
 
 
 @dataclass(frozen=True)
 class Method:
-    """A published method as a setting of the one mechanism.
-
-    `depth` is a number of layers (fewer where a tower has fewer), or all those of the smaller or of each tower.
-    """
+    """A published method as a setting of the one mechanism."""
 
     towers: str
     lead: str
-    depth: int | str
+    depth: int | str  # fewer layers where a tower has fewer
     mapper: str
 
 
 METHODS = {
-    "vilt": Method("both", "split", SMALLER_TOWER, "shared"),  # ViLT-CLIP, AAAI 2024
-    "maple": Method("both", "text", 9, "per_layer"),  # MaPLe, CVPR 2023
-    "independent": Method("both", "own", EACH_TOWER, "none"),  # IVLP, ViFi-CLIP's "VL prompting", CVPR 2023
-    "coop": Method("text", "own", 1, "none"),  # CoOp, IJCV 2022; KgCoOp, CVPR 2023, with the scenario term
-    "vpt_shallow": Method("vision", "own", 1, "none"),  # VPT, ECCV 2022
+    "vilt": Method("both", "split", SMALLER_TOWER, "shared"),
+    "maple": Method("both", "text", 9, "per_layer"),
+    "independent": Method("both", "own", EACH_TOWER, "none"),  # IVLP, ViFi-CLIP's "VL prompting"
+    "coop": Method("text", "own", 1, "none"),  # with the scenario term KgCoOp
+    "vpt_shallow": Method("vision", "own", 1, "none"),
     "vpt_deep": Method("vision", "own", EACH_TOWER, "none"),
 }
 
@@ -54,57 +45,49 @@ class PromptConfig(PeftConfig):
     """Settings of one adapter: which layers of which tower get prompts, and which tower leads.
 
     In layers 1..K text leads: P_i enters the text tower, F(P_i) the vision tower. In layers K+1..J vision leads: P~_i
-    enters the vision tower, F~(P~_i) the text tower (Eq. 10 and 11).
-
-    Layers count from 1. `None` means "what the method says"; a value that is given wins. Against a model the
-    settings are resolved (see `resolve`), and the resolved ones are saved.
+    enters the vision tower, F~(P~_i) the text tower (Eq. 10 and 11). What is None is as the method says, resolved
+    against a model, and saved so.
 
     Args:
         n_ctx: Number of prompt vectors for each layer, n in the equations.
         n_ctx_vision: The same for the vision tower; differs from `n_ctx` only where nothing maps between the towers.
         K: Last layer in which text leads, under `lead="split"` only (1..depth). None: half of the depth.
         depth: Layers 1..depth get a fresh prompt, J in the equations.
-        method: "vilt", "maple", "independent", "coop", "vpt_shallow" or "vpt_deep": what `towers`, `lead`, `mapper` and
-            `depth` become where they are left at None.
+        method: "vilt", "maple", "independent", "coop", "vpt_shallow" or "vpt_deep".
         towers: "both", "text" or "vision": which towers get prompts.
         lead: "split" (text leads in layers 1..K, vision in K+1..depth), "text" (in all), or "own" (each tower learns
             its own, nothing is mapped).
         mapper: "shared" (one linear map for each direction), "per_layer" (one for each layer that follows), or "none".
         pairing: "layer" (layer i of one tower goes with layer i of the other), or "proportional": prompts in all layers
-            of both towers, each paired with the layer at the same relative depth of the other tower. K then counts the
-            text tower's layers.
+            of both towers, each paired with the layer at the same relative depth. K then counts the text tower's.
         ctx_init: A text, or token ids, whose token embeddings fill the first rows of the first text prompt.
-        base_model: open_clip's name of the base model, or a "hf-hub:" or "local-dir:" name. With it,
-            `create_model_and_transforms` can rebuild the base.
-        base_pretrained: open_clip's tag of the base model's weights.
-        base_fingerprint: What tells the base model's weights from others. Taken from the model when it is wrapped,
-            whatever is given; None on the meta device.
+        base_model: open_clip's name of the base, a "hf-hub:" or a "local-dir:" name: what `create_model_and_transforms`
+            rebuilds.
+        base_pretrained: open_clip's tag of its weights.
+        base_fingerprint: What tells its weights from others; taken from the model when it is wrapped.
 
     Raises:
         ValueError: If a setting is out of range, unknown, or contradicts another one.
         TypeError: If a setting is of the wrong type.
     """
 
-    n_ctx: int = field(default=10, metadata={"help": "Number of prompt vectors for each layer."})
-    n_ctx_vision: int | None = field(default=None, metadata={"help": "The same for the vision tower."})
-    K: int | None = field(default=6, metadata={"help": "Last layer in which text leads, under lead='split'."})
-    depth: int | None = field(default=None, metadata={"help": "Layers 1..depth get a fresh prompt."})
-    method: str = field(default="vilt", metadata={"help": "Published method that sets what is left at None."})
-    towers: str | None = field(default=None, metadata={"help": "Which towers get prompts: both, text, vision."})
-    lead: str | None = field(default=None, metadata={"help": "Which tower leads: split, text, own."})
-    mapper: str | None = field(default=None, metadata={"help": "Maps between the towers: shared, per_layer, none."})
-    pairing: str = field(default="layer", metadata={"help": "Which layers go together: layer, proportional."})
-    ctx_init: str | list[int] | None = field(default=None, metadata={"help": "Text or token ids to start from."})
-    base_model: str | None = field(default=None, metadata={"help": "open_clip's name of the base model."})
-    base_pretrained: str | None = field(default=None, metadata={"help": "open_clip's tag of its weights."})
-    base_fingerprint: dict[str, Any] | None = field(
-        default=None, repr=False, metadata={"help": "Tells the base's weights from others. Set by the library."}
-    )
-    # PEFT looks up the modules to adapt in this field; the prompts of both towers live in one module.
-    target_modules: list[str] | None = field(default=None, metadata={"help": "Set by the library."})
+    n_ctx: int = 10
+    n_ctx_vision: int | None = None
+    K: int | None = 6
+    depth: int | None = None
+    method: str = "vilt"
+    towers: str | None = None
+    lead: str | None = None
+    mapper: str | None = None
+    pairing: str = "layer"
+    ctx_init: str | list[int] | None = None
+    base_model: str | None = None
+    base_pretrained: str | None = None
+    base_fingerprint: dict[str, Any] | None = field(default=None, repr=False)
+    target_modules: list[str] | None = None  # PEFT looks up here which modules to adapt
 
-    # The `AdapterFiles` that a config was read from, which must fit the model, and whether other weights of the base
-    # are an error then. Without annotations these are no fields: not settings, and not saved.
+    # The `AdapterFiles` that a config was read from, and whether other weights of the base are an error then. Without
+    # annotations these are no fields, so neither settings nor saved.
     files = None  # type: Any
     strict_base = True
 
@@ -115,18 +98,17 @@ class PromptConfig(PeftConfig):
         self.task_type = TASK_TYPE
         self.target_modules = ["prompts"]
         check_choice("method", self.method, METHODS)
-        check_choice("pairing", self.pairing, PAIRINGS)
-        for name, choices in (("towers", TOWERS), ("lead", LEADS), ("mapper", MAPPERS)):
-            if getattr(self, name) is not None:
-                check_choice(name, getattr(self, name), choices)
+        check_choice("pairing", self.pairing, ("layer", "proportional"))
+        check_choice("towers", self.towers, ("both", "text", "vision"), optional=True)
+        check_choice("lead", self.lead, ("split", "text", "own"), optional=True)
+        check_choice("mapper", self.mapper, ("shared", "per_layer", "none"), optional=True)
         check_count("n_ctx", self.n_ctx, "it must be at least 1", optional=False)
         check_count("n_ctx_vision", self.n_ctx_vision, "it must be at least 1")
         check_count("depth", self.depth, "choose depth in 1..N, the layers of the prompted towers")
         if self.structure()[1] == "split":
             check_count("K", self.K, "choose K in 1..depth")
-        for name in ("base_model", "base_pretrained"):
-            if not isinstance(getattr(self, name), str | None):
-                raise TypeError(f"{name} must be a string or None, got {getattr(self, name)!r}")
+        check_string("base_model", self.base_model)
+        check_string("base_pretrained", self.base_pretrained)
         if not isinstance(self.base_fingerprint, dict | None):
             raise TypeError(f"base_fingerprint must be a dict or None, got {self.base_fingerprint!r}")
         self._check_ctx_init()
@@ -136,16 +118,9 @@ class PromptConfig(PeftConfig):
     def preset(cls, name: str, **overrides: Any) -> PromptConfig:
         """The settings of a published method.
 
-        Examples:
-            >>> PromptConfig.preset("maple", n_ctx=2).method
-            'maple'
-
         Args:
             name: One of those that `method` takes.
             overrides: Other settings, which win.
-
-        Returns:
-            The config.
 
         Raises:
             TypeError: If a setting is unknown, or of the wrong type.
@@ -163,16 +138,13 @@ class PromptConfig(PeftConfig):
         strict_base: bool = True,
         **kwargs: Any,
     ) -> Any:
-        """The config of a saved adapter, in a folder or on the Hub, together with the tensors that belong to it.
-
-        PEFT calls it before it changes a model, and looks at the tensors after: so damage is found in time.
+        """The config of a saved adapter. PEFT calls it before it changes a model, so damaged files are found in time.
 
         Args:
             pretrained_model_name_or_path: The folder, or a repository's id.
-            subfolder: Folder inside of it.
+            subfolder: Folder inside.
             strict_base: Whether a model of other weights is refused later on; otherwise it is warned of.
-            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download` for the Hub; PEFT hands on
-                arguments of its own, which have no effect here.
+            kwargs: `revision` and the rest as for `vilt_prompt.from_pretrained`; PEFT's own have no effect.
 
         Raises:
             ValueError: If there is no such adapter, or one of its files is missing, damaged or a pickle.
@@ -192,13 +164,10 @@ class PromptConfig(PeftConfig):
         return config
 
     def resolve(self, text_layers: int, vision_layers: int) -> PromptConfig:
-        """The same settings with nothing left open, for towers of these depths, 0 where one has no known layers.
+        """The same settings with nothing left open, for towers of these depths, 0 where one is unknown.
 
-        `depth` stays None only where the towers differ in depth and all layers of both have prompts of their own, or
-        under proportional pairing.
-
-        Raises:
-            ValueError: If `depth` or `K` is beyond the towers.
+        `depth` stays None where all layers of unequal, or proportionally paired, towers get prompts. A `depth` or `K`
+        beyond the towers is a ValueError.
         """
         towers, lead, mapper = self.structure()
         prompted = {"both": (text_layers, vision_layers), "text": (text_layers,), "vision": (vision_layers,)}[towers]
@@ -239,13 +208,13 @@ class PromptConfig(PeftConfig):
         )
 
     def replace(self, **changes: Any) -> PromptConfig:
-        """A copy with other settings, of the same files."""
+        """A copy with other settings."""
         copy = dataclasses.replace(self, **changes)
         copy.files, copy.strict_base = self.files, self.strict_base
         return copy
 
     def structure(self) -> tuple[str, str, str]:
-        """`towers`, `lead`, `mapper`: given values first; the rest from the method, as far as they can hold."""
+        """`towers`, `lead` and `mapper`, as given or, as far as that can hold, as the method says."""
         method = METHODS[self.method]
         towers = self.towers or method.towers
         lead = self.lead
@@ -267,12 +236,12 @@ class PromptConfig(PeftConfig):
         if mapper != "none" and self.n_ctx_vision not in (None, self.n_ctx):
             raise ValueError(
                 f"n_ctx_vision={self.n_ctx_vision} differs from n_ctx={self.n_ctx}, but prompts are mapped between "
-                'the towers: leave n_ctx_vision at None, or choose lead="own" (method="independent")'
+                'the towers: leave n_ctx_vision at None, or choose method="independent"'
             )
         if self.pairing == "proportional" and lead == "own":
             raise ValueError(
-                'pairing="proportional" pairs layers to map between them, but lead="own" maps nothing: '
-                'leave pairing at "layer"'
+                'pairing="proportional" pairs layers to map between, but lead="own" maps nothing: leave pairing at '
+                '"layer"'
             )
         if self.pairing == "proportional" and self.depth is not None:
             raise ValueError(
@@ -286,36 +255,30 @@ class PromptConfig(PeftConfig):
     def _check_ctx_init(self) -> None:
         if self.ctx_init is None or isinstance(self.ctx_init, str):
             return
-        if not isinstance(self.ctx_init, list) or not all(_is_count(token, least=0) for token in self.ctx_init):
+        if not isinstance(self.ctx_init, list) or not all(
+            isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in self.ctx_init
+        ):
             raise TypeError(f"ctx_init must be a text or a list of token ids, got {self.ctx_init!r}")
         if not 1 <= len(self.ctx_init) <= self.n_ctx:
             raise ValueError(
-                f"ctx_init has {len(self.ctx_init)} tokens, but there are n_ctx={self.n_ctx} prompt vectors for "
-                f"each layer: give 1..{self.n_ctx} tokens"
+                f"ctx_init has {len(self.ctx_init)} tokens, but there are n_ctx={self.n_ctx} prompt vectors: give "
+                f"1..{self.n_ctx} tokens"
             )
 
 
 def names_weights(base_model: str | None, base_pretrained: str | None) -> bool:
-    """Whether these two name a base's weights: a name alone does where it is that of a folder or a repository."""
+    """Whether these two name weights: the name of a folder or a repository alone does."""
     return bool(base_model and (base_pretrained or base_model.startswith(("hf-hub:", "local-dir:"))))
 
 
 def settings() -> list[str]:
-    """The names of the fields that are settings of ours, not PEFT's."""
+    """The fields that are ours, not PEFT's."""
     inherited = {each.name for each in dataclasses.fields(PeftConfig)} | {"target_modules"}
     return [each.name for each in dataclasses.fields(PromptConfig) if each.name not in inherited]
 
 
 def check_settings(function: str, given: list[str], known: list[str]) -> None:
-    """Checks the names of keyword arguments.
-
-    Raises:
-        TypeError: If one is unknown; the message names the nearest known one.
-    """
+    """Refuses keyword arguments that are not known (TypeError)."""
     for name in given:
         if name not in known:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {nearest(name, known)}")
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

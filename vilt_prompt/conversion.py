@@ -1,7 +1,6 @@
 """`convert`: checkpoints of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts and VPT become adapters.
 
-Their code agrees with ours on where a prompt enters (tests/test_conversion.py). Layers count from 1: block i of theirs
-is layer i + 1, and `compound_prompts_text.i`, which enters their block i + 1, belongs to layer i + 2.
+Layers count from 1: block i of theirs is layer i + 1, and `compound_prompts_text.i` enters their block i + 1.
 
 Shapes: n prompt vectors, J prompted layers, C classes, d_t and d_v the widths of the towers.
 """
@@ -23,12 +22,12 @@ from vilt_prompt.adapters import SeveralAdapters
 from vilt_prompt.checkpoints import read_tensors
 from vilt_prompt.checks import is_readable
 from vilt_prompt.config import PromptConfig
-from vilt_prompt.files import check_values
+from vilt_prompt.files import check_numbers
 from vilt_prompt.towers import check_towers, depths, text_tower, vision_tower
 from vilt_prompt.tuner import OPEN_CLIP_VOCABULARY, check_unwrapped
 
-LEARNER = r"(?:prompt_learner\.)?"  # CoOp and KgCoOp save the learner alone, the others the whole model
-# What a key means, and the layer of the tensor without a number i, or with number 0. The first that fits counts.
+LEARNER = r"(?:prompt_learner\.)?"  # CoOp and KgCoOp save the learner alone
+# What a key means, and the layer of the tensor without a number i, or with 0.
 KEYS = [
     (LEARNER + r"ctx", "text", 1),
     (LEARNER + r"compound_prompts_text\.(?P<i>\d+)", "coupled", 2),
@@ -38,14 +37,14 @@ KEYS = [
     (LEARNER + r"proj\.(?P<part>weight|bias)", "map", 1),
     (LEARNER + r"compound_prompt_projections\.(?P<i>\d+)\.(?P<part>weight|bias)", "map", 2),
     (LEARNER + r"token_suffix", "suffix", 0),
-    # More of the class list, and what KgCoOp makes but does not use.
+    # More of the class list, and what KgCoOp does not use.
     (LEARNER + r"(token_prefix|token_midfix|complete_text_embeddings|bias_vectors)", "ignored", 0),
     (LEARNER + r"meta_net\.linear1\.(weight|bias)", "ignored", 0),
     (LEARNER + r"meta_net\.linear2\.(weight|bias)", "image-conditioned", 0),
     (r"(image_encoder|text_encoder)\..+|logit_scale", "frozen", 0),
 ]
 
-RELATIVE_TOLERANCE = 5e-3  # rounding to fp16 or bf16 and back stays below; one epoch of fine-tuning does not
+RELATIVE_TOLERANCE = 5e-3  # rounding to half precision stays below; an epoch of fine-tuning does not
 ABSOLUTE_TOLERANCE = 1e-5
 
 
@@ -73,31 +72,27 @@ def convert(
 ) -> PeftModel:
     """Turns a checkpoint of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts or VPT into an adapter.
 
-    The method is read from the names of the tensors. The file is read with `weights_only=True`: none of its code runs.
-    `convert(path, clip).save_pretrained("out")` writes it as a file of this library.
-
-    Those methods put a full stop after the class name, and some words before it: a warning shows the text that the
-    checkpoint was trained with, and `encode_text` wants texts of that form.
+    None of its code runs. A warning shows a text that it was trained with: `encode_text` wants texts of that form.
 
     Args:
         path: The checkpoint, such as `model.pth.tar-5`.
-        model: The open_clip model that it belongs to (for the published ones: `pretrained="openai"`), patched in place
-            as by `wrap`; or a wrapped model, which gets one more adapter.
-        adapter_name: The name of the adapter in this model.
+        model: The open_clip model that it belongs to (for the published ones: `pretrained="openai"`), patched in place;
+            or a wrapped model, which gets one more adapter.
+        adapter_name: The adapter's name in this model.
         is_trainable: Whether training goes on; otherwise the adapter is frozen, and a model that was not wrapped is put
-            in eval mode. In a wrapped model the adapter is frozen until `set_adapter` makes it the active one.
-        strict_base: Whether it is an error that the checkpoint was trained on other weights than the model has, as far
-            as it holds them; otherwise it is warned of.
-        base_model: open_clip's name of the model, a note for readers of the saved file.
-        base_pretrained: open_clip's tag of the model's weights, the same.
+            in eval mode. In a wrapped model it is frozen until `set_adapter`.
+        strict_base: Whether other weights than those that the checkpoint holds are an error; otherwise they are a
+            warning.
+        base_model: open_clip's name of the model, to be saved.
+        base_pretrained: open_clip's tag of its weights, likewise.
 
     Returns:
-        The PEFT model, as `wrap` returns it.
+        The PEFT model.
 
     Raises:
         TypeError: If `model` is neither an open_clip model nor a wrapped one.
-        ValueError: If the file cannot be read, holds no prompts of a known method or some that an adapter cannot hold,
-            or does not fit the model. The model is unchanged then.
+        ValueError: If the file cannot be read, holds no prompts for an adapter, or does not fit the model, which is
+            unchanged then.
     """
     wrapped = isinstance(model, SeveralAdapters)
     if not wrapped:
@@ -125,7 +120,6 @@ def convert(
 
 
 def _sort(tensors: dict[str, Tensor], base: Any, path: Any) -> Findings:
-    """Gives every tensor of a checkpoint its meaning."""
     found = Findings()
     unknown = []
     for key, tensor in tensors.items():
@@ -155,7 +149,7 @@ def _sort(tensors: dict[str, Tensor], base: Any, path: Any) -> Findings:
 
 
 def _recognise(key: str) -> tuple[str, int, str]:
-    """The meaning of a key, its layer, and whether it is a map's weight or bias."""
+    """The meaning of a key, its layer, and which part of a map it is."""
     for pattern, meaning, first in KEYS:
         if match := re.fullmatch(pattern, key):
             groups = match.groupdict()
@@ -164,20 +158,19 @@ def _recognise(key: str) -> tuple[str, int, str]:
 
 
 def _open_clip_name(key: str, base: Any) -> str:
-    """Their CLIP is OpenAI's, whose parts have the same names in open_clip, behind another prefix."""
+    """Their CLIP's parts have the same names in open_clip, behind another prefix."""
     key = key.replace("image_encoder.", "visual.", 1)
     return key.replace("text_encoder.", "text." if hasattr(base, "text") else "", 1)
 
 
 def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
-    """The settings under which an adapter has just the prompts and maps of a checkpoint."""
+    """The settings under which an adapter has just the prompts and maps that were found."""
     if not found.text and not found.vision:
         raise ValueError(f"{path} holds no prompts. Is it a fine-tuned CLIP? open_clip loads those itself")
     context = found.text.get(1)
     if context is not None and context.ndim == 3:
         raise ValueError(
-            f"{path} holds a context for each of {len(context)} classes (CSC=True), of shape {tuple(context.shape)}: "
-            "an adapter holds one for all classes, (n, d)"
+            f"{path} holds a context for each of {len(context)} classes (CSC=True): an adapter holds one for all"
         )
     lengths = {}
     for tower, prompts in (("text", found.text), ("vision", found.vision)):
@@ -192,7 +185,7 @@ def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
         if vision or sorted(found.maps) != sorted(found.text) or any(len(parts) != 2 for parts in found.maps.values()):
             raise ValueError(
                 f"{path} holds maps of layers {sorted(found.maps)} and text prompts of layers {sorted(found.text)}: "
-                "MaPLe has a weight and a bias for each text prompt, and no visual prompts of its own"
+                "MaPLe has a weight and a bias for each text prompt, and learns no visual ones"
             )
         return PromptConfig(method="maple", n_ctx=lengths["text"], depth=text)
     if not vision:
@@ -203,31 +196,25 @@ def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
     if depth is None and (text, vision) != depths(base):
         raise ValueError(
             f"{path} has text prompts for {text} layers and visual ones for {vision}: an adapter has one depth, or all "
-            "layers of both towers"
+            "layers"
         )
     return PromptConfig(method="independent", n_ctx=lengths["text"], n_ctx_vision=lengths["vision"], depth=depth)
 
 
 def _stacked(found: Findings, path: Any) -> dict[str, Tensor]:
     """The tensors of the adapter: prompts (J, n, d), maps (J, d_v, d_t) and (J, d_v), in float32."""
-    tensors = {}
-    for name, prompts in (("vilt_text", found.text), ("vilt_vision", found.vision)):
-        if prompts:
-            tensors[name] = torch.stack([prompts[layer] for layer in sorted(prompts)])
+    layers = {"vilt_text": found.text, "vilt_vision": found.vision}
     for part in ("weight", "bias"):
-        if found.maps:
-            tensors[f"vilt_F.{part}"] = torch.stack([found.maps[i][part] for i in sorted(found.maps)])
+        layers[f"vilt_F.{part}"] = {layer: parts[part] for layer, parts in found.maps.items()}
+    tensors = {name: torch.stack([own[i] for i in sorted(own)]) for name, own in layers.items() if own}
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    check_values(tensors, str(path))
+    check_numbers(tensors, str(path))
     return tensors
 
 
 def _check_fit(found: Findings, base: Any, path: Any) -> None:
-    """Checks the depths and widths of the prompts against those of the towers."""
-    for kind, prompts, tower in (
-        ("text", found.text, text_tower(base)),
-        ("vision", found.vision, vision_tower(base)),
-    ):
+    text, vision = text_tower(base), vision_tower(base)
+    for kind, prompts, tower in (("text", found.text, text), ("vision", found.vision, vision)):
         if prompts and len(prompts) > tower.layers:
             raise ValueError(
                 f"{path} has {kind} prompts for {len(prompts)} layers, the {kind} tower of the model has {tower.layers}"
@@ -238,29 +225,27 @@ def _check_fit(found: Findings, base: Any, path: Any) -> None:
                 f"{tower.width} wide: it was trained on another model"
             )
     suffix = found.suffix
-    if suffix is not None and (suffix.ndim != 3 or not suffix.numel() or suffix.shape[2] != text_tower(base).width):
+    if suffix is not None and (suffix.ndim != 3 or not suffix.numel() or suffix.shape[2] != text.width):
         raise ValueError(
-            f"{path} has a token_suffix of shape {tuple(suffix.shape)}: expected (C, L, {text_tower(base).width}), the "
-            "embeddings of the classes' tokens"
+            f"{path} has a token_suffix of shape {tuple(suffix.shape)}: expected (C, L, {text.width}), embedded tokens"
         )
     for layer, parts in found.maps.items():
-        expected = (vision_tower(base).width, text_tower(base).width)
+        expected = (vision.width, text.width)
         if parts["weight"].shape != expected or parts["bias"].shape != expected[:1]:
             raise ValueError(
-                f"{path} has a map of shape {tuple(parts['weight'].shape)} for layer {layer}, from text to vision in "
-                f"this model it is {expected}: it was trained on another model"
+                f"{path} has a map of shape {tuple(parts['weight'].shape)} for layer {layer}, in the model it is "
+                f"{expected}: it was trained on another model"
             )
 
 
 def _check_base(found: Findings, base: Any, path: Any, strict: bool) -> None:
-    """Checks the frozen weights in the checkpoint, as far as it holds them, against the model's."""
+    """Checks the frozen weights that the checkpoint holds against the model's."""
     weights = base.state_dict()
     different = [name for name, tensor in found.frozen.items() if not _same_weights(tensor, weights.get(name))]
-    held = len(found.frozen)
+    held = len(found.frozen) + (found.suffix is not None)
     if found.suffix is not None:
         embedding = _token_embedding(base)
-        held += 1
-        if not _same_weights(found.suffix[0], embedding[_token_ids(found.suffix[0], embedding)]):
+        if not _same_weights(found.suffix[0], embedding[_nearest_ids(found.suffix[0], embedding)]):
             different.append("token_embedding.weight")
     if not different:
         return
@@ -268,7 +253,7 @@ def _check_base(found: Findings, base: Any, path: Any, strict: bool) -> None:
         f"{path} was trained on other weights than the model has: {len(different)} of {held} differ, {_some(different)}"
     )
     if strict:
-        raise ValueError(f"{message}. Give the model those weights, or pass strict_base=False to be warned only")
+        raise ValueError(f"{message}. Give the model those weights, or pass strict_base=False")
     warnings.warn(message, stacklevel=3)
 
 
@@ -280,13 +265,13 @@ def _same_weights(first: Tensor, second: Tensor | None) -> bool:
 
 
 def _tell_the_text(found: Findings, base: Any) -> None:
-    """Warns of the form of the texts: the first class's, read back from the embeddings of its tokens."""
+    """Warns of the first class's text, read back from the embeddings of its tokens."""
     if found.suffix is None:
         return
     embedding = _token_embedding(base)
     if len(embedding) != OPEN_CLIP_VOCABULARY:
         return
-    ids = _token_ids(found.suffix[0], embedding).tolist()
+    ids = _nearest_ids(found.suffix[0], embedding).tolist()
     end = OPEN_CLIP_VOCABULARY - 1
     text = open_clip.SimpleTokenizer().decode(ids[: ids.index(end)] if end in ids else ids).strip()
     warnings.warn(
@@ -295,14 +280,13 @@ def _tell_the_text(found: Findings, base: Any) -> None:
     )
 
 
-def _token_ids(embedded: Tensor, embedding: Tensor) -> Tensor:
-    """The ids whose embeddings are nearest to those of some tokens: (L, d_t) -> (L,)."""
+def _nearest_ids(embedded: Tensor, embedding: Tensor) -> Tensor:
+    """(L, d_t) -> (L,)."""
     return torch.cdist(embedded.float(), embedding).argmin(dim=1)
 
 
 def _token_embedding(base: Any) -> Tensor:
-    weight: Tensor = text_tower(base).embedding.weight
-    return weight.detach().float().cpu()
+    return text_tower(base).embedding.weight.detach().float().cpu()
 
 
 def _some(names: list[str]) -> str:

@@ -1,7 +1,7 @@
-"""The three files of an adapter, in PEFT's layout: written so that no crash can tear them, read with all checks.
+"""The three files of an adapter, in PEFT's layout: no crash can tear them, and they are read with all checks.
 
-`adapter_model.safetensors` also holds, as metadata, the text of `adapter_config.json` and a checksum. Putting it in
-place is what saves an adapter: if the process dies before the config beside it is replaced, the config in it counts.
+`adapter_model.safetensors` also holds the text of `adapter_config.json` and a checksum. Putting it in place saves an
+adapter: if the process dies before the config beside it is replaced, the config in it counts.
 """
 
 from __future__ import annotations
@@ -32,43 +32,32 @@ PEFT_TYPE = "VILT_PROMPT"
 CARD_NAME = "README.md"
 RECORD = "vilt_prompt"  # key of the safetensors' metadata
 
-# What the shape and the place of the tensors follow from. A saved config has all of it, and the name of its method.
+# What the shape and the place of the tensors follow from.
 STRUCTURE = ("towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
 NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint")
 
-LARGEST_CONFIG = 2**20  # bytes; one that `save_pretrained` wrote has about 5 kB
+LARGEST_CONFIG = 2**20  # bytes; ours have about 5,000
 MOST_TENSORS = 100  # ours have at most 6; what is named in errors shall be readable
 AGAIN = "copy it again, or fetch it anew with force_download=True"
-ABANDONED = 3600.0  # seconds after which a temporary file belongs to a process that was killed
+ABANDONED = 3600.0  # seconds after which a temporary file is nobody's
 
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """A folder whose config and tensors belong together. The values of the tensors are not looked at before `verify`.
-
-    Attributes:
-        folder: Where the files are.
-        source: What the user gave, a folder or a repository.
-        config: The fields of the config.
-        shapes: The shape of each tensor.
-    """
+    """A folder whose config and tensors belong together. The tensors' values are not looked at before `verify`."""
 
     folder: Path
-    source: str
+    source: str  # what the user gave, a folder or a repository
     config: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
 
     def verify(self) -> None:
-        """Reads the tensors, and checks that they are numbers and just those that were saved.
-
-        Raises:
-            ValueError: If they are not.
-        """
+        """Reads the tensors, and refuses what are not numbers, nor those that were saved (ValueError)."""
         weights = self.folder / SAFETENSORS_WEIGHTS_NAME
         with _opened(weights) as file:
             tensors = {key: file.get_tensor(key) for key in self.shapes}
-            metadata = file.metadata() or {}  # of this file, which may have been saved since `read`
-        check_values(tensors, str(weights))
+            metadata = file.metadata() or {}  # once more: the file may have been replaced since `read`
+        check_numbers(tensors, str(weights))
         if RECORD in metadata:  # PEFT's own saving leaves none
             record, _ = _read_record(metadata[RECORD], weights)
             if record["sha256"] != _checksum(record["config"], record["replaces"], tensors):
@@ -76,11 +65,7 @@ class AdapterFiles:
 
 
 def read(folder: Path, source: str) -> AdapterFiles:
-    """Looks at the config and the header of the tensors, and checks that they belong together.
-
-    Raises:
-        ValueError: If a file is missing or damaged, is a pickle, or the two are not from one adapter of this library.
-    """
+    """The config and the header of the tensors; a ValueError if they are not those of one adapter."""
     for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise ValueError(_missing(folder, name))
@@ -106,17 +91,10 @@ def read(folder: Path, source: str) -> AdapterFiles:
 
 
 def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:
-    """Saves an adapter. Whenever the process dies, the folder holds the former adapter, or none, or this one, whole.
+    """Saves an adapter; the card is the README unless there is one.
 
-    Args:
-        folder: Made if it does not exist.
-        config: JSON-ready.
-        tensors: On any device.
-        card: The README, unless there is one.
-
-    Raises:
-        ValueError: If the folder holds a PEFT adapter of another type.
-        AdapterIOError: If the disk is full or refuses.
+    Whenever the process dies, the folder holds the former adapter, or none, or this one, whole. An adapter of another
+    type is not replaced (ValueError).
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +102,7 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
         text = config_text(config)
         replaces = _former_config(folder)
         if replaces == _digest(text.encode()):
-            replaces = None  # nothing to tell apart
+            replaces = None
         with (
             _temporary(folder, CONFIG_NAME, text.encode()) as new_config,
             _temporary(folder, SAFETENSORS_WEIGHTS_NAME, serialise(text, tensors, replaces)) as new_weights,
@@ -132,7 +110,7 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
         ):
             if not (folder / CARD_NAME).exists():
                 os.replace(new_card, folder / CARD_NAME)
-            if replaces is None:  # a config alone is no adapter yet, and the same config is none the worse
+            if replaces is None:  # a config alone is no adapter, and the same config is none the worse
                 os.replace(new_config, folder / CONFIG_NAME)
             os.replace(new_weights, folder / SAFETENSORS_WEIGHTS_NAME)  # from here on it is the new adapter
             if replaces is not None:
@@ -140,23 +118,17 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
     except OSError as error:
         advice = "free some space" if error.errno == errno.ENOSPC else "put that right"
         raise AdapterIOError(
-            f"the adapter could not be saved to {folder} ({error}): {advice} and save again. What the folder held "
-            "before is whole"
+            f"the adapter could not be saved to {folder} ({error}): {advice} and save again. What the folder held is "
+            "whole"
         ) from error
 
 
 def serialise(config: str, tensors: dict[str, Tensor], replaces: str | None = None) -> bytes:
-    """The bytes of `adapter_model.safetensors`, with the text of the config and a checksum in its metadata.
-
-    Args:
-        config: Text of `adapter_config.json`.
-        tensors: On any device.
-        replaces: Digest of the other config that is in the folder by now, if any.
-    """
+    """The bytes of `adapter_model.safetensors`, with the text of the config and the digest of the one it replaces."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in sorted(tensors.items())}
     record = {"config": config, "replaces": replaces, "sha256": _checksum(config, replaces, tensors)}
     content = save(tensors, metadata={"format": "pt", RECORD: json.dumps(record)})
-    # safetensors writes metadata in any order; the same adapter shall be the same bytes, and no new commit on the Hub.
+    # safetensors writes metadata in any order; the same adapter shall be the same bytes, and no commit on the Hub.
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
@@ -168,12 +140,8 @@ def config_text(config: dict[str, Any]) -> str:
     return json.dumps(config, indent=2, sort_keys=True)
 
 
-def check_values(tensors: dict[str, Tensor], what: str) -> None:
-    """Checks that tensors are floating-point and finite, and have values at all.
-
-    Raises:
-        ValueError: If they are not.
-    """
+def check_numbers(tensors: dict[str, Tensor], what: str) -> None:
+    """Refuses tensors that are not floating-point and finite, or have no values at all (ValueError)."""
     for key, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"{what}: {key} is of type {tensor.dtype}, floating-point numbers were expected")
@@ -181,13 +149,13 @@ def check_values(tensors: dict[str, Tensor], what: str) -> None:
             raise ValueError(f"{what}: {key} is on the meta device and has no values: give the model a real one first")
         if not tensor.isfinite().all():
             raise ValueError(
-                f"{what}: {key} holds NaN or infinity. Training has diverged, or the file is damaged: go back to an "
-                "earlier state"
+                f"{what}: {key} holds NaN or infinity. Training has diverged, or it is damaged: go back to an earlier "
+                "state"
             )
 
 
 def _former_config(folder: Path) -> str | None:
-    """The digest of the config that a new one is going to replace; None if it is of no use to anybody."""
+    """The digest of the config that a new one is going to replace, if it is any."""
     path = folder / CONFIG_NAME
     if not path.is_file():
         return None
@@ -205,11 +173,9 @@ def _missing(folder: Path, name: str) -> str:
             f"{folder} holds {WEIGHTS_NAME} but no {name}: pickles are never loaded. "
             "Save the adapter again with save_pretrained(...)"
         )
-    others = sorted(config.parent.name for config in folder.glob(f"*/{CONFIG_NAME}"))
-    hint = ": give the folder that save_pretrained(...) wrote"
-    if others:
-        hint = f"; its subfolders with an adapter are: {', '.join(others)} (pass subfolder=)"
-    return f"{folder} holds no {name}{hint}"
+    others = ", ".join(sorted(config.parent.name for config in folder.glob(f"*/{CONFIG_NAME}")))
+    within = f"; its subfolders with an adapter are: {others} (pass subfolder=)"
+    return f"{folder} holds no {name}{within if others else ': give the folder that save_pretrained(...) wrote'}"
 
 
 def _read_config(path: Path) -> tuple[bytes, dict[str, Any]]:
@@ -228,7 +194,7 @@ def _read_config(path: Path) -> tuple[bytes, dict[str, Any]]:
 def _check_type(config: dict[str, Any], folder: Path) -> None:
     if config["peft_type"] != PEFT_TYPE:
         raise ValueError(
-            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE}, the one of this library: "
+            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE}, which is ours: "
             "PeftModel.from_pretrained loads those"
         )
 
@@ -259,23 +225,22 @@ def _read_record(text: str, weights: Path) -> tuple[dict[str, str | None], dict[
 
 
 def _compare(config: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
-    """What differs between the config beside the tensors and the one that was saved with them."""
+    """Refuses a config beside the tensors of other structure than was saved with them; warns of other notes."""
 
-    def different(names: tuple[str, ...]) -> str:
+    def different(*names: str) -> str:
+        pairs = [(name, config.get(name, "missing"), saved.get(name, "missing")) for name in names]
         return "; ".join(
-            f"{name} is {shorten(repr(config.get(name, 'missing')), 60)}, "
-            f"{shorten(repr(saved.get(name, 'missing')), 60)} was saved"
-            for name in names
-            if config.get(name, "missing") != saved.get(name, "missing")
+            f"{name} is {shorten(repr(now), 60)}, {shorten(repr(then), 60)} was saved"
+            for name, now, then in pairs
+            if now != then
         )
 
-    structure = different(("peft_type", "method", *STRUCTURE))
+    structure, notes = different("peft_type", "method", *STRUCTURE), different(*NOTES)
     if structure:
         raise ValueError(
-            f"{CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME} in {folder} do not belong together: {structure}. "
-            "Copy both files again, from one place"
+            f"{CONFIG_NAME} and {SAFETENSORS_WEIGHTS_NAME} in {folder} do not belong together: {structure}. Copy both "
+            "files again, from one place"
         )
-    notes = different(NOTES)
     if notes:
         warnings.warn(f"{folder / CONFIG_NAME} was changed after it was saved: {notes}", stacklevel=2)
 
@@ -294,7 +259,7 @@ def _digest(content: bytes) -> str:
 
 @contextlib.contextmanager
 def _temporary(folder: Path, name: str, content: bytes) -> Iterator[Path]:
-    """A complete file beside the one that it is going to replace; gone at the end, in place or not."""
+    """A complete file beside the one that it is going to replace, gone at the end."""
     path = folder / f".{name}.{uuid.uuid4().hex}.tmp"
     try:
         with path.open("xb") as stream:

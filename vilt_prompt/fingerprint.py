@@ -1,8 +1,6 @@
 """Which weights an adapter belongs to: the shapes of a base model's parameters, and a few of their values.
 
-Values are compared within a tolerance, for the same weights round to different bits in half precision. What a user may
-well change is left out: `logit_scale` and `logit_bias`, buffers, adapters of any kind, and the embeddings that other
-image sizes, context lengths and vocabularies resize.
+What a user may change is left out: `logit_scale` and `logit_bias`, buffers, adapters, and embeddings that are resized.
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ from torch import Tensor, nn
 
 SAMPLED_MATRICES = 32
 SAMPLED_PLACES = (0.236, 0.618, 0.854)  # in each of them, as a fraction of its elements
-# Rounding to bfloat16 moves a value by at most 2^-8 of itself; two ways of rounding, one of them by way of float16, may
-# end a whole step of 2^-7 apart. Below 2^-14, float16 steps by 2^-24.
+# Rounding to bfloat16 moves a value by at most 2^-8 of itself: two ways of it may end 2^-7 apart. Below 2^-14, float16
+# steps by 2^-24.
 RELATIVE_TOLERANCE = 2**-7
 ABSOLUTE_TOLERANCE = 2**-24
 
@@ -29,11 +27,9 @@ _RESIZED = ("positional_embedding", "pos_embed", "position_embeddings.weight", "
 
 
 def fingerprint(model: nn.Module) -> dict[str, Any] | None:
-    """What tells a base model from others: JSON-ready, of a few kB, and the same with and without adapters.
+    """What tells a base model from others, the same with and without adapters; None on the meta device.
 
-    Returns:
-        "shapes": the shapes of the parameters, those of numbered blocks together, such as "12 x (768,)";
-        "values": a few values of up to 32 matrices, spread over the model. None if the model is on the meta device.
+    The shapes of the parameters, numbered blocks together, such as "12 x (768,)", and a few values of some matrices.
     """
     parameters = dict(_base_parameters(model))
     if any(parameter.is_meta for parameter in parameters.values()):
@@ -42,22 +38,9 @@ def fingerprint(model: nn.Module) -> dict[str, Any] | None:
 
 
 def check_base(model: nn.Module, config: Any, strict: bool) -> bool:
-    """Checks that a model is the one that an adapter was trained on, by the config's `base_fingerprint`.
+    """Whether a model is the one that an adapter was trained on, as far as its config's `base_fingerprint` tells.
 
-    Values are equal if they differ by at most 2^-7 of themselves (plus 2^-24): the same verdict in float32, float16 and
-    bfloat16. On the meta device only the shapes are compared.
-
-    Args:
-        model: The open_clip model, with or without adapters.
-        config: The adapter's `PromptConfig`; without a fingerprint in it everything passes.
-        strict: Whether other weights of the same shapes are an error; otherwise they are a warning.
-
-    Returns:
-        Whether the weights are the same, as far as can be told.
-
-    Raises:
-        ValueError: If the architecture is another one, the fingerprint is damaged, or, if `strict`, the weights are
-            others.
+    Another architecture and a damaged fingerprint are a ValueError; so are, if `strict`, other weights, else a warning.
     """
     expected = config.base_fingerprint
     if expected is None:
@@ -69,7 +52,7 @@ def check_base(model: nn.Module, config: Any, strict: bool) -> bool:
     if any(parameter.is_meta for parameter in parameters.values()):
         return True
     found = _values(parameters, [name for name in expected["values"] if name in parameters])
-    different = [name for name, values in expected["values"].items() if not _close(values, found.get(name))]
+    different = [name for name, values in expected["values"].items() if not _close(values, found.get(name, []))]
     if not different:
         return True
     message = (
@@ -84,9 +67,9 @@ def check_base(model: nn.Module, config: Any, strict: bool) -> bool:
 
 
 def _base_parameters(module: nn.Module, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The parameters of the base model under the names that they have without adapters."""
+    """The base model's parameters under the names that they have without adapters."""
     while isinstance(module, BaseTunerLayer):
-        base_layer = getattr(module, "base_layer", None)  # PEFT's layers, LoRA's for one, stand in front of the base's
+        base_layer = getattr(module, "base_layer", None)
         if base_layer is None:
             return
         module = base_layer
@@ -98,7 +81,6 @@ def _base_parameters(module: nn.Module, path: str = "") -> Iterator[tuple[str, T
 
 
 def _shapes(parameters: dict[str, Tensor]) -> dict[str, str]:
-    """Shapes in the order of the model, equal ones in a row counted, under names without the numbers of blocks."""
     grouped: dict[str, list[tuple[int, ...]]] = {}
     for name, parameter in parameters.items():
         if not name.endswith(_RESIZED):
@@ -110,7 +92,7 @@ def _shapes(parameters: dict[str, Tensor]) -> dict[str, str]:
 
 
 def _chosen(parameters: dict[str, Tensor]) -> list[str]:
-    # Norms and biases are alike in many models, above all in untrained ones; matrices never are.
+    # Norms and biases are alike in many models; matrices never are.
     matrices = [
         name
         for name, parameter in parameters.items()
@@ -125,7 +107,7 @@ def _values(parameters: dict[str, Tensor], names: list[str]) -> dict[str, list[f
 
 
 def _sample(matrix: Tensor) -> list[float]:
-    # Element by element: flattening would copy a matrix that is not contiguous.
+    # Flattening would copy a matrix that is not contiguous.
     index: list[list[int]] = [[] for _ in matrix.shape]
     for place in SAMPLED_PLACES:
         rest = int(place * matrix.numel())
@@ -136,14 +118,10 @@ def _sample(matrix: Tensor) -> list[float]:
     return values
 
 
-def _close(first: list[float], second: list[float] | None) -> bool:
-    return (
-        second is not None
-        and len(first) == len(second)
-        and all(
-            math.isclose(a, b, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE)
-            for a, b in zip(first, second, strict=True)
-        )
+def _close(first: list[float], second: list[float]) -> bool:
+    return len(first) == len(second) and all(
+        math.isclose(a, b, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE)
+        for a, b in zip(first, second, strict=True)
     )
 
 
@@ -156,14 +134,12 @@ def _check_shapes(expected: dict[str, str], found: dict[str, str], base: str) ->
         )
         more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
         raise ValueError(
-            f"the adapter was trained on another architecture (its base: {base}): {shown}{more}. "
-            "Load it onto the model that it was trained on"
+            f"the adapter was trained on another architecture (its base: {base}): {shown}{more}. Load it onto that one"
         )
 
 
-def _check_form(expected: Any) -> None:
-    shapes = expected.get("shapes") if isinstance(expected, dict) else None
-    values = expected.get("values") if isinstance(expected, dict) else None
+def _check_form(expected: dict[str, Any]) -> None:
+    shapes, values = expected.get("shapes"), expected.get("values")
     if (
         not isinstance(shapes, dict)
         or not isinstance(values, dict)
@@ -171,6 +147,5 @@ def _check_form(expected: Any) -> None:
         or not all(isinstance(row, list) and all(isinstance(value, float) for value in row) for row in values.values())
     ):
         raise ValueError(
-            "base_fingerprint is damaged: expected shapes and values as wrap(...) records them. Copy the adapter's "
-            "files again"
+            "base_fingerprint is damaged: expected the shapes and values of wrap(...). Copy the files again"
         )

@@ -1,9 +1,8 @@
 """PEFT adapters of other kinds, such as LoRA, in the same open_clip model: what works beside prompts, what is refused.
 
-The towers run in pieces. A module that is called (linear layers, the patch and token embeddings, the norms) is what
-PEFT made of it. A block whose attention PEFT has put something around runs whole (`attention.py`). What is left is the
-output projection inside torch's attention, whose weights torch reads rather than calls it: an adapter there would be
-ignored without a word, so that is an error. One that comes after `wrap` is found by the blocks, at each call.
+A block whose attention PEFT has put something around runs whole. But torch's attention reads the weights of its output
+projection rather than call it: an adapter there would be ignored without a word. Blocks look for one at each call, as
+it may come after `wrap`.
 """
 
 from __future__ import annotations
@@ -23,25 +22,16 @@ ADAPTED = (BaseTunerLayer, AuxiliaryTrainingWrapper)  # what PEFT puts around a 
 
 
 def check_attention(attention: nn.Module) -> None:
-    """Checks that no adapter is where torch's attention ignores it.
-
-    Raises:
-        ValueError: If PEFT has put an adapter of another kind around the output projection of torch's attention alone.
-    """
+    """Refuses an adapter where torch's attention ignores it (ValueError)."""
     if type(attention) is nn.MultiheadAttention and isinstance(attention.out_proj, ADAPTED):
         raise ValueError(
             "there is an adapter of another kind, such as LoRA, on out_proj inside an nn.MultiheadAttention, which "
-            'ignores it: adapt the whole attention, LoraConfig(target_modules=["attn"]), or the MLPs, '
-            'LoraConfig(target_modules=["c_fc", "c_proj"])'
+            'ignores it: adapt the whole attention, LoraConfig(target_modules=["attn"]), or ["c_fc", "c_proj"]'
         )
 
 
 def check_attentions(model: nn.Module, towers: str) -> None:
-    """Checks the attentions of all blocks in the towers that shall have prompts ("both", "text" or "vision").
-
-    Raises:
-        ValueError: If one has an adapter of another kind.
-    """
+    """The same for all blocks in the towers that shall have prompts ("both", "text" or "vision")."""
     for name, module in model.named_modules():
         tower = "vision" if name.startswith("visual.") else "text"
         if isinstance(module, ResidualAttentionBlock) and towers in ("both", tower):
@@ -49,28 +39,21 @@ def check_attentions(model: nn.Module, towers: str) -> None:
 
 
 def set_aside(model: nn.Module) -> Any:
-    """Takes the note off a model in which PEFT keeps the configs of adapters, and returns it.
-
-    PEFT writes into this note whatever it puts into the model next, so that one kind's configs would replace another's.
-    """
+    """Takes PEFT's note of the configs off a model, into which it would write those of the next kind."""
     return model.__dict__.pop("peft_config", None)
 
 
 def put_back(model: nn.Module, note: Any) -> None:
-    """Puts back what `set_aside` took, in place of what PEFT has put there since."""
+    """Puts it back, in place of what PEFT has put there since."""
     set_aside(model)
     if note is not None:
         model.peft_config = note
 
 
 def check_state_dict(keys: Iterable[str], prefix: str) -> None:
-    """Checks that what is loaded into a prompted model is the model, or prompts alone, or no prompts at all.
+    """Refuses prompts that come with tensors of something else than the model (ValueError).
 
-    PEFT writes the tensors of all tuners in a model into the file of each. So a LoRA that was saved beside prompts has
-    those in its file, and would overwrite the present ones without a word.
-
-    Raises:
-        ValueError: If there are prompts and tensors of something else, but not the model's.
+    PEFT saves the tensors of all tuners in a model with each: a LoRA's file would overwrite prompts without a word.
     """
     inside = [key.removeprefix(prefix) for key in keys]
     prompts = [key for key in inside if key.startswith("prompts.")]
@@ -83,7 +66,7 @@ def check_state_dict(keys: Iterable[str], prefix: str) -> None:
 
 
 class PromptConfigs(dict[str, Any]):
-    """The configs of a tuner. PEFT would write those of another tuner into it that is put around the wrapped model."""
+    """The configs of a tuner, into which PEFT would write those of another one around the wrapped model."""
 
     def __setitem__(self, adapter_name: str, config: PeftConfig) -> None:
         if not isinstance(config, PromptConfig):

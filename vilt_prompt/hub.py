@@ -26,10 +26,10 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 
-from vilt_prompt.checks import AdapterIOError
+from vilt_prompt.checks import AdapterIOError, check_string
 from vilt_prompt.files import CARD_NAME, config_text, serialise
 
-ATTEMPTS = 4  # of a call that the client itself does not repeat when the server fails
+ATTEMPTS = 4
 FIRST_WAIT = 1.0  # seconds, doubled each time
 
 T = TypeVar("T")
@@ -47,23 +47,18 @@ def fetch(
 ) -> Path:
     """The local folder with an adapter's files: the one that was given, or one in the cache of the Hub.
 
-    Both files are of the same commit, and nothing else is fetched: no `adapter_model.bin`, ever.
-
-    Raises:
-        TypeError: If the path or the subfolder is no string.
-        ValueError: If there is no such folder, `subfolder` leads out of it, or the Hub has no such adapter.
-        AdapterIOError: If the Hub, the connection or the disk fails.
+    Both files are of one commit, and nothing else is fetched: no `adapter_model.bin`, ever.
     """
     if not isinstance(path_or_repo, str | os.PathLike):
         raise TypeError(
             'path_or_repo must be the folder that save_pretrained(...) wrote, or a repository id like "user/name", '
             f"got {path_or_repo!r}"
         )
-    if not isinstance(subfolder, str | None):
-        raise TypeError(f"subfolder must be a string or None, got {subfolder!r}")
-    if subfolder is not None:
-        _check_subfolder(subfolder)
-        subfolder = "/".join(PurePosixPath(subfolder).parts) or None  # the Hub knows no "a/" nor "a//b"
+    check_string("subfolder", subfolder)
+    parts = PurePosixPath(subfolder or "").parts
+    if {"/", "//", ".."} & {*parts} or {*"\\:\0"} & {*(subfolder or "")}:
+        raise ValueError(f"subfolder={subfolder!r} leads out of the folder or repository: give a path inside of it")
+    subfolder = "/".join(parts) or None  # the Hub knows no "a/" nor "a//b"
     folder = Path(path_or_repo, subfolder or "")
     if Path(path_or_repo).is_dir():
         if not folder.is_dir():
@@ -91,11 +86,9 @@ def fetch(
                 force_download=force_download,
                 library_name="vilt-prompt",
             )
-            # Somebody may push in between: the second file comes from the commit of the first, .../snapshots/COMMIT/...
-            folder = Path(file).parent
-            depth = len(PurePosixPath(subfolder or "").parts)
-            revision = [folder, *folder.parents][depth].name
-    return folder
+            # Somebody may push in between: the second file is of the commit of the first, .../snapshots/COMMIT/...
+            revision = Path(file).parents[len(parts)].name
+    return Path(file).parent
 
 
 def push(
@@ -113,21 +106,7 @@ def push(
 ) -> CommitInfo:
     """Puts an adapter's files into the root of a repository, in one commit; makes the repository if there is none.
 
-    Args:
-        repo_id: Such as "user/name", or the name alone for one's own.
-        config: JSON-ready.
-        tensors: On any device.
-        card: Makes the README for a repository's full id; a README that is there is kept.
-        private: Whether a new repository is private.
-        token: Of a user who may write.
-        revision: Branch, made if it does not exist.
-        create_pr: Whether to open a pull request rather than to commit.
-        commit_message: First line of the commit.
-        is_card_filled: Whether the card has something to say that a README which is kept lacks.
-
-    Raises:
-        ValueError: If the repository cannot be found or written to.
-        AdapterIOError: If the Hub or the connection fails. Nothing of the adapter is on the branch then.
+    `card` makes the README for a repository's full id; one that is there is kept, with a warning if `is_card_filled`.
     """
     api = HfApi(token=token, library_name="vilt-prompt")
     text = config_text(config)
@@ -141,7 +120,7 @@ def push(
         elif is_card_filled:
             warnings.warn(
                 f"{repo_id} has a {CARD_NAME}, which is kept: class names, metrics and the like are not in it. Delete "
-                "it there and push again to have it written anew",
+                "it there and push again for a new one",
                 stacklevel=3,
             )
 
@@ -170,7 +149,7 @@ def _patiently(call: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
-    """Turns the client's errors into ones that say what to do."""
+    """Makes the client's errors say what to do."""
     try:
         yield
     except GatedRepoError as error:
@@ -191,8 +170,8 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
                 "Fetch it once online, or check cache_dir= and revision="
             ) from error
         raise AdapterIOError(
-            f"{start}: {constants.ENDPOINT} does not answer ({error.__cause__}), and the adapter is not in the cache. "
-            "Check the connection and HF_ENDPOINT, and try again"
+            f"{start}: {constants.ENDPOINT} does not answer ({error.__cause__}), and it is not in the cache. Check the "
+            "connection and HF_ENDPOINT, and try again"
         ) from error
     except EntryNotFoundError as error:
         raise ValueError(
@@ -203,8 +182,7 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
         status = error.response.status_code
         if status < 500:
             raise ValueError(
-                f"{start}: the server answers {status} ({error}). Check the arguments, and that the token (token=, or "
-                "that of `hf auth login`) may do this"
+                f"{start}: the server answers {status} ({error}). Check that the token may do this"
             ) from error
         raise AdapterIOError(f"{start}: the server fails with {status}. {way_out}, later") from error
     except HTTPError as error:
@@ -222,15 +200,7 @@ def _at(revision: str | None) -> str:
     return "" if revision is None else f" at revision {revision!r}"
 
 
-def _check_subfolder(subfolder: str) -> None:
-    if not isinstance(subfolder, str):
-        raise TypeError(f"subfolder must be a string, got {subfolder!r}")
-    path = PurePosixPath(subfolder)
-    if path.is_absolute() or ".." in path.parts or "\\" in subfolder or ":" in subfolder or "\0" in subfolder:
-        raise ValueError(f"subfolder={subfolder!r} leads out of the folder or repository: give a path inside of it")
-
-
 def _may_be_repository(name: str) -> bool:
-    """Whether a name that is no folder looks like "user/name". Names alone were never given to users' repositories."""
+    """Whether a name that is no folder looks like "user/name"."""
     parts = name.split("/")
     return len(parts) == 2 and all(parts) and parts[0][0] not in ".~" and not os.path.isabs(name)

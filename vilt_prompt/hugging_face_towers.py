@@ -1,7 +1,6 @@
 """Hugging Face's text encoders inside open_clip's `HFTextEncoder`: BERT, RoBERTa, XLM-R, mT5, and NLLB's M2M100.
 
-They mask padding, and none is causal. Prompts stand after the first token, in mT5, which has no start token, in front.
-The prompt of the first layer enters as `inputs_embeds` do.
+They mask padding, and none is causal. Prompts stand after the first token; in front in mT5, which has no start token.
 
 Shapes: C texts, L their columns, b batch, l tokens, n prompts, h heads, d width, D features.
 """
@@ -9,6 +8,7 @@ Shapes: C texts, L their columns, b batch, l tokens, n prompts, h heads, d width
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from vilt_prompt.attention import Block, Prompts, join_heads, prompt_length, split_heads
+from vilt_prompt.attention import Block, Prompts, join_heads, project_each, prompt_length
 from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.checks import is_readable
 from vilt_prompt.sharding import gathered
@@ -28,38 +28,32 @@ class BertBlock(Block):
     """A layer of BERT's kind: post-norm."""
 
     def __init__(self, module: Any) -> None:
-        super().__init__(module)
-        self.attn = module.attention.self
-        if module.training:
-            self.dropout = self.attn.dropout.p
+        attn = module.attention.self
+        super().__init__(module, attn, attn.dropout.p)
 
-    def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
+    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
         """Three linear maps."""
-        maps = (self.attn.query, self.attn.key, self.attn.value)[first:last]
-        return [split_heads(linear(x), 1, self.attn.num_attention_heads)[0] for linear in maps]
+        attn = self.attn
+        return project_each((attn.query, attn.key, attn.value)[first:last], x, attn.num_attention_heads)
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
         """The modules add the residuals themselves."""
         x = self.module.attention.output(join_heads(attended), x)
-        updated: Tensor = self.module.output(self.module.intermediate(x), x)
-        return updated
+        return self.module.output(self.module.intermediate(x), x)
 
 
 class M2M100Block(Block):
     """A layer of M2M100's encoder: pre-norm."""
 
     def __init__(self, module: Any) -> None:
-        super().__init__(module)
-        self.attn = module.self_attn
+        super().__init__(module, module.self_attn, module.self_attn.dropout)
         self.scale = self.attn.scaling
-        if module.training:
-            self.dropout = self.attn.dropout
 
-    def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
+    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
         """Three linear maps."""
-        x = self.module.self_attn_layer_norm(x)
-        maps = (self.attn.q_proj, self.attn.k_proj, self.attn.v_proj)[first:last]
-        return [split_heads(linear(x), 1, self.attn.num_heads)[0] for linear in maps]
+        attn = self.attn
+        maps = (attn.q_proj, attn.k_proj, attn.v_proj)[first:last]
+        return project_each(maps, self.module.self_attn_layer_norm(x), attn.num_heads)
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
         """Output map and MLP, which this layer spells out."""
@@ -76,17 +70,14 @@ class MT5Block(Block):
     scale = 1.0
 
     def __init__(self, module: Any, bias: Tensor) -> None:
-        super().__init__(module)
-        self.attn = module.layer[0].SelfAttention
+        attn = module.layer[0].SelfAttention
+        super().__init__(module, attn, attn.dropout)
         self.bias = bias
-        if module.training:
-            self.dropout = self.attn.dropout
 
-    def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
+    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
         """Three linear maps."""
-        x = self.module.layer[0].layer_norm(x)
-        maps = (self.attn.q, self.attn.k, self.attn.v)[first:last]
-        return [split_heads(linear(x), 1, self.attn.n_heads)[0] for linear in maps]
+        attn = self.attn
+        return project_each((attn.q, attn.k, attn.v)[first:last], self.module.layer[0].layer_norm(x), attn.n_heads)
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
         """Output map; the MLP module adds its residual itself."""
@@ -96,23 +87,21 @@ class MT5Block(Block):
 
 
 class BertEncoder:
-    """BERT, RoBERTa and XLM-R; the latter two count positions from the id of padding on, and padding not at all."""
+    """BERT, RoBERTa and XLM-R; the latter two count positions from the id of padding on, without padding."""
 
     before = 1  # tokens in front of the prompts
 
     def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
-        self.embedding: nn.Embedding = transformer.embeddings.word_embeddings
+        self.embedding = transformer.embeddings.word_embeddings
         self.modules = transformer.encoder.layer
         self.skips_padding = transformer.config.model_type != "bert"
-        offset = transformer.config.pad_token_id + 1 if self.skips_padding else 0
-        self.first_place: int = offset
-        self.positions: int = transformer.config.max_position_embeddings - offset
+        self.first_place = transformer.config.pad_token_id + 1 if self.skips_padding else 0
+        self.positions = transformer.config.max_position_embeddings - self.first_place
 
     def embed(self, words: Tensor, places: Tensor) -> Tensor:
         """Word embeddings (b, l, d) and where they stand (b, l) -> what enters the first layer (b, l, d)."""
-        embedded: Tensor = self.transformer.embeddings(inputs_embeds=words, position_ids=places)
-        return embedded
+        return self.transformer.embeddings(inputs_embeds=words, position_ids=places)
 
     def blocks(self, tokens: int) -> list[Block]:
         """The layers, for texts of so many tokens."""
@@ -124,17 +113,17 @@ class BertEncoder:
 
 
 class M2M100Encoder:
-    """M2M100's encoder: sinusoids, counted as RoBERTa counts. Layers are not dropped: each has a prompt of its own."""
+    """M2M100's: sinusoids, counted as RoBERTa counts. Layers, which have prompts of their own, are not dropped."""
 
     before = 1
     skips_padding = True
 
     def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
-        self.embedding: nn.Embedding = transformer.embed_tokens
+        self.embedding = transformer.embed_tokens
         self.modules = transformer.layers
-        self.first_place: int = transformer.config.pad_token_id + 1
-        self.positions: int = transformer.config.max_position_embeddings
+        self.first_place = transformer.config.pad_token_id + 1
+        self.positions = transformer.config.max_position_embeddings
 
     def embed(self, words: Tensor, places: Tensor) -> Tensor:
         """Word embeddings (b, l, d) and where they stand (b, l) -> what enters the first layer (b, l, d)."""
@@ -147,12 +136,11 @@ class M2M100Encoder:
 
     def finish(self, x: Tensor) -> Tensor:
         """What comes after the last layer: (b, l, d) -> (b, l, d)."""
-        normed: Tensor = self.transformer.layer_norm(x)
-        return normed
+        return self.transformer.layer_norm(x)
 
 
 class MT5Encoder:
-    """mT5's encoder: no position embeddings, a relative position bias between tokens, texts of any length."""
+    """mT5's: no position embeddings, a relative position bias between tokens, texts of any length."""
 
     before = 0
     skips_padding = False
@@ -161,13 +149,12 @@ class MT5Encoder:
 
     def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
-        self.embedding: nn.Embedding = transformer.embed_tokens
+        self.embedding = transformer.embed_tokens
         self.modules = transformer.block
 
     def embed(self, words: Tensor, places: Tensor) -> Tensor:
         """Word embeddings (b, l, d), wherever they stand -> what enters the first layer (b, l, d)."""
-        dropped: Tensor = self.transformer.dropout(words)
-        return dropped
+        return self.transformer.dropout(words)
 
     def blocks(self, tokens: int) -> list[Block]:
         """The layers, for texts of so many tokens."""
@@ -177,8 +164,7 @@ class MT5Encoder:
 
     def finish(self, x: Tensor) -> Tensor:
         """What comes after the last layer: (b, l, d) -> (b, l, d)."""
-        finished: Tensor = self.transformer.dropout(self.transformer.final_layer_norm(x))
-        return finished
+        return self.transformer.dropout(self.transformer.final_layer_norm(x))
 
 
 ENCODERS: dict[str, Any] = {
@@ -200,11 +186,11 @@ class HuggingFaceTextTower:
         self.stands_for = (text, text.transformer)
         self.family = f"Hugging Face {text.config.model_type}"
         self.encoder = ENCODERS[text.config.model_type](text.transformer)
-        self.embedding: nn.Embedding = self.encoder.embedding
+        self.embedding = self.encoder.embedding
         self.vocabulary, self.width = self.embedding.weight.shape
         self.layers = len(self.encoder.modules)
-        self.positions: int = self.encoder.positions
-        self.pad_id: int = text.config.pad_token_id
+        self.positions = self.encoder.positions
+        self.pad_id = text.config.pad_token_id
 
     @classmethod
     def owns(cls, text: nn.Module) -> bool:
@@ -222,12 +208,7 @@ class HuggingFaceTextTower:
         return self.encoder.blocks(1)
 
     def check(self, text: Any) -> int | None:
-        """Checks (C, L) token ids; the number of columns without padding at their end, where it can be read.
-
-        Raises:
-            ValueError: If a text is nothing but padding, or as `token_ids` says.
-            TypeError: If they are not token ids.
-        """
+        """Checks (C, L) token ids, and says how many columns are left without padding at their end; None: unknown."""
         check_ids(text, self.positions, self.embedding.weight)
         check_values(text, self.vocabulary)
         if not is_readable(text):
@@ -246,19 +227,14 @@ class HuggingFaceTextTower:
         return True
 
     def encode(self, text: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
-        """(C, L) token ids and the (n, d) prompt of each layer -> (C, D), not normalised, and the tokens if wanted.
-
-        Raises:
-            ValueError: If the texts do not fit the tower with the prompts in; see `check`.
-            TypeError: If they are not token ids.
-        """
+        """(C, L) token ids and the (n, d) prompt of each layer -> (C, D), not normalised, and the tokens if wanted."""
         n = prompt_length(prompts)
         columns = self.check(text)
         if columns is not None:
             check_room(columns, self.positions, n)
-        if n and self.encoder.skips_padding:  # prompts behind padding would have other positions in each text
+        if n and self.encoder.skips_padding:  # behind padding, prompts would have other positions in each text
             check_start(text, self.pad_id)
-        # Padding at the end is seen by nobody; it runs only where its outputs are wanted or its length is not known.
+        # Padding at the end is seen by nobody; it runs where its outputs are wanted or its length is not known.
         ids = text[:, : self.positions - n if with_tokens or columns is None else columns]
         mask = ids != self.pad_id
         pools_first = isinstance(self.text.pooler, ClsPooler | ClsLastHiddenStatePooler)
@@ -274,23 +250,24 @@ class HuggingFaceTextTower:
         x = self.encoder.finish(x)
         pool_first = getattr(self.text.transformer, "pooler", None)
         output = BaseModelOutputWithPooling(x, None if pool_first is None else pool_first(x))
-        features: Tensor = self.text.proj(self.text.pooler(output, mask.long()))
+        features = self.text.proj(self.text.pooler(output, mask.long()))
         if not with_tokens:
             return features, None
         tokens = F.pad(x, (0, 0, 0, text.shape[1] - ids.shape[1]))
         return features, tokens[:, 1:] if type(self.text.pooler) is ClsPooler else tokens  # as open_clip does
 
     def _checkpointing(self) -> bool:
-        # Which module carries the flag, and what the encoder calls the whole, differs between releases.
+        # Which module carries the flag differs between releases.
         return any(getattr(module, "gradient_checkpointing", False) for module in self.text.transformer.modules())
 
     def _places(self, mask: Tensor, n: int) -> Tensor:
         """Where tokens stand (C, l) once n prompts are in, which count as tokens."""
         encoder = self.encoder
-        moved = n * (torch.arange(mask.shape[1], device=mask.device) >= encoder.before)
+        columns = torch.arange(mask.shape[1], device=mask.device)
+        moved = n * (columns >= encoder.before)
         if encoder.skips_padding:
             return ((mask.cumsum(1) + moved) * mask) + encoder.first_place - 1
-        return (torch.arange(mask.shape[1], device=mask.device) + moved + encoder.first_place).expand(mask.shape[0], -1)
+        return (columns + moved + encoder.first_place).expand(mask.shape[0], -1)
 
     def _enter(self, prompt: Tensor) -> Tensor:
         first = self.encoder.first_place + self.encoder.before
@@ -299,7 +276,7 @@ class HuggingFaceTextTower:
 
 
 def _finite(x: Tensor) -> Tensor:
-    """Keeps half precision from overflowing, as these encoders do themselves."""
+    """Keeps half precision from overflowing, as the encoders do."""
     if x.dtype != torch.float16:
         return x
     largest = torch.finfo(x.dtype).max - 1000

@@ -14,7 +14,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.checks import is_readable
+from vilt_prompt.checks import check_range, check_strings, is_readable
 from vilt_prompt.model import prompted_model
 from vilt_prompt.token_ids import tokenized
 
@@ -30,7 +30,7 @@ def scenario_features(
 ) -> Tensor:
     """What the frozen model, without prompts, makes of the hand-crafted prompt for each class: c_clip in Eq. 12.
 
-    They do not change: compute them once and keep them.
+    It does not change: compute it once.
 
     Args:
         wrapped: What `wrap` returned.
@@ -42,14 +42,11 @@ def scenario_features(
         (C, D), normalised, without gradient, on the model's device.
 
     Raises:
-        TypeError: If the names are not a sequence of strings, `wrapped` is not wrapped, or the tokenizer is none or
-            returns no tensor.
+        TypeError: If the names are no list of strings, `wrapped` is not wrapped, or the tokenizer is none.
         ValueError: If there is no name, or the template has not just one slot.
     """
     model = prompted_model(wrapped)
-    listed = isinstance(class_names, Sequence) and not isinstance(class_names, str)
-    if not listed or not all(isinstance(name, str) for name in class_names):
-        raise TypeError(f"class_names must be a list of strings, got {class_names!r}")
+    check_strings("class_names", class_names)
     if len(class_names) == 0:
         raise ValueError("class_names is empty: give at least one class")
     if not isinstance(template, str) or template.count("{}") != 1 or set(template.replace("{}", "")) & set("{}"):
@@ -61,7 +58,7 @@ def scenario_features(
 def scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
     """The scenario-guided term, `1 - mean_i cos(c_i, c_clip_i)`: how far the classes are from the hand-crafted prompt.
 
-    Eq. 12 prints the mean cosine itself; the distance is what its text says is minimised.
+    Eq. 12 prints the mean cosine itself; its text says that the distance is minimised.
 
     Args:
         text_features: (C, D), of the prompted model.
@@ -79,7 +76,7 @@ def scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
     if text_features.shape != scenario_features.shape:
         raise ValueError(
             f"text_features {tuple(text_features.shape)} and scenario_features {tuple(scenario_features.shape)} "
-            "must be of one shape (C, D): are they of the same classes and the same model?"
+            "must be of one shape (C, D): are they of the same classes and model?"
         )
     text, scenario = _at_least_float32(text_features), _at_least_float32(scenario_features)
     return 1 - F.cosine_similarity(text, scenario.to(text), dim=-1).mean()
@@ -97,16 +94,15 @@ class ScenarioGuidedLoss(nn.Module):
 
     Args:
         scenario_features: (C, D), from `scenario_features`.
-        alpha: Weight of the scenario term. The paper gives none; 8.0 is KgCoOp's.
-        temperature: A number, or a 0-dim tensor. 0.07 is the paper's; `1 / clip.logit_scale.exp()` is the model's own.
+        alpha: Weight of the scenario term; 8.0 is KgCoOp's.
+        temperature: A number, or a 0-dim tensor. 0.07 is the paper's; `1 / clip.logit_scale.exp()` is CLIP's.
 
     Attributes:
         last: The two terms of the last call, detached; None before the first.
 
     Raises:
         TypeError: If alpha or the temperature is no number.
-        ValueError: If alpha is negative or not finite, the temperature not positive and finite, or the features are not
-            (C, D) or not finite.
+        ValueError: If alpha is negative, the temperature not positive, the features not (C, D), or one not finite.
     """
 
     scenario_features: Tensor
@@ -137,7 +133,7 @@ class ScenarioGuidedLoss(nn.Module):
 
         Raises:
             TypeError: If the labels are not integers.
-            ValueError: If shapes do not match, labels are outside 0..C-1, or a feature is NaN or infinite.
+            ValueError: If shapes do not match, labels are out of range, or a feature is NaN or infinite.
         """
         _check_features("video_features", video_features)
         scenario = scenario_loss(text_features, self.scenario_features)
@@ -161,8 +157,8 @@ def _check_labels(labels: Tensor, videos: int, classes: int) -> None:
         raise TypeError(f"labels must be a tensor of integers (B,), got {getattr(labels, 'dtype', labels)!r}")
     if labels.shape != (videos,):
         raise ValueError(f"labels must be of shape ({videos},), got {tuple(labels.shape)}")
-    if is_readable(labels) and not ((labels >= 0) & (labels < classes)).all():
-        raise ValueError(f"labels must be in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+    if is_readable(labels):
+        check_range("labels", labels, classes)
 
 
 def _check_temperature(temperature: float | Tensor) -> None:

@@ -1,10 +1,11 @@
-"""open_clip's own towers: how tokens are embedded, which the blocks are, how it pools. Its internals live here alone.
+"""open_clip's own towers. Its internals live here alone.
 
 Shapes: B images, C texts, L their columns, l tokens, n prompts, d width, D features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +27,6 @@ from vilt_prompt.attention import (
     join_heads,
     project_rows,
     prompt_length,
-    split_heads,
     take_apart,
 )
 from vilt_prompt.bidirectional import run_bidirectional
@@ -41,30 +41,28 @@ class OpenClipBlock(Block):
     """`ResidualAttentionBlock` and `CustomResidualAttentionBlock`, with torch's attention or open_clip's own."""
 
     def __init__(self, module: Any) -> None:
-        super().__init__(module)
-        self.attn = module.attn
-        check_attention(self.attn)
-        if module.training:
-            self.dropout = self.attn.dropout if isinstance(self.attn, nn.MultiheadAttention) else self.attn.attn_drop.p
+        attn = module.attn
+        check_attention(attn)
+        super().__init__(module, attn, attn.dropout if isinstance(attn, nn.MultiheadAttention) else attn.attn_drop.p)
 
     @classmethod
     def fits(cls, module: Any) -> bool:
-        """Whether block and attention are of the known classes; an adapter on the attention makes it another one."""
+        """Whether block and attention are of the known classes, without an adapter on the attention."""
         attn = getattr(module, "attn", None)
         known = type(attn) in (nn.MultiheadAttention, Attention) and getattr(attn, "in_proj_weight", None) is not None
         return known and class_of(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
 
-    def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
-        """Queries, keys and values stand in one matrix, in this order; both classes of attention name it alike."""
-        out = project_rows(self.attn.in_proj_weight, self.attn.in_proj_bias, self.module.ln_1(x), first, last)
-        parts = list(split_heads(out, last - first, self.attn.num_heads))
-        if hasattr(self.attn, "ln_q"):
-            norms = (self.attn.ln_q, self.attn.ln_k, nn.Identity())[first:last]
+    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
+        """Both classes of attention have one matrix."""
+        attn = self.attn
+        parts = project_rows(attn.in_proj_weight, attn.in_proj_bias, self.module.ln_1(x), first, last, attn.num_heads)
+        if hasattr(attn, "ln_q"):
+            norms = (attn.ln_q, attn.ln_k, nn.Identity())[first:last]
             parts = [norm(part) for norm, part in zip(norms, parts, strict=True)]
         return parts
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The custom block has more norms and a scale for each head; elsewhere they are missing."""
+        """The custom block has more norms and a scale for each head."""
         module, attn = self.module, self.attn
         if getattr(attn, "head_scale", None) is not None:
             attended = attended * attn.head_scale
@@ -72,8 +70,7 @@ class OpenClipBlock(Block):
         out = attn.out_proj(attn.ln_inner(out) if hasattr(attn, "ln_inner") else out)
         out = attn.out_drop(out) if hasattr(attn, "out_drop") else out
         x = x + module.ls_1(module.ln_attn(out) if hasattr(module, "ln_attn") else out)
-        updated: Tensor = x + module.ls_2(module.mlp(module.ln_2(x)))
-        return updated
+        return x + module.ls_2(module.mlp(module.ln_2(x)))
 
 
 def pieces(transformer: Any) -> list[Block | WholeBlock]:
@@ -82,7 +79,7 @@ def pieces(transformer: Any) -> list[Block | WholeBlock]:
 
 
 def block_refusal(transformer: Any) -> str | None:
-    """Why the blocks of a transformer cannot run at all, or None."""
+    """Why they cannot run at all, or None."""
     if any(getattr(block.attn, "logit_scale", None) is not None for block in transformer.resblocks):
         return "its blocks have scaled cosine attention, which open_clip's own forward cannot run either"
     return None
@@ -135,12 +132,12 @@ class VisionTower:
         return pooled if visual.proj is None else pooled @ visual.proj, tokens if with_tokens else None
 
 
-class Layout(NamedTuple):
+class Texts(NamedTuple):
     """Token ids (C, l) that fit, with what the layers have to know about them."""
 
     ids: Tensor
     facts: Facts | None
-    seen: Tensor | None  # (C, 1, 1, l), with the class embedding's column where there is one
+    seen: Tensor | None  # (C, 1, 1, l), or l + 1 with the class embedding
 
 
 class TextTower:
@@ -165,13 +162,14 @@ class TextTower:
         self.in_clip = isinstance(text, CLIP)
         self.stands_for = (self.transformer,) if self.in_clip else (text, self.transformer)
         self.eos_id: int = text.text_eos_id if self.in_clip else text.eos_id
-        pool_type: str = text.text_pool_type if self.in_clip else text.pool_type
-        self.pool_type = pool_type if self.class_embedding is None else "class embedding"
+        self.pool_type: str = text.text_pool_type if self.in_clip else text.pool_type
+        if self.class_embedding is not None:
+            self.pool_type = "class embedding"
         self.causal = text.attn_mask is not None
 
     @property
     def class_embedding(self) -> Tensor | None:
-        """CoCa's (d,); read anew each time, for `fully_shard` puts other tensors in the places of parameters."""
+        """CoCa's (d,); read anew each time, for `fully_shard` replaces parameters."""
         return getattr(self.text, "cls_emb", None)
 
     @classmethod
@@ -196,24 +194,19 @@ class TextTower:
 
     def runs_alone(self, columns: int) -> bool:
         """Whether the tower's own forward takes texts of so many columns."""
-        any_number = not self.in_clip and (self.class_embedding is not None or not self.causal)
-        return any_number or columns == self.positions
+        return columns == self.positions or not (self.in_clip or (self.causal and self.class_embedding is None))
 
     def encode(self, text: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
         """(C, L) token ids and the (n, d) prompt of each layer -> (C, D), not normalised, and the tokens if wanted.
 
         Tokens come back one for each id; 0 where an id was dropped to make room for the prompts.
-
-        Raises:
-            ValueError: If the texts do not fit the tower with the prompts in; see `token_ids`.
-            TypeError: If they are not token ids.
         """
         n = prompt_length(prompts)
-        layout = self._fit(text, n, with_tokens)
+        texts = self._fit(text, n, with_tokens)
         keep_all = with_tokens or self.pool_type in ("first", "none")
         run = self._run_causal if self.causal else self._run_bidirectional
-        x = run(layout, prompts, n, keep_all)
-        dropped = (0, 0, 0, text.shape[1] - layout.ids.shape[1])  # the columns that made room
+        x = run(texts, prompts, n, keep_all)
+        dropped = (0, 0, 0, text.shape[1] - texts.ids.shape[1])  # the columns that made room
         if self.class_embedding is not None:
             # open_clip norms the class embedding alone, after pooling.
             return self._project(self.text.ln_final(x[:, -1])), F.pad(x[:, :-1], dropped) if with_tokens else None
@@ -222,10 +215,10 @@ class TextTower:
         if self.pool_type == "none":
             return self._project(x), tokens
         if keep_all:
-            x = x[torch.arange(x.shape[0], device=x.device), self._pooled(text, layout)].unsqueeze(1)
+            x = x[torch.arange(x.shape[0], device=x.device), self._pooled(text, texts)].unsqueeze(1)
         return self._project(x.squeeze(1)), tokens
 
-    def _fit(self, text: Tensor, n: int, with_tokens: bool) -> Layout:
+    def _fit(self, text: Tensor, n: int, with_tokens: bool) -> Texts:
         facts = self.check(text)
         if self.class_embedding is not None:
             check_start(text, self.text.pad_id)
@@ -240,13 +233,13 @@ class TextTower:
             ids = make_room(text, facts, self.positions, n)
         seen = self._seen(ids, n)
         if self.class_embedding is not None and seen is not None and facts is not None and not with_tokens:
-            # Only the class embedding is wanted, so columns that it sees in no text need not be run.
+            # Only the class embedding is wanted, which sees nothing behind these columns.
             columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1
             ids, seen = ids[:, :columns], torch.cat([seen[..., :columns], seen[..., -1:]], dim=-1)
-        return Layout(ids, facts, seen)
+        return Texts(ids, facts, seen)
 
     def _seen(self, ids: Tensor, n: int) -> Tensor | None:
-        """Which tokens may be seen where the tower masks padding, as if prompts were valid tokens: (C, 1, 1, l)."""
+        """Which tokens are seen where the tower masks padding, as if prompts were valid tokens: (C, 1, 1, l)."""
         if self.class_embedding is None and not getattr(self.text, "use_pad_mask", False):
             return None
         valid = ids != self.text.pad_id
@@ -260,17 +253,17 @@ class TextTower:
                 valid = torch.cat([always, before], dim=1)
         return valid[:, None, None]
 
-    def _run_causal(self, layout: Layout, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
+    def _run_causal(self, texts: Texts, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
         """The tokens of [SOS, P, name, EOS] without P, all of them or the pooled one: (C, l, d)."""
-        ids, blocks = layout.ids, self.blocks
-        packing = None if keep_all else self._packing(layout, blocks, 1 + n)
+        ids, blocks = texts.ids, self.blocks
+        packing = None if keep_all else self._packing(texts, blocks, 1 + n)
         position = self.text.positional_embedding.to(self.transformer.get_cast_dtype())
-        shared = layout.facts is not None and layout.facts.shared_start
+        shared = texts.facts is not None and texts.facts.shared_start
         if packing is None:
             x = self.embedding(ids[:, 1:]).to(position.dtype) + position[n + 1 : n + ids.shape[1]]
             x = self._append_class_embedding(x, position)  # [C l d], where they stand once the prompts are in
-            ends = None if keep_all else self._pooled(ids, layout) - 1
-            seen = None if layout.seen is None else layout.seen[..., 1:]
+            ends = None if keep_all else self._pooled(ids, texts) - 1
+            seen = None if texts.seen is None else texts.seen[..., 1:]
             where: Packing | SideBySide = SideBySide(x.shape[0], x.shape[1], ends, 1 + n, seen, x.device)
         else:
             x = self.embedding(ids[:, 1:].flatten()[packing.tokens]).to(position.dtype)
@@ -285,21 +278,21 @@ class TextTower:
             checkpointing=self.transformer.grad_checkpointing,
         )
 
-    def _packing(self, layout: Layout, blocks: list[Block | WholeBlock], before: int) -> Packing | None:
-        """How the names can be packed behind so many keys, if that saves anything."""
-        facts, end = layout.facts, self._end(layout.ids)
-        if facts is None or end is None or not facts.shared_start or layout.seen is not None:
+    def _packing(self, texts: Texts, blocks: list[Block | WholeBlock], before: int) -> Packing | None:
+        """How the names are packed behind so many keys, if that saves anything."""
+        facts, end = texts.facts, self._end(texts.ids)
+        if facts is None or end is None or not facts.shared_start or texts.seen is not None:
             return None
         if any(isinstance(block, WholeBlock) for block in blocks):
             return None
-        rows = zip(layout.ids.tolist(), end.tolist(), strict=True)
-        columns = layout.ids.shape[1] - 1
-        packing = Packing([row[1 : last + 1] for row, last in rows], columns, before, layout.ids.device)
-        return packing if len(packing.tokens) < columns * len(layout.ids) else None
+        rows = zip(texts.ids.tolist(), end.tolist(), strict=True)
+        columns = texts.ids.shape[1] - 1
+        packing = Packing([row[1 : last + 1] for row, last in rows], columns, before, texts.ids.device)
+        return packing if len(packing.tokens) < columns * len(texts.ids) else None
 
-    def _run_bidirectional(self, layout: Layout, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
+    def _run_bidirectional(self, texts: Texts, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
         """The tokens without the prompts, all of them or the pooled one: (C, l, d)."""
-        ids = layout.ids
+        ids = texts.ids
         position = self.text.positional_embedding.to(self.transformer.get_cast_dtype())
         before = 0 if self.pool_type == "last" else 1  # tokens in front of the prompts
         places = torch.cat([position[:before], position[n + before : n + ids.shape[1]]])
@@ -309,8 +302,8 @@ class TextTower:
             x,
             prompts,
             enter=lambda prompt: prompt + position[before : n + before],
-            seen=layout.seen,
-            pooled=None if keep_all else self._pooled(ids, layout),
+            seen=texts.seen,
+            pooled=None if keep_all else self._pooled(ids, texts),
             checkpointing=self.transformer.grad_checkpointing,
         )
 
@@ -320,9 +313,9 @@ class TextTower:
         last = self.class_embedding.to(x.dtype) + position[-1]
         return torch.cat([x, last.expand(x.shape[0], 1, -1)], dim=1)
 
-    def _pooled(self, ids: Tensor, layout: Layout) -> Tensor:
-        """The column of the token that is pooled, counted without prompts: (C,)."""
-        columns = layout.ids.shape[1]
+    def _pooled(self, ids: Tensor, texts: Texts) -> Tensor:
+        """The column of the pooled token, counted without prompts: (C,)."""
+        columns = texts.ids.shape[1]
         column = {"first": 0, "last": columns - 1, "class embedding": columns}.get(self.pool_type)
         if column is not None:
             return ids.new_full((ids.shape[0],), column)
@@ -331,7 +324,7 @@ class TextTower:
         return end
 
     def _end(self, text: Tensor) -> Tensor | None:
-        """The column of the end token that the tower pools (C,), 0 where none follows; None: it looks for none."""
+        """The column of the end token (C,), 0 where none follows; None: the tower looks for none."""
         if self.pool_type in ("argmax", "eos"):
             return (text.eq(self.eos_id).int() if self.pool_type == "eos" else text).argmax(dim=-1)
         return None
@@ -340,5 +333,4 @@ class TextTower:
         projection = self.text.text_projection
         if projection is None:
             return pooled
-        features: Tensor = projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection
-        return features
+        return projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection

@@ -19,7 +19,7 @@ from torch import Tensor
 from vilt_prompt.adapters import SeveralAdapters, differences
 from vilt_prompt.card import TrainingFacts, model_card
 from vilt_prompt.config import HUB_ARGUMENTS, TASK_TYPE, PromptConfig, check_settings
-from vilt_prompt.files import CARD_NAME, PEFT_TYPE, check_values, write
+from vilt_prompt.files import CARD_NAME, PEFT_TYPE, check_numbers, write
 from vilt_prompt.hub import push
 from vilt_prompt.prompts import PREFIX
 from vilt_prompt.tuner import PromptTuner, check_shapes, resolve_for
@@ -43,25 +43,25 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         dataset: str | None = None,
         license: str | None = None,  # noqa: A002
     ) -> None:
-        """Saves adapters: config, tensors and a model card, each to a folder of its own.
+        """Saves adapters, each with a model card to a folder of its own.
 
-        Killed at any moment, a folder holds the former adapter or the new one, whole. Makes no network call.
+        Killed at any moment, a folder holds the former adapter or the new one, whole.
 
         Args:
             save_directory: Folder of the adapter that is called "default"; the others go to subfolders of their names.
-            safe_serialization: Always safetensors: False is refused.
+            safe_serialization: False, pickles, is refused.
             selected_adapters: Names of those to save; None: all.
-            save_embedding_layers: Without effect, for PEFT's sake: there are none.
+            save_embedding_layers: Without effect.
             is_main_process: Nothing is written if not.
             state_dict: The model's, where it must be gathered from several processes.
-            class_names: For the card, as the rest; see `push_to_hub`. A README that is there is kept.
+            class_names: For the card, as the rest; see `push_to_hub`.
             template: As above.
             metrics: As above.
             dataset: As above.
             license: As above.
 
         Raises:
-            TypeError: If something for the card, or `selected_adapters`, is of the wrong type.
+            TypeError: If an argument is of the wrong type.
             ValueError: If there is no such adapter, its tensors are not finite, or a pickle is asked for.
             OSError: If the disk is full or refuses.
         """
@@ -76,8 +76,6 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         if os.path.isfile(save_directory):
             raise ValueError(f"{save_directory} is a file: give a folder")
         facts = TrainingFacts(class_names, template, metrics, dataset, license)
-        if isinstance(selected_adapters, str):
-            raise TypeError(f"selected_adapters must be a list of names, got {selected_adapters!r}")
         names = list(self.peft_config) if selected_adapters is None else selected_adapters
         contents = {name: self.adapter_content(name, state_dict) for name in names}
         if not is_main_process:
@@ -87,26 +85,22 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
             if facts and (folder / CARD_NAME).exists():
                 warnings.warn(
                     f"{folder / CARD_NAME} is there and kept: class names, metrics and the like are not in it. Delete "
-                    "it and save again to have it written anew",
+                    "it and save again for a new one",
                     stacklevel=2,
                 )
-            write(folder, config, tensors, model_card(config, _count(tensors), facts))
+            write(folder, config, tensors, model_card(config, tensors, facts))
 
     def adapter_content(
         self, adapter_name: str, state_dict: dict[str, Tensor] | None = None
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What is saved of an adapter: the fields of its config, and its tensors under names without its own.
-
-        Raises:
-            ValueError: If there is no such adapter, or its tensors are not complete or not finite.
-        """
+        """What is saved of an adapter: the fields of its config, and its tensors under names without its own."""
         self._check_known(adapter_name)
         resolved: Any = self.peft_config[adapter_name]
         tensors = get_peft_model_state_dict(
             self, state_dict=state_dict, adapter_name=adapter_name, save_embedding_layers=False
         )
         check_shapes(self.get_base_model(), resolved, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
-        check_values(tensors, f"adapter {adapter_name!r}")
+        check_numbers(tensors, f"adapter {adapter_name!r}")
         return {**resolved.to_dict(), "inference_mode": True}, tensors
 
     def load_adapter(  # type: ignore[override]  # PEFT's other arguments are handed on
@@ -124,12 +118,12 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
             model_id: Folder or repository id.
             adapter_name: Its name in this model. It does not become active.
             is_trainable: Whether it is going to be trained.
-            strict_base: Whether it is an error that it was trained on other weights; otherwise it is warned of.
-            kwargs: `subfolder`, `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, and PEFT's own.
+            strict_base: Whether other weights of the base are an error; otherwise they are a warning.
+            kwargs: `subfolder` and the rest as for `vilt_prompt.from_pretrained`, and PEFT's own.
 
         Raises:
             TypeError: If an argument is unknown or of the wrong type.
-            ValueError: If there is no such adapter, a file is damaged, or it does not fit. The model is unchanged then.
+            ValueError: If there is no such adapter, or it is damaged or does not fit. The model is unchanged then.
         """
         # PEFT's own ignores what it does not know, such as a misspelt strict_base.
         known = [
@@ -157,14 +151,11 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         return result
 
     def push_to_hub(self, repo_id: str, **options: Any) -> CommitInfo:
-        """Shares an adapter on the Hugging Face Hub: `vilt_prompt.push_to_hub(self, repo_id, **options)`.
+        """Shares an adapter: `vilt_prompt.push_to_hub(self, repo_id, **options)`.
 
         Args:
-            repo_id: Such as "user/ucf101-16shot"; the repository is made if there is none.
-            options: Those of `vilt_prompt.push_to_hub`.
-
-        Returns:
-            The commit, with its `oid`, `commit_url` and `pr_url`.
+            repo_id: Such as "user/ucf101-16shot".
+            options: Its other arguments.
         """
         return push_to_hub(self, repo_id, **options)
 
@@ -174,7 +165,7 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         if not path.exists():
             config, tensors = self.adapter_content(self.active_adapter)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(model_card(config, _count(tensors), TrainingFacts()), encoding="utf-8")
+            path.write_text(model_card(config, tensors, TrainingFacts()), encoding="utf-8")
 
     def _replacement(self, adapter_name: str, config: PromptConfig) -> PromptConfig:
         present, resolved = self.peft_config[adapter_name], resolve_for(self.get_base_model(), config, adapter_name)
@@ -205,7 +196,7 @@ def push_to_hub(
 ) -> CommitInfo:
     """Shares an adapter on the Hugging Face Hub: config, tensors and a model card, in one commit.
 
-    They go to the repository's root, whatever the adapter's name, so `from_pretrained(clip, repo_id)` finds them.
+    They go to the repository's root, whatever the adapter's name.
 
     Args:
         wrapped: What `wrap` or `from_pretrained` returned.
@@ -216,11 +207,10 @@ def push_to_hub(
         revision: Branch, made if there is none; None: the main one.
         create_pr: Whether to open a pull request instead.
         commit_message: First line of the commit.
-        class_names: For the model card, as all that follows; a README that the repository has is kept as it is. The
-            classes of the training; others can be given when the adapter is used.
-        template: The hand-crafted prompt of the scenario-guided term, such as "a video of a person doing {}.".
-        metrics: Names and values, such as {"top-1 accuracy": 93.1}; the Hub shows them.
-        dataset: What it was trained and measured on; a dataset's id on the Hub is linked.
+        class_names: Those of the training. For the model card, as all that follows; a README that is there is kept.
+        template: The hand-crafted prompt of the scenario-guided term.
+        metrics: Names and values, such as {"top-1 accuracy": 93.1}.
+        dataset: Of training and metrics; a dataset's id on the Hub is linked.
         license: An identifier of the Hub, such as "mit".
 
     Returns:
@@ -229,7 +219,7 @@ def push_to_hub(
     Raises:
         TypeError: If `wrapped` is no wrapped model, or something for the card is of the wrong type.
         ValueError: If the adapter cannot be saved, or the repository not be written to.
-        OSError: If the Hub or the connection fails. The branch is as it was then.
+        OSError: If the Hub or the connection fails; the branch is unchanged.
     """
     if not isinstance(wrapped, PromptPeftModel):
         raise TypeError(f"expected what wrap() returned, got {type(wrapped).__name__}")
@@ -241,7 +231,7 @@ def push_to_hub(
         repo_id,
         config,
         tensors,
-        lambda full_id: model_card(config, _count(tensors), facts, full_id),
+        lambda full_id: model_card(config, tensors, facts, full_id),
         private=private,
         token=token,
         revision=revision,
@@ -251,19 +241,12 @@ def push_to_hub(
     )
 
 
-def _count(tensors: dict[str, Tensor]) -> int:
-    return sum(tensor.numel() for tensor in tensors.values())
-
-
 def register() -> None:
     """Makes PEFT know what is ours. Its tables take a plain string for a type of one's own."""
-    for table, key, entry in (
-        (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE, PromptConfig),
-        (PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE, PromptTuner),
-        (PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE, PREFIX),
-        (MODEL_TYPE_TO_PEFT_MODEL_MAPPING, TASK_TYPE, PromptPeftModel),
-    ):
-        table[key] = entry  # type: ignore[index, assignment]
+    tables: Any = (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING)
+    for table, entry in zip(tables, (PromptConfig, PromptTuner, PREFIX), strict=True):
+        table[PEFT_TYPE] = entry
+    MODEL_TYPE_TO_PEFT_MODEL_MAPPING[TASK_TYPE] = PromptPeftModel
 
 
 register()

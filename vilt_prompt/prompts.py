@@ -1,6 +1,6 @@
 """The prompts and their maps: which prompt enters which layer of which tower (Eq. 10 and 11), and nothing else.
 
-Shapes: n prompt vectors, k learnable layers of a tower, d_t and d_v the widths of the text and the vision tower.
+Shapes: n prompt vectors, k learned layers of a tower, d_t and d_v the widths of the text and the vision tower.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from vilt_prompt.config import PromptConfig
 PREFIX = "vilt_"  # every parameter of an adapter has it in its path
 LONGEST_NAME = 255  # bytes that file systems allow for the name of a folder
 
-
-# What `use_adapter` chose in this thread or asyncio task, for each layer of prompts, innermost first. Not an attribute
-# of the layer, because threads share the layer; torch.compile guards on the value and traces anew where it changes.
+# What `use_adapter` chose in this thread or asyncio task, which share the layers, innermost first. torch.compile guards
+# on the value.
 _choices: ContextVar[tuple[tuple[PromptLayer, str], ...]] = ContextVar("vilt_prompt_choices", default=())
 
 
 class LayerPrompts(NamedTuple):
-    """What enters each layer (Eq. 10 and 11). None: nothing fresh, the layer takes what the one before gave out.
+    """What enters each layer (Eq. 10 and 11); None: nothing fresh.
 
     Attributes:
         text: Entry i-1 is the (n, d_t) prompt of layer i: P_i where text leads, F~(P~_i) where vision does.
@@ -42,7 +41,7 @@ class LayerPrompts(NamedTuple):
 
 
 class Source(NamedTuple):
-    """The prompt of one layer: row `row` of the prompts that tower `leader` learns, mapped for the other tower."""
+    """The prompt of one layer: a row of those that tower `leader` learns, mapped for the other tower."""
 
     leader: str
     row: int
@@ -50,7 +49,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class PromptTable:
-    """Which prompt enters which layer. Entry i-1 is layer i; None: carried on, or a tower without prompts."""
+    """Which prompt enters which layer. Entry i-1 is layer i; None: nothing fresh."""
 
     text: tuple[Source | None, ...]
     vision: tuple[Source | None, ...]
@@ -67,7 +66,7 @@ class PromptTable:
             proportional = config.pairing == "proportional"
             depths = (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 0)
             text_led = depths[0] if config.K is None else config.K
-            # Vision leads in the layers whose partner in the text tower comes after those that text leads.
+            # Vision leads in the layers whose partner comes after those that text leads.
             first_led = next((i for i in range(depths[1]) if partner(i, *depths[::-1]) >= text_led), depths[1])
             for i in range(depths[0]):
                 led = i < text_led
@@ -79,18 +78,18 @@ class PromptTable:
         return cls(tuple(table["text"]), tuple(table["vision"]))
 
     def learned(self, tower: str) -> int:
-        """k: the number of layers whose prompt is learned in the space of `tower`."""
+        """k: the number of layers whose prompt `tower` learns."""
         return len({source for source in self.text + self.vision if source is not None and source.leader == tower})
 
     def mapped(self, leader: str, tower: str) -> int:
-        """How many layers of `tower` take their prompt from `leader`, the other tower, through a map."""
+        """How many layers of `tower` take their prompt from `leader`, the other one."""
         return sum(source is not None and source.leader == leader for source in getattr(self, tower))
 
 
 def partner(i: int, layers: int, others: int) -> int:
     """Which of the other tower's layers stands at the relative depth of layer i, both counted from 0.
 
-    Counted from 1 that is layer ceil(i * others / layers): layer i itself where both towers are equally deep.
+    Counted from 1 that is layer ceil(i * others / layers).
     """
     return ((i + 1) * others + layers - 1) // layers - 1
 
@@ -125,7 +124,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         self.configs: dict[str, PromptConfig] = {}  # the tuner's own
 
     def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
-        """Makes the prompts, N(0, 0.02^2), and the maps of a new adapter, in float32."""
+        """Makes the prompts, N(0, 0.02^2), and maps of a new adapter, in float32."""
         self.tables[adapter_name] = table
         learned = {tower: table.learned(tower) for tower in ("text", "vision")}
         for tower, n in (("text", config.n_ctx), ("vision", config.n_ctx_vision)):
@@ -144,7 +143,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 )
 
     def start_from(self, adapter_name: str, embeddings: Tensor) -> None:
-        """Fills the first rows of the first text prompt with token embeddings (at most n, d_t)."""
+        """Fills the first rows of the first text prompt with embeddings (at most n, d_t)."""
         with torch.no_grad():
             self.vilt_text[adapter_name][0, : len(embeddings)] = embeddings
 
@@ -161,7 +160,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             rows = [sources[i].row for i in layers]
             if leader != tower:
                 mapper = self._maps(leader)[adapter]
-                if rows != list(range(len(learned))):  # under proportional pairing layers may share a row, or skip some
+                if rows != list(range(len(learned))):  # under proportional pairing layers may share or skip rows
                     learned = learned[rows]
                 # open_clip's convert_weights_to_lp halves every nn.Linear, the maps among them.
                 learned = mapper(learned.to(mapper.weight.dtype))
@@ -182,19 +181,19 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         try:
             yield
         finally:
-            # Generators that are inside such blocks may end in any order, and even in another thread: what a token of
-            # the variable would put back is then the choice of somebody else.
+            # Generators inside such blocks may end in any order, even in another thread: a token of the variable would
+            # then put back the choice of somebody else.
             choices = list(_choices.get())
             if choice in choices:
                 choices.remove(choice)
                 _choices.set(tuple(choices))
 
     def is_chosen(self, adapter_name: str) -> bool:
-        """Whether this thread or asyncio task is inside a `choose(adapter_name)`, the innermost or another one."""
+        """Whether this thread or asyncio task is inside a `choose(adapter_name)`."""
         return any(layer is self and name == adapter_name for layer, name in _choices.get())
 
     def tensors(self, adapter_name: str) -> dict[str, nn.Parameter]:
-        """The parameters of one adapter, under names without the adapter's, such as `vilt_F.weight`."""
+        """The parameters of one adapter under names such as `vilt_F.weight`."""
         tensors: dict[str, nn.Parameter] = {}
         for kind in self.adapter_layer_names:
             entries = getattr(self, kind)
@@ -213,11 +212,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             entries.update(renamed)
 
     def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
-        """PEFT's switch, for one adapter at a time.
-
-        Raises:
-            ValueError: If there is no such adapter, or more than one is asked for.
-        """
+        """PEFT's switch, for one adapter at a time; more, or one that is not there, are a ValueError."""
         names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
         if len(names) > 1:
             raise ValueError(f"one adapter can be active at a time, got {names}: choose one of them")
@@ -235,24 +230,21 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             self.set_adapter(self.active_adapters, inference_mode=True)
 
     def enable_adapters(self, enabled: bool) -> None:
-        """Switches all adapters on or off, and leaves `requires_grad` alone.
-
-        PEFT's own version makes the active adapter trainable on the way back, even one that was loaded frozen.
-        """
+        """Switches all adapters on or off. PEFT's own version makes a frozen one trainable on the way back."""
         self._disable_adapters = not enabled
 
     @property
     def weight(self) -> Tensor:
-        """Raises AttributeError: PEFT's own looks for a base layer's weight, which prompts do not have."""
+        """Missing: PEFT's own is a base layer's, which prompts do not have."""
         raise AttributeError("prompts have no weight")
 
     @property
     def bias(self) -> Tensor:
-        """Raises AttributeError, as `weight` does."""
+        """Missing, as `weight`."""
         raise AttributeError("prompts have no bias")
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        # PEFT looks for a base layer, which prompts do not have: the model moves them.
+        # The model moves prompts.
         pass
 
     def _chosen(self) -> str | None:
@@ -262,11 +254,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         return None
 
     def current(self) -> str:
-        """The adapter that takes part here: the one that `choose` chose in this thread, else the active one.
-
-        Raises:
-            ValueError: If there is none, or the chosen one is gone.
-        """
+        """The adapter that takes part here: the chosen one, else the active one; a ValueError if there is none."""
         adapter = self._chosen()
         if adapter is None:
             if not self.active_adapters:
@@ -287,27 +275,15 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
 
 def refuse_adapter_name(adapter_name: Any) -> None:
-    """Refuses a name that would make PEFT mistake one adapter's tensors for another's, or that is no folder name.
-
-    PEFT finds an adapter's tensors by its name between dots in their keys, keeps adapters in `nn.ModuleDict`s, and
-    saves them to a folder of that name.
-
-    Raises:
-        TypeError: If the name is not a string.
-        ValueError: If the name is refused.
-    """
+    """Refuses what is no name of a folder, or would mislead PEFT, which finds tensors by the name in their keys."""
     if not isinstance(adapter_name, str):
         raise TypeError(f"an adapter name must be a string, got {adapter_name!r}")
     key_parts = {"base_model", "model", "prompts", "weight", "bias", *PromptLayer.adapter_layer_names}
     taken = hasattr(nn.ModuleDict(), adapter_name) or hasattr(nn.ParameterDict(), adapter_name)
-    if adapter_name in key_parts or adapter_name in PREFIX or taken:
+    no_folder = set(adapter_name) & set("./\\:\0") or len(os.fsencode(adapter_name)) > LONGEST_NAME
+    if adapter_name in key_parts or adapter_name in PREFIX or taken or no_folder:
         raise ValueError(
-            f"the adapter name {adapter_name!r} is refused: it is empty, or a part of the names of parameters; choose "
-            'another one, such as "ucf101"'
-        )
-    if set(adapter_name) & set("./\\:\0") or len(os.fsencode(adapter_name)) > LONGEST_NAME:
-        raise ValueError(
-            f"the adapter name {shorten(adapter_name, 40)!r} is refused: adapters are saved to folders of their names, "
-            f"so it has no dot, slash, backslash, colon or null byte, and at most {LONGEST_NAME} bytes: choose another "
-            'one, such as "ucf101"'
+            f"the adapter name {shorten(adapter_name, 40)!r} is refused: it is empty, a part of the names of "
+            "parameters, or no name of a folder, which has no dot, slash, backslash, colon or null byte, and at most "
+            f'{LONGEST_NAME} bytes; choose another one, such as "ucf101"'
         )

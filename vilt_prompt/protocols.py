@@ -1,6 +1,6 @@
 """The protocols of video recognition and retrieval: which videos, frames and views count, and how results are counted.
 
-Everything here is pure: indices and scores in, indices and numbers out. Nothing decodes a video.
+Nothing here decodes a video.
 
 Shapes: B videos, C classes or captions, T frames, V views.
 """
@@ -16,29 +16,26 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from vilt_prompt.checks import check_range
+
 
 def sample_frames(total: int, frames: int, generator: Generator | None = None) -> Tensor:
-    """Picks one frame from each of T equal segments of a video, in order of time.
-
-    Training draws the frame of each segment at random, so that every epoch sees others; testing takes the centres, so
-    that a result can be repeated. A video with fewer frames than segments gives some of its frames several times.
+    """Picks one frame from each of T equal segments of a video, some several times if it has fewer.
 
     Args:
         total: Frames in the video.
         frames: T, how many are wanted.
-        generator: Source of the random draws, training; without one the centres, testing.
+        generator: Draws the frame of each segment, for training. None: the centres, for testing.
 
     Returns:
         Frame numbers from 0 to total - 1, (T,).
 
     Raises:
-        ValueError: If `total` or `frames` is below 1.
+        ValueError: If an argument is below 1.
 
     Example:
         >>> sample_frames(40, 4)
         tensor([ 5, 15, 25, 35])
-        >>> sample_frames(2, 4)
-        tensor([0, 0, 1, 1])
     """
     if generator is None:
         return frame_views(total, frames, 1)[0]
@@ -49,38 +46,33 @@ def sample_frames(total: int, frames: int, generator: Generator | None = None) -
 
 
 def sample_dense_frames(total: int, frames: int, stride: int, generator: Generator | None = None) -> Tensor:
-    """Picks T frames that are `stride` apart, in order of time: a window somewhere in the video.
-
-    A video that is shorter than the window gives frames spread evenly from its first to its last.
+    """Picks T frames that are `stride` apart; spread evenly from the first to the last if the video is shorter.
 
     Args:
         total: Frames in the video.
         frames: T, how many are wanted.
         stride: Distance between them.
-        generator: Draws where the window starts, training; without one it is in the middle, testing.
+        generator: Draws where the frames start, for training. None: they are in the middle, for testing.
 
     Returns:
         Frame numbers from 0 to total - 1, (T,).
 
     Raises:
-        ValueError: If `total`, `frames` or `stride` is below 1.
+        ValueError: If an argument is below 1.
 
     Example:
         >>> sample_dense_frames(40, 4, stride=2)
         tensor([17, 19, 21, 23])
-        >>> sample_dense_frames(5, 4, stride=2)
-        tensor([0, 1, 2, 4])
     """
     if generator is None:
         return dense_frame_views(total, frames, stride, 1)[0]
     _check_frames(total, frames, stride)
     window = _window(total, frames, stride)
-    start = torch.randint(total - int(window[-1]), (1,), generator=generator)
-    return start + window
+    return torch.randint(total - int(window[-1]), (1,), generator=generator) + window
 
 
 def frame_views(total: int, frames: int, views: int) -> Tensor:
-    """Cuts a video into T equal segments; view v takes the frame at (v + 1/2) / V of each. One view: the centres.
+    """Cuts a video into T equal segments; view v takes the frame at (v + 1/2) / V of each.
 
     Args:
         total: Frames in the video.
@@ -104,13 +96,13 @@ def frame_views(total: int, frames: int, views: int) -> Tensor:
 
 
 def dense_frame_views(total: int, frames: int, stride: int, views: int) -> Tensor:
-    """Windows of T frames that are `stride` apart; the V windows start in the middle of V equal parts of what is free.
+    """V times T frames that are `stride` apart; they start in the middle of V equal parts of what is free.
 
     Args:
         total: Frames in the video.
         frames: T, frames of each view.
         stride: Distance between them; smaller where the video is too short for it.
-        views: V, how many windows.
+        views: V, how many times the video is looked at.
 
     Returns:
         Frame numbers from 0 to total - 1, (V, T).
@@ -128,8 +120,8 @@ def crop_boxes(width: int, height: int, views: int) -> list[tuple[int, int, int,
 
     Args:
         width: Of the frame, in pixels.
-        height: Of the frame, in pixels.
-        views: V. One is the centre; more are spread evenly from one end to the other.
+        height: Likewise.
+        views: V. One is the centre; more go from end to end.
 
     Returns:
         V boxes (left, top, right, bottom), as PIL's `crop` takes them.
@@ -150,7 +142,7 @@ def crop_boxes(width: int, height: int, views: int) -> list[tuple[int, int, int,
 
 
 def average_views(logits: Tensor) -> Tensor:
-    """Averages the class probabilities, not the logits, of the views of each video.
+    """The mean of the class probabilities, not of the logits, over the views of each video.
 
     Args:
         logits: (B, V, C), already divided by the temperature.
@@ -177,24 +169,22 @@ def sample_shots(
 ) -> list[int]:
     """Picks K training videos of every class.
 
-    The draw depends on the seed, on the class and on the order of the videos within it, and on nothing else: no other
-    class, machine or version of a library changes it.
+    The draw depends on the seed, the class and the order of its videos alone: no other class, machine or version of a
+    library changes it.
 
     Args:
         labels: The class of each video, (N,).
         shots: K.
         seed: Another seed, another draw.
-        groups: What each video was cut from, N names; a group gives a second video only when all groups of its class
-            have given one. None: every video stands for itself.
-        nested: Whether the draw of K is part of that of every larger K (under one seed). Otherwise every K has a draw
-            of its own.
+        groups: What each video was cut from, N names; a group gives a second video only when all of its class have
+            given one. None: every video is its own.
+        nested: Whether the draw is part of that of every larger K under the same seed.
 
     Returns:
         K positions for each class, ascending.
 
     Raises:
-        ValueError: If K is below 1, there is no video, a class has fewer than K videos, or there is not one group for
-            each video.
+        ValueError: If K is below 1, a class has fewer than K videos, or there is not one group for each video.
 
     Example:
         >>> sample_shots([0, 0, 0, 1, 1], 2, nested=True)
@@ -218,7 +208,7 @@ def sample_shots(
         by_group: dict[Hashable, list[int]] = defaultdict(list)
         for position in own:
             by_group[position if groups is None else groups[position]].append(position)
-        # Groups in random order, the videos of each in random order, one of every group before any second.
+        # Groups and the videos of each in random order, one of every group before any second.
         shuffled = [_shuffled(group, f"{stream}/{n}") for n, group in enumerate(by_group.values())]
         ranks = [(turn, n) for n in _shuffled(list(range(len(shuffled))), stream) for turn in range(len(shuffled[n]))]
         chosen += [shuffled[n][turn] for turn, n in sorted(ranks, key=lambda rank: rank[0])[:shots]]
@@ -228,12 +218,11 @@ def sample_shots(
 def base_novel_split(counts: Sequence[int] | Tensor, seed: int | None = None) -> tuple[list[int], list[int]]:
     """Splits C classes into base, which training sees, and novel, which it does not.
 
-    Base is the more frequent half, rounded up: 26 and 25 of HMDB-51, 51 and 50 of UCF-101. Among equally frequent
-    classes, the one that comes first in the list of classes counts as the more frequent.
+    Base is the more frequent half, rounded up, such as 26 of 51; among equals the first classes.
 
     Args:
         counts: Training videos of each class, (C,).
-        seed: Draws the halves at random instead; the counts then play no part.
+        seed: Draws the halves at random instead.
 
     Returns:
         The base classes and the novel ones, each ascending.
@@ -251,8 +240,7 @@ def base_novel_split(counts: Sequence[int] | Tensor, seed: int | None = None) ->
     if min(numbers) < 0:
         raise ValueError(f"counts must not be negative, got {min(numbers)} for class {numbers.index(min(numbers))}")
     classes = list(range(len(numbers)))
-    by_frequency = sorted(classes, key=lambda label: -numbers[label])  # stable: earlier classes first
-    order = by_frequency if seed is None else _shuffled(classes, f"{seed}/base")
+    order = sorted(classes, key=lambda label: -numbers[label]) if seed is None else _shuffled(classes, f"{seed}/base")
     half = (len(order) + 1) // 2
     return sorted(order[:half]), sorted(order[half:])
 
@@ -262,10 +250,7 @@ def harmonic_mean(base: float, novel: float) -> float:
 
     Args:
         base: Accuracy on the classes of the training.
-        novel: Accuracy on the others.
-
-    Returns:
-        Their harmonic mean, in the same unit.
+        novel: Accuracy on the others, in the same unit.
 
     Raises:
         ValueError: If one is negative or NaN.
@@ -276,22 +261,17 @@ def harmonic_mean(base: float, novel: float) -> float:
 
 
 def top_k_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
-    """The share of videos whose class is among the k best.
+    """The share of videos, 0 to 1, for which fewer than k OTHER classes score at least as high as their own.
 
-    Ties count against the prediction: it is right if fewer than k OTHER classes score at least as high. So a model that
-    gives all classes one score gets 0, not 1.
+    So ties count against the prediction: a model that gives all classes one score gets 0.
 
     Args:
         scores: (B, C); probabilities, logits or cosines.
         labels: (B,), classes 0..C-1.
         k: 1 for top-1, 5 for top-5.
 
-    Returns:
-        A number from 0 to 1.
-
     Raises:
-        ValueError: If shapes do not match, there is no video, a label is outside 0..C-1, a score is NaN, or k is
-            outside 1..C.
+        ValueError: If shapes do not match, there is no video, a score is NaN, or a label or k is out of range.
     """
     if scores.ndim != 2 or scores.numel() == 0 or labels.shape != scores.shape[:1]:
         raise ValueError(
@@ -299,8 +279,7 @@ def top_k_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
             f"{tuple(labels.shape)}"
         )
     classes = scores.shape[1]
-    if not ((labels >= 0) & (labels < classes)).all():
-        raise ValueError(f"labels must be in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+    check_range("labels", labels, classes)
     if not 1 <= k <= classes:
         raise ValueError(f"k={k} is out of range: it must be in 1..{classes}, the number of classes")
     _check_no_nan("scores", scores)
@@ -313,11 +292,11 @@ class RetrievalMetrics(NamedTuple):
     """How well queries find what belongs to them, in one direction.
 
     Attributes:
-        recall_at_1: Share of queries, 0 to 1, with rank 1.
+        recall_at_1: Share of queries, 0 to 1, with rank 1, the best.
         recall_at_5: With rank 5 or better.
         recall_at_10: With rank 10 or better.
-        median_rank: 1 is the best; of an even number of queries, the mean of the middle two.
-        mean_rank: 1 is the best.
+        median_rank: Of an even number of queries, the mean of the middle two.
+        mean_rank: Their mean.
     """
 
     recall_at_1: float
@@ -345,7 +324,7 @@ class RetrievalMetrics(NamedTuple):
 
 
 class Retrieval(NamedTuple):
-    """The metrics of both directions.
+    """Both directions.
 
     Attributes:
         text_to_video: Captions look for their videos.
@@ -357,19 +336,14 @@ class Retrieval(NamedTuple):
 
 
 def retrieval_metrics(similarity: Tensor, relevant: Tensor | None = None) -> Retrieval:
-    """Recall and ranks of captions that look for their videos, and of videos that look for their captions.
+    """Recall and ranks of captions and videos that look for each other.
 
     Each query has ONE rank: 1 plus the number of irrelevant items that score at least as high as its best relevant one.
-    So ties count against the query (where all scores are equal, every rank is the last that is possible), and of
-    several captions of a video, or several videos of a caption, the best placed counts.
+    So ties count against the query, and of several relevant items the best placed counts.
 
     Args:
         similarity: (C, B), captions by videos; larger is more alike.
-        relevant: What belongs together: bool (C, B), or the number of the video of each caption, (C,). None: caption
-            i belongs to video i.
-
-    Returns:
-        `.text_to_video` and `.video_to_text`.
+        relevant: What belongs together: bool (C, B), or the video of each caption, (C,). None: caption i and video i.
 
     Raises:
         TypeError: If `relevant` is neither bool nor integer.
@@ -411,8 +385,7 @@ def _relevance(similarity: Tensor, relevant: Tensor | None) -> Tensor:
         raise TypeError(f"relevant must be bool (C, B) or the video of each caption (C,), got {relevant.dtype}")
     if relevant.shape != (captions,):
         raise ValueError(f"relevant must be of shape ({captions},), got {tuple(relevant.shape)}")
-    if not ((relevant >= 0) & (relevant < videos)).all():
-        raise ValueError(f"relevant must be in 0..{videos - 1}, got {int(relevant.min())}..{int(relevant.max())}")
+    check_range("relevant", relevant, videos)
     return relevant.unsqueeze(1) == torch.arange(videos, device=similarity.device)
 
 
@@ -423,7 +396,7 @@ def _window(total: int, frames: int, stride: int) -> Tensor:
 
 
 def _shuffled(items: list[Any], stream: str) -> list[Any]:
-    """Orders items by a hash: unlike a generator's shuffle, that is the same in every version of every library."""
+    """Orders items by a hash: unlike a generator's shuffle, it is the same in every version of every library."""
     keys = {n: hashlib.sha256(f"{stream}/{n}".encode()).digest() for n in range(len(items))}
     return [items[n] for n in sorted(keys, key=keys.__getitem__)]
 

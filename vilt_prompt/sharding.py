@@ -1,7 +1,6 @@
 """Modules whose weights lie in shards on several processes, as `fully_shard` (FSDP2) leaves them.
 
-Such a module gathers its weights when it is called. The library takes blocks apart and embeds and pools tokens itself,
-so it says which module its own computation stands for.
+Such a module gathers its weights when it is called, so the library says which ones its own computation stands for.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-FSDPModule: Any = ()  # what no object is an instance of: some builds of PyTorch come without torch.distributed
+FSDPModule: Any = ()  # nothing is an instance: some builds of PyTorch come without torch.distributed
 if torch.distributed.is_available():
     from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
@@ -22,7 +21,7 @@ _METHOD = "run_with_gathered_weights"
 def gathered(modules: Sequence[nn.Module], function: Callable[..., Any], *args: Any) -> Any:
     """`function(*args)` in place of the forward of these modules, the outer one first.
 
-    Weights that are sharded are whole meanwhile, and again when the backward pass comes to what was returned.
+    Their weights are whole meanwhile, and again in the backward pass.
     """
     for module in reversed(modules):
         if isinstance(module, FSDPModule):
@@ -37,7 +36,7 @@ def class_of(module: nn.Module) -> type:
 
 
 def _method(module: Any) -> Callable[..., Any]:
-    """A method of this one module that calls what it is given, between the module's gathering and freeing."""
+    """Calls what it is given while the module is whole."""
     if not hasattr(module, _METHOD):
         setattr(module, _METHOD, lambda function, *args: function(*args))
         register_fsdp_forward_method(module, _METHOD)

@@ -1,7 +1,6 @@
 """timm's plain vision transformers in open_clip's `TimmModel`: `VisionTransformer`, `Eva`, `VisionTransformerRelPos`.
 
-They differ in position embedding (absolute, rotary, relative bias), norms, class token and pooling; the trunk's own
-methods do the embedding and the pooling. Prompts stand after the patch tokens.
+The trunk's own methods embed and pool. Prompts stand after the patch tokens.
 
 Shapes: B images, b batch, l tokens, n prompts, h heads, c channels of a head, d width, D features.
 """
@@ -26,7 +25,7 @@ from timm.models.vision_transformer_relpos import (
 )
 from torch import Tensor, nn
 
-from vilt_prompt.attention import Block, Prompts, join_heads, project_heads, project_rows, split_heads, take_apart
+from vilt_prompt.attention import Block, Prompts, join_heads, project_each, project_rows, split_heads, take_apart
 from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.sharding import class_of, gathered
 
@@ -35,17 +34,14 @@ POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
 
 
 class TimmBlock(Block):
-    """A block of timm's: pre-norm, or post-norm in its residual branches, with any of the four attentions below."""
+    """A block of timm's: pre-norm, or post-norm in its residual branches."""
 
     def __init__(self, module: Any, rope: Tensor | None = None, shared_bias: Tensor | None = None) -> None:
-        """Args: the module, and what all layers share of this forward pass: `rope` (l, 2c) or (.., l, 2c), the bias."""
-        super().__init__(module)
-        self.attn = module.attn
+        """Args: the module, and what layers share: `rope` (l, 2c) or (.., l, 2c), and the bias."""
+        super().__init__(module, module.attn, module.attn.attn_drop.p)
         self.rope = rope
         rel_pos = getattr(self.attn, "rel_pos", None)
         self.bias = shared_bias if rel_pos is None else gathered([module], rel_pos.get_bias)
-        if module.training:
-            self.dropout = self.attn.attn_drop.p
 
     @classmethod
     def fits(cls, module: Any) -> bool:
@@ -58,25 +54,26 @@ class TimmBlock(Block):
             and getattr(attn, "num_kv_groups", 1) == 1
         )
 
-    def project(self, x: Tensor, first: int, last: int) -> list[Tensor]:
-        """One fused map for queries, keys and values, or three; then the norms of queries and keys."""
+    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
+        """One fused map, or three; then the norms of queries and keys."""
         attn = self.attn
+        heads = attn.num_heads
         if isinstance(self.module, PRE_NORM):
             x = self.module.norm1(x)
-        parts: Sequence[Tensor]
         if attn.qkv is None:
-            maps = (attn.q_proj, attn.k_proj, attn.v_proj)[first:last]
-            parts = [split_heads(linear(x), 1, attn.num_heads)[0] for linear in maps]
-        elif getattr(attn, "q_bias", None) is None or type(attn.qkv) is not nn.Linear:
-            parts = project_heads(attn.qkv, x, first, last, attn.num_heads)
-        else:  # EVA's keys have no bias that is learned, so the module keeps the three apart
-            bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
-            parts = split_heads(project_rows(attn.qkv.weight, bias, x, first, last), last - first, attn.num_heads)
+            parts = project_each((attn.q_proj, attn.k_proj, attn.v_proj)[first:last], x, heads)
+        elif type(attn.qkv) is nn.Linear:
+            # EVA's keys have no bias that is learned, so the module keeps the three apart.
+            apart = getattr(attn, "q_bias", None) is not None
+            bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias]) if apart else attn.qkv.bias
+            parts = project_rows(attn.qkv.weight, bias, x, first, last, heads)
+        else:  # an adapter has replaced it, so that it cannot be sliced
+            parts = split_heads(attn.qkv(x), heads, parts=3)[first:last]
         norms = (attn.q_norm, attn.k_norm, nn.Identity())[first:last]
         return [norm(part) for norm, part in zip(norms, parts, strict=True)]
 
     def rotate(self, projected: Tensor) -> Tensor:
-        """Turns the patches. The tokens before them and prompts that are carried behind them are left alone."""
+        """Turns the patches, not the tokens before them, nor prompts that are carried behind them."""
         if self.rope is None:
             return projected
         start = self.attn.num_prefix_tokens
@@ -87,7 +84,7 @@ class TimmBlock(Block):
         return torch.cat([before, turned, after], dim=2).type_as(projected)
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Output map and MLP, each with its norm before or after, its layer scale and its stochastic depth."""
+        """Output map and MLP, each with its norm, its layer scale and its stochastic depth."""
         module, attn = self.module, self.attn
         out = join_heads(attended)
         out = attn.proj_drop(attn.proj(attn.norm(out) if hasattr(attn, "norm") else out))
@@ -105,7 +102,7 @@ class TimmBlock(Block):
         return out if gamma is None else gamma * out
 
     def _layout(self) -> dict[str, bool]:
-        # Older releases of timm know one layout of rotary embeddings only, and no argument for it.
+        # Older releases of timm know one layout of rotary embeddings only.
         return {"half": True} if getattr(self.attn, "rotate_half", False) else {}
 
 
@@ -127,7 +124,7 @@ class TimmVisionTower:
 
     @property
     def blocks(self) -> list[Any]:
-        """The layers, without what they are told of each image; for whoever asks which kind they are."""
+        """The layers, without what they are told of each image."""
         return [take_apart(module, [TimmBlock]) for module in self.trunk.blocks]
 
     @classmethod
@@ -142,7 +139,7 @@ class TimmVisionTower:
         if not trunk.global_pool:
             return "it does not pool its tokens"
         if isinstance(trunk, VisionTransformer):
-            return None  # its blocks are called with tokens alone, so whatever they are, they run whole
+            return None  # its blocks, whatever they are, are called with tokens alone
         unknown = [block for block in trunk.blocks if not TimmBlock.fits(block)]
         if unknown:
             kind = f"{type(unknown[0]).__name__} with {type(getattr(unknown[0], 'attn', None)).__name__}"
@@ -150,21 +147,17 @@ class TimmVisionTower:
         return None
 
     def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
-        """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted.
-
-        Raises:
-            ValueError: If blocks that need position embeddings were replaced after the model was wrapped.
-        """
+        """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted."""
         trunk = self.trunk
         reason = self.refusal(self.visual)
         if reason is not None:
             raise ValueError(
-                f"the vision tower {type(trunk).__name__} has been changed since it was given prompts: {reason}. "
-                "Keep the blocks' classes; to compile one in place, call block.compile()"
+                f"the vision tower {type(trunk).__name__} has been changed since it was given prompts: {reason}. Keep "
+                "their classes; to compile one in place, call block.compile()"
             )
         x, blocks = self._embed(images)
         pools_class_token = trunk.global_pool == "token" and getattr(trunk, "attn_pool", None) is None
-        class_tokens = 2 if hasattr(trunk, "dist_token") else 1  # DeiT's head reads a distillation token as well
+        class_tokens = 2 if hasattr(trunk, "dist_token") else 1  # DeiT's head reads both
         x = run_bidirectional(
             blocks,
             x,
@@ -177,7 +170,7 @@ class TimmVisionTower:
         return self.visual.head(trunk.forward_head(x)), x if with_tokens else None
 
     def _embed(self, images: Tensor) -> tuple[Tensor, list[Any]]:
-        """The tokens (B, l, d) that enter the first layer, and the layers with what they share for these images."""
+        """The tokens (B, l, d) that enter the first layer, and the layers with what they share."""
         trunk = self.trunk
         x = trunk.patch_embed(images)
         rope = bias = None

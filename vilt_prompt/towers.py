@@ -1,15 +1,15 @@
 """The families of towers that take prompts. A new one is a file like `timm_towers.py` and a line here.
 
-A family is a class around a tower's module. `owns(module)` says whether a module is of it, `refusal(module)` why one
-cannot take prompts all the same. Its objects have
+A family is a class around a tower's module, one of its `module_classes`. `owns(module)` says whether a module is of it,
+`refusal(module)` why one cannot take prompts all the same. Its objects have
 
 - `family`, a name; `layers`; `width` of a token; `blocks`, the layers in pieces or whole (see `attention.py`);
 - `encode(inputs, prompts, with_tokens=False)`: images or token ids, and the (n, d) prompt that enters each layer (None:
-  carried on), to features (rows, D), not normalised, and the tokens if they are wanted;
+  carried on), to features (rows, D), not normalised, and the tokens if wanted;
 - `stands_for`, the modules in place of whose forward `encode` runs, the outer one first;
 - image towers: `image_size`, None where any size will do;
-- text towers: `embedding` of tokens, `positions` for ids and prompts together, `check(text)` of token ids, and
-  `runs_alone(columns)`, whether the module's own forward takes texts of so many columns.
+- text towers: `embedding` of tokens, `positions` for ids and prompts together, `vocabulary`, `check(text)` of token
+  ids, and `runs_alone(columns)`, whether the module's own forward takes texts of so many columns.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ADD_A_TOWER = "CONTRIBUTING.md, A new family of towers"
 
 
 def is_open_clip(model: Any) -> bool:
-    """Whether an object is an open_clip model of a known kind, and not a wrapper around one."""
+    """Whether an object is an open_clip model of a known kind."""
     return isinstance(model, MODELS)
 
 
@@ -47,7 +47,7 @@ def text_tower(model: Any) -> Any:
 
 
 def depths(model: Any) -> tuple[int, int]:
-    """The layers of the text and of the vision tower, 0 where the family is unknown."""
+    """The layers of the text and of the vision tower, 0 where it is unknown."""
     text, vision = text_tower(model), vision_tower(model)
     return 0 if text is None else text.layers, 0 if vision is None else vision.layers
 
@@ -58,11 +58,7 @@ def run_tower(tower: Any, inputs: Tensor, prompts: list[Tensor | None], with_tok
 
 
 def check_towers(model: Any, towers: str) -> None:
-    """Checks that the towers that shall have prompts ("both", "text" or "vision") can take them.
-
-    Raises:
-        ValueError: If one cannot.
-    """
+    """Refuses towers that shall have prompts ("both", "text" or "vision") and cannot take them (ValueError)."""
     if towers != "text":
         way_out = 'text prompts alone need no ViT: towers="text", or method="coop"'
         _check_tower(VISION_TOWERS, model.visual, "vision", way_out)
@@ -73,8 +69,7 @@ def check_towers(model: Any, towers: str) -> None:
 def prompts_where_needed(model: nn.Module, text: Any, check: bool) -> list[Tensor | None] | None:
     """For texts without prompts: None where open_clip's own forward takes them, else that no layer has a prompt.
 
-    Some towers take texts of their full length only; with no prompts at all, the library's own forward takes shorter
-    ones. Texts for a tower that could not take prompts are left as they are.
+    Then the library's own runs, which takes texts of any length.
     """
     tower = text_tower(model)
     if tower is None or tower.refusal(_text_module(model)) is not None:

@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.fingerprint import check_base, fingerprint
 from vilt_prompt.foreign import PromptConfigs, check_attentions, put_back, set_aside
-from vilt_prompt.model import PromptedModel
-from vilt_prompt.patching import patch, unpatch
+from vilt_prompt.model import PromptedModel, patch, unpatch
 from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter_name
 from vilt_prompt.token_ids import content
 from vilt_prompt.towers import check_towers, depths, is_open_clip, text_tower, vision_tower
 
-OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own byte-pair tokenizer, which open_clip ships
+OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own tokenizer, which open_clip ships
 
 
 class PromptTuner(BaseTuner):
@@ -30,12 +29,11 @@ class PromptTuner(BaseTuner):
     prefix = PREFIX
     tuner_layer_cls = PromptLayer
     target_module_mapping: dict[str, list[str]] = {}
-    # The maps belong to all layers at once, so a model cannot be adapted without a tuner around it.
-    uses_shared_state = True
+    uses_shared_state = True  # the maps belong to all layers at once
 
     def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
         check_unwrapped(model)
-        # Another tuner may be in the model already, or come later: each keeps its own configs.
+        # Another tuner may be in the model: each keeps its own configs.
         other_configs = set_aside(model)
         try:
             super().__init__(model, PromptConfigs(peft_config), adapter_name, **kwargs)
@@ -44,16 +42,12 @@ class PromptTuner(BaseTuner):
         self.model.prompts.configs = self.peft_config
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """PEFT's injection, with everything checked, and the config resolved, before the model is touched."""
+        """PEFT's injection, with all checked and resolved before the model is touched."""
         self.peft_config[adapter_name] = resolve_for(model, self.peft_config[adapter_name], adapter_name)
         super().inject_adapter(model, adapter_name, *args, **kwargs)
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Deletes an adapter; another one becomes active if it was.
-
-        Raises:
-            ValueError: If there is no such adapter, or it is the only one.
-        """
+        """Deletes an adapter, but not the only one (ValueError)."""
         if list(self.peft_config) == [adapter_name]:
             raise ValueError(
                 f"{adapter_name!r} is the only adapter: add another one first, or take all out with unwrap"
@@ -61,28 +55,24 @@ class PromptTuner(BaseTuner):
         super().delete_adapter(adapter_name)
 
     def is_in_place(self) -> bool:
-        """Whether the prompts in the model are those of this tuner: not taken out, nor followed by another tuner's."""
+        """Whether the prompts in the model are those of this tuner."""
         prompts = getattr(self.model, "prompts", None)
         return isinstance(prompts, PromptLayer) and prompts.configs is self.peft_config
 
     def unload(self) -> nn.Module:
-        """Takes the prompts out: the open_clip model as it was before it was wrapped."""
+        """Takes the prompts out: the open_clip model as it was before."""
         return unpatch(self.model)
 
     def enable_adapter_layers(self) -> None:
-        """Switches the prompts on; PEFT's own version switches adapters of other kinds in the model as well."""
+        """Switches the prompts on, and unlike PEFT's own version nothing else in the model."""
         self.model.prompts.enable_adapters(True)
 
     def disable_adapter_layers(self) -> None:
-        """Switches the prompts off, and nothing else."""
+        """Switches the prompts off."""
         self.model.prompts.enable_adapters(False)
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> Any:
-        """Prompts are tokens, not weights: there is nothing to merge them into.
-
-        Raises:
-            ValueError: Always.
-        """
+        """Refused: prompts are tokens, not weights."""
         raise ValueError("prompts cannot be merged into the weights: keep the adapter, or take it out with unwrap")
 
     merge_and_unload = unmerge_adapter = merge_adapter
@@ -114,7 +104,7 @@ class PromptTuner(BaseTuner):
     def _get_adapter_state_dict(
         cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor], *args: Any, **kwargs: Any
     ) -> dict[str, Tensor]:
-        # While saving, PEFT asks the Hub about a base of this name; our files name the base in `base_model`.
+        # While saving, PEFT asks the Hub about a base of this name.
         config.base_model_name_or_path = None
         # PEFT takes the tensors of all tuners in the model, LoRA's too.
         ours = {key: tensor for key, tensor in state_dict.items() if f".prompts.{PREFIX}" in key}
@@ -124,22 +114,16 @@ class PromptTuner(BaseTuner):
     def _remap_adapter_state_dict_for_load(
         cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        # PEFT only warns where tensors are missing, and says nothing of those that are too many.
+        # PEFT only warns of missing tensors, and says nothing of too many.
         check_shapes(model.get_base_model(), config, {key: tuple(tensor.shape) for key, tensor in state_dict.items()})
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
 
 
 def check_unwrapped(model: Any) -> None:
-    """Checks that a model is one of open_clip's and has no prompts yet.
-
-    Raises:
-        TypeError: If it is no open_clip model.
-        ValueError: If it is wrapped already.
-    """
+    """Refuses what is no open_clip model (TypeError), or wrapped already (ValueError)."""
     if isinstance(getattr(model, "prompts", None), PromptLayer):
         raise ValueError(
-            "the model is wrapped already: use wrapped.add_adapter(name, PromptConfig(...)) for another adapter, "
-            "or unwrap(wrapped) first"
+            "the model is wrapped already: use wrapped.add_adapter(name, PromptConfig(...)), or unwrap(wrapped) first"
         )
     if isinstance(model, PeftModel):
         raise TypeError(
@@ -148,36 +132,31 @@ def check_unwrapped(model: Any) -> None:
         )
     if not is_open_clip(model):
         raise TypeError(
-            "expected an open_clip model (CLIP, CustomTextCLIP or CoCa), such as open_clip.create_model(...) returns, "
-            f"got {type(model).__name__}"
+            "expected an open_clip model (CLIP, CustomTextCLIP or CoCa), such as open_clip.create_model(...), got "
+            f"{type(model).__name__}"
         )
 
 
 def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfig:
-    """The config of an adapter with nothing left open, checked against the model it is for.
-
-    Raises:
-        TypeError: If the adapter name is not a string.
-        ValueError: If the name is refused, a tower that shall take prompts cannot, or a setting does not fit the model.
-    """
+    """The config of an adapter with nothing left open; a ValueError if it does not fit the model."""
     refuse_adapter_name(adapter_name)
     towers, _, _ = config.structure()
     check_attentions(model, towers)
     if config.files is None:
         config = config.replace(base_fingerprint=fingerprint(model))
     elif not check_base(model, config, config.strict_base):
-        # Whatever is learned from here on belongs to this base.
+        # What is learned from here on belongs to this base.
         config = config.replace(base_model=None, base_pretrained=None, base_fingerprint=fingerprint(model))
     check_towers(model, towers)
     if towers != "vision":
         text = text_tower(model)
         if config.n_ctx > text.positions - 2:
             raise ValueError(
-                f"n_ctx={config.n_ctx} leaves no room for a start and an end token in the {text.positions} positions "
-                f"of the text tower: choose n_ctx in 1..{text.positions - 2}, in practice far less"
+                f"n_ctx={config.n_ctx} leaves no room for a start and an end token in the text tower's "
+                f"{text.positions} positions: choose n_ctx in 1..{text.positions - 2}"
             )
         if config.ctx_init is not None and config.files is None:
-            config = config.replace(ctx_init=_token_ids(config.ctx_init, text))
+            config = config.replace(ctx_init=_first_ids(config.ctx_init, text))
     config = config.resolve(*depths(model))
     if config.files is not None:
         check_shapes(model, config, config.files.shapes)
@@ -186,16 +165,12 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
 
 
 def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[int, ...]]) -> None:
-    """Checks the shapes of a file's tensors against those that its resolved config asks for on this model.
-
-    Raises:
-        ValueError: If tensors are missing, too many, or of another shape.
-    """
+    """Refuses tensors of other shapes than a resolved config asks for on this model (ValueError)."""
     layer = PromptLayer()
     try:
         with torch.device("meta"):
             _add_prompts(model, config, "adapter", layer)
-    except (RuntimeError, OverflowError) as error:  # more elements than there are numbers to count them
+    except (RuntimeError, OverflowError) as error:  # more elements than can be counted
         raise ValueError(f"n_ctx={config.n_ctx}, n_ctx_vision={config.n_ctx_vision} are out of all range") from error
     expected = {
         "base_model.model.prompts." + key.replace(".adapter", ""): tuple(tensor.shape)
@@ -209,10 +184,10 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
         if found.get(key, shape) != shape
     ]
     if problems:
-        shown = "; ".join(problems[:6]) + (f" (and {len(problems) - 6} more)" if len(problems) > 6 else "")
+        more = f" (and {len(problems) - 6} more)" if len(problems) > 6 else ""
         raise ValueError(
-            f"the adapter's tensors do not fit its config on this model: {shown}. "
-            "Is it the model that the adapter was trained on?"
+            f"the adapter's tensors do not fit its config on this model: {'; '.join(problems[:6])}{more}. Is it "
+            "that of the training?"
         )
 
 
@@ -222,13 +197,12 @@ def _add_prompts(model: nn.Module, config: PromptConfig, adapter_name: str, laye
     layer.add(adapter_name, config, PromptTable.of(config, *depths(model)), widths)
 
 
-def _token_ids(ctx_init: str | list[int], text: Any) -> list[int]:
-    """The token ids of `ctx_init` in the vocabulary of a text tower."""
+def _first_ids(ctx_init: str | list[int], text: Any) -> list[int]:
     if isinstance(ctx_init, str):
         if text.vocabulary != OPEN_CLIP_VOCABULARY:
             raise ValueError(
-                f"ctx_init={ctx_init!r} is a text, but the vocabulary of {text.vocabulary} ids is not open_clip's "
-                f"{OPEN_CLIP_VOCABULARY}: pass wrap(..., tokenizer=tokenizer), or token ids"
+                f"ctx_init={ctx_init!r} is a text, but the vocabulary of {text.vocabulary} ids is not open_clip's own: "
+                "pass wrap(..., tokenizer=tokenizer), or token ids"
             )
         return content(open_clip.SimpleTokenizer(), ctx_init)
     if max(ctx_init, default=0) >= text.vocabulary:
