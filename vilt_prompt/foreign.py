@@ -1,9 +1,10 @@
 """PEFT adapters of other kinds, such as LoRA, in the same open_clip model: what works beside prompts, what is refused.
 
 The towers run in pieces. A module that is called (linear layers, the patch and token embeddings, the norms) is what
-PEFT made of it. A block whose attention PEFT has put something around runs whole (`attention.py`). What is left is the
-output projection inside torch's attention, whose weights torch reads rather than calls it: an adapter there would be
-ignored without a word, so that is an error. One that comes after `wrap` is found by the blocks, at each call.
+PEFT made of it. A block whose attention PEFT has put something around runs whole (`attention.py`). What is left are the
+output projection inside torch's attention and, in EVA01, timm's `qkv`, whose weights are read rather than called: an
+adapter there would be ignored without a word, so that is an error. One that comes after `wrap` is found by the blocks,
+at each call.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
+from timm.models.eva import EvaAttention, EvaBlock, EvaBlockPostNorm
 from torch import nn
 
 from vilt_prompt.config import PromptConfig
@@ -23,16 +25,22 @@ ADAPTED = (BaseTunerLayer, AuxiliaryTrainingWrapper)  # what PEFT puts around a 
 
 
 def check_attention(attention: nn.Module) -> None:
-    """Checks that no adapter is where torch's attention ignores it.
+    """Checks that no adapter is where torch's or EVA's attention ignores it.
 
     Raises:
-        ValueError: If PEFT has put an adapter of another kind around the output projection of torch's attention alone.
+        ValueError: If PEFT has put an adapter of another kind around the output projection of torch's attention alone,
+            or around a `qkv` whose bias EVA's attention keeps apart.
     """
     if type(attention) is nn.MultiheadAttention and isinstance(attention.out_proj, ADAPTED):
         raise ValueError(
             "there is an adapter of another kind, such as LoRA, on out_proj inside an nn.MultiheadAttention, which "
             'ignores it: adapt the whole attention, LoraConfig(target_modules=["attn"]), or the MLPs, '
             'LoraConfig(target_modules=["c_fc", "c_proj"])'
+        )
+    if isinstance(attention, EvaAttention) and attention.q_bias is not None and isinstance(attention.qkv, ADAPTED):
+        raise ValueError(
+            "there is an adapter of another kind, such as LoRA, on qkv inside an EvaAttention, which ignores it: adapt "
+            'the output maps and the MLPs, LoraConfig(target_modules=["proj", "fc1", "fc2"])'
         )
 
 
@@ -44,7 +52,7 @@ def check_attentions(model: nn.Module, towers: str) -> None:
     """
     for name, module in model.named_modules():
         tower = "vision" if name.startswith("visual.") else "text"
-        if isinstance(module, ResidualAttentionBlock) and towers in ("both", tower):
+        if isinstance(module, ResidualAttentionBlock | EvaBlock | EvaBlockPostNorm) and towers in ("both", tower):
             check_attention(module.attn)
 
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from vilt_prompt.attention import Block, Prompts, join_heads, project_heads, project_rows, split_heads, take_apart
 from vilt_prompt.bidirectional import run_bidirectional
+from vilt_prompt.foreign import check_attention
 from vilt_prompt.sharding import class_of, gathered
 
 PRE_NORM = (ViTBlock, EvaBlock, RelPosBlock)
@@ -41,6 +42,7 @@ class TimmBlock(Block):
         """Args: the module, and what all layers share of this forward pass: `rope` (l, 2c) or (.., l, 2c), the bias."""
         super().__init__(module)
         self.attn = module.attn
+        check_attention(self.attn)
         self.rope = rope
         rel_pos = getattr(self.attn, "rel_pos", None)
         self.bias = shared_bias if rel_pos is None else gathered([module], rel_pos.get_bias)
