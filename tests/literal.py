@@ -269,7 +269,7 @@ def literal_encode_text_tokens(clip: nn.Module, ids: Tensor, prompts: Prompts) -
     x = x + positions
 
     mask = None if tower.attn_mask is None else tower.attn_mask[: x.shape[1], : x.shape[1]]
-    if class_embedding is not None:
+    if class_embedding is not None or getattr(tower, "use_pad_mask", False):
         valid = torch.full((len(ids), n), tower.pad_id + 1)
         padding_mask = tower._build_additive_mask(
             torch.cat([ids[:, :at], valid, ids[:, at:]], dim=1), x.shape[1], dtype

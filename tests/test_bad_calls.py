@@ -1388,6 +1388,11 @@ SAVE = {
         TypeError,
         r"metrics\['top-1'\] must be a number, got 'high'",
     ),
+    "save with metrics without names": (
+        lambda w: w.model.save_pretrained(w.folder / "new", metrics=[93.1]),
+        TypeError,
+        r'metrics must be names and values, such as \{"accuracy": 93\.1\}, got \[93\.1\]',
+    ),
     "save with class names in one string": (
         lambda w: w.model.save_pretrained(w.folder / "new", class_names="walking"),
         TypeError,

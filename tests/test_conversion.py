@@ -285,6 +285,10 @@ def test_other_frozen_weights(tmp_path):
     assert type(tuned) is type(build("4/4"))
     with pytest.warns(UserWarning, match=message):
         vilt_prompt.convert(path, tuned, strict_base=False)
+    wider = theirs.state_dict()
+    wider["image_encoder.conv1.weight"] = wider["image_encoder.conv1.weight"][:1]  # which would broadcast
+    with pytest.raises(ValueError, match=r"1 of \d+ differ, visual.conv1.weight\. Give the model those weights"):
+        vilt_prompt.convert(save(dassl(wider), tmp_path), build("4/4"))
     other = build("4/4", seed=1)  # the learner alone still holds its texts' embeddings
     path = save(theirs.prompt_learner.state_dict(), tmp_path)
     with pytest.raises(ValueError, match=r"1 of 1 differ, token_embedding.weight"):

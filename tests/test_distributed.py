@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -74,6 +74,18 @@ def assert_equal(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None
         assert tensor.norm() > 0, name
         distance = (actual[name] - tensor).norm() / tensor.norm()
         assert distance < TOLERANCE, f"{name}: {distance}"
+
+
+def test_a_build_of_torch_without_processes(monkeypatch):
+    """The module is run anew: it looks once."""
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
+    spec = importlib.util.spec_from_file_location("sharding_alone", ROOT / "vilt_prompt" / "sharding.py")
+    sharding = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sharding)
+    assert not hasattr(sharding, "register_fsdp_forward_method")
+    linear = torch.nn.Linear(2, 3)
+    assert sharding.class_of(linear) is torch.nn.Linear
+    assert sharding.gathered([linear], lambda a, b: a - b, 5, 3) == 2
 
 
 def joint_gradients(method: str = "vilt", frame_mask: Tensor | None = None) -> dict[str, Tensor]:

@@ -7,8 +7,9 @@ import math
 import open_clip
 import pytest
 import torch
+import zoo
 from architectures import CONTEXT_LENGTH, END, START, build, class_ids
-from exactness import assert_exact, relative_error, wrap_tiny
+from exactness import assert_exact, relative_error, with_reference, wrap_tiny
 from literal import learnable_tensors, literal_encode_text, text_blocks
 from test_towers import ids_with_room, wrapped_with_reference
 from torch import nn
@@ -39,6 +40,17 @@ def test_texts_of_different_starts(name, whole, settings):
     ids = ids_with_room(name).clone()
     ids[1, 0], ids[2, 0] = 5, 6
     assert_exact(of_unknown_kind(model) if whole else model, reference, ids)
+
+
+@pytest.mark.parametrize("settings", [{"K": 2}, {"K": 1, "depth": 1}], ids=str)
+@pytest.mark.parametrize("name", ["text_first_without_mask", "text_eos_without_mask", "siglip2"])
+def test_a_tower_that_masks_its_padding(name, settings):
+    clip, ids = zoo.build(name), ids_with_room(name)
+    unmasked = clip.encode_text(ids)
+    clip.text.use_pad_mask = True
+    assert relative_error(clip.encode_text(ids), unmasked) > 1e-3
+    model, reference = with_reference(clip, n_ctx=3, **settings)
+    assert_exact(model, reference, ids)
 
 
 @pytest.mark.parametrize("names", [[[5, 5, 5], [5, 5]], [[5, 5], [7, 5], [5], [5, 5, 7, 7, 7]], [[99 - 4] * 9, []]])

@@ -94,6 +94,53 @@ def test_video_of_any_number_of_frames():
             assert_close(exported(batch), model.encode_video(batch))
 
 
+class Masked(nn.Module):
+    """The features of videos with padded frames."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, video: Tensor, mask: Tensor) -> Tensor:
+        return self.model.encode_video(video, frame_mask=mask)
+
+
+def test_masked_frames_count_for_nothing_in_a_graph():
+    model = wrapped("vit")
+    mask = torch.tensor([[True, True, False, False], [True, False, True, True]])
+    video = zoo.frames(model, 2, 4)
+    with torch.no_grad():
+        exported = torch.export.export(Masked(model), (video, mask), strict=False).module()
+        for other in (mask, ~mask | mask[:1], torch.ones_like(mask)):
+            holed = torch.where(other[:, :, None, None, None], video, torch.nan)
+            want = torch.stack([model.encode_image(v[kept]).mean(0) for v, kept in zip(video, other, strict=True)])
+            assert_close(exported(holed, other), want)
+
+
+class Loss(nn.Module):
+    """The training loss at the model's own temperature."""
+
+    def __init__(self, scenario: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scenario", scenario)
+
+    def forward(self, video: Tensor, text: Tensor, labels: Tensor, logit_scale: Tensor) -> Tensor:
+        criterion = vilt_prompt.ScenarioGuidedLoss(self.scenario, temperature=1 / logit_scale.exp())
+        return criterion(video, text, labels)
+
+
+def test_the_loss_at_the_temperature_of_a_model():
+    torch.manual_seed(0)
+    side = Loss(nn.functional.normalize(torch.randn(3, 8), dim=-1))
+    example, *others = [
+        (torch.randn(4, 8), torch.randn(3, 8), torch.tensor(labels), torch.tensor(scale))
+        for labels, scale in (([0, 1, 2, 1], 1.0), ([2, 2, 0, 1], 3.0))
+    ]
+    exported = torch.export.export(side, example, strict=False).module()
+    for batch in (example, *others):
+        assert_close(exported(*batch), side(*batch))
+
+
 def test_fixed_classes():
     model = wrapped("vit")
     text = zoo.text_ids("vit", [1, 4, 2, 0])

@@ -250,6 +250,20 @@ def test_loading_anew_into_an_adapter_that_is_there(tmp_path):
     assert torch.equal(features(model), features(wrapped(seed=1)))
 
 
+def test_an_adapter_of_another_structure_replaces_both_files(tmp_path):
+    wrapped(seed=1).save_pretrained(tmp_path)
+    wrapped(seed=2, n_ctx=2).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / CONFIG).read_text())["n_ctx"] == 2
+    assert torch.equal(features(load(tmp_path)), features(wrapped(seed=2, n_ctx=2)))
+
+
+def test_saving_over_a_damaged_config(tmp_path):
+    wrapped(seed=1).save_pretrained(tmp_path)
+    (tmp_path / CONFIG).write_bytes(b"{")
+    wrapped(seed=2).save_pretrained(tmp_path)
+    assert torch.equal(features(load(tmp_path)), features(wrapped(seed=2)))
+
+
 def test_settings_from_a_folder_may_be_trained_anew(tmp_path):
     wrapped(seed=1).save_pretrained(tmp_path / "a")
     wrapped(seed=2).save_pretrained(tmp_path / "b")
@@ -455,6 +469,21 @@ def test_damaged_tensors(tmp_path):
     weights.unlink()
     weights.mkdir()
     refused(tmp_path, "holds no adapter_model.safetensors")
+
+
+RECORDS = {
+    "no JSON": ("{", "JSONDecodeError"),
+    "nothing": ("{}", "KeyError.'config'."),
+    "a config that is a list": (json.dumps({"config": "[]", "replaces": None, "sha256": ""}), "its config is none"),
+    "a config that is no text": (json.dumps({"config": {}, "replaces": None, "sha256": ""}), "TypeError"),
+}
+
+
+@pytest.mark.parametrize(("record", "reason"), RECORDS.values(), ids=RECORDS)
+def test_a_damaged_record_beside_the_tensors(record, reason, tmp_path):
+    wrapped().save_pretrained(tmp_path)
+    save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS, metadata={"format": "pt", "vilt_prompt": record})
+    refused(tmp_path, rf"adapter_model.safetensors is damaged \(.*{reason}.* in its metadata\): copy it again")
 
 
 def test_tensors_that_are_no_numbers(tmp_path):

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+import zoo
 from architectures import build, class_ids, frames
 from literal import learnable_tensors
 from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
@@ -75,6 +76,29 @@ def test_lora_counts_as_if_merged(target_modules, before, inject):
     assert close(features(base), features(merged(target_modules)))
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["before wrap", "after wrap"])
+@pytest.mark.parametrize(
+    ("name", "target_modules"),
+    [(name, ["qkv"]) for name in ("siglip", "pe_core", "relpos")] + [("eva01", ["proj", "fc1", "fc2"])],
+)
+def test_lora_in_timms_blocks_counts_as_if_merged(name, target_modules, before):
+    def images_of(model: nn.Module) -> torch.Tensor:
+        with torch.no_grad():
+            return model.encode_image(zoo.frames(model, 2))
+
+    base = zoo.build(name)
+    if before:
+        adapt(base, target_modules, inject=True)
+    model = wrap(base)
+    if not before:
+        adapt(base, target_modules, inject=True)
+    same = adapt(zoo.build(name), target_modules, inject=False).merge_and_unload()
+    with model.disable_adapter():
+        torch.testing.assert_close(images_of(model), images_of(same), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(images_of(model), images_of(wrap(same)), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(images_of(model), images_of(wrap(zoo.build(name))), rtol=1e-2, atol=1e-2)
+
+
 @pytest.mark.parametrize("config", IGNORED, ids=IGNORED_NAMES)
 def test_lora_on_an_output_projection_before_wrap_is_refused(config):
     base = build("4/4")
@@ -94,6 +118,19 @@ def test_lora_on_an_output_projection_after_wrap_is_refused_at_the_next_call(con
     for encode, inputs in ((model.encode_text, IDS), (model.encode_image, IMAGES)):
         with pytest.raises(ValueError, match=MESSAGE):
             encode(inputs)
+
+
+def test_lora_that_evas_attention_ignores_is_refused():
+    message = r"on qkv inside an EvaAttention, which ignores it: adapt .*\[\"proj\", \"fc1\", \"fc2\"\]"
+    base = zoo.build("eva01")
+    adapt(base, ["qkv"], inject=True)
+    with pytest.raises(ValueError, match=message):
+        wrap(base)
+    assert vilt_prompt.wrap(base, method="coop").encode_image(zoo.frames(base, 2)).shape == (2, 24)
+    model = wrap(zoo.build("eva01"))
+    adapt(model.get_base_model(), ["qkv"], inject=True)
+    with pytest.raises(ValueError, match=message):
+        model.encode_image(zoo.frames(model, 2))
 
 
 def test_a_compiled_model_refuses_it_too():

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+import zoo
 from architectures import CONTEXT_LENGTH, END, START, build, frames
 from open_clip import ClipLoss
 
@@ -84,6 +85,20 @@ def test_scenario_features_are_those_of_the_frozen_model():
     short = scenario_features(model, lambda texts: tokenizer(texts)[:, :20], ["walking"])
     torch.testing.assert_close(short, features[:1])
     model.encode_text(tokenizer(["walking"])).sum().backward()  # nothing was left switched off
+
+
+def test_scenario_features_of_coca_are_those_of_the_frozen_model():
+    base = zoo.build("coca").requires_grad_(False)
+    model = vilt_prompt.wrap(copy.deepcopy(base), K=2, n_ctx=3)
+
+    def tokenize(texts: list[str]) -> torch.Tensor:
+        return zoo.text_ids("coca", [len(text.split()) for text in texts])
+
+    names = ["walking", "a very long way to swim"]
+    texts = tokenize([f"a video of a person doing {name}." for name in names])
+    features = scenario_features(model, tokenize, names)
+    assert not torch.allclose(features, model.encode_text(texts, normalize=True), atol=1e-3)
+    assert torch.equal(features, base.encode_text(texts))
 
 
 def test_open_clips_own_loss_works_on_forward():

@@ -5,12 +5,26 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import architectures
 import pytest
 import torch
 from exactness import GRADIENT_TOLERANCE, assert_equal, assert_same_gradients, gradients, relative_error
 from literal import learnable_tensors, literal_prompts
+from open_clip import CustomTextCLIP
 from state import state
-from toy_towers import COLUMNS, IMAGE, LAYERS, WORDS, ToyImageTower, ToyTextTower, literal_image, literal_text, toy_clip
+from torch import nn
+from toy_towers import (
+    COLUMNS,
+    IMAGE,
+    LAYERS,
+    WORDS,
+    ToyImageTower,
+    ToyTextModule,
+    ToyTextTower,
+    literal_image,
+    literal_text,
+    toy_clip,
+)
 
 import vilt_prompt
 from vilt_prompt import towers
@@ -110,6 +124,21 @@ def test_without_the_line_the_error_leads_to_the_page(settings, tower, known):
     with pytest.raises(ValueError, match=message):
         vilt_prompt.wrap(model, **settings)
     assert state(model) == before
+
+
+def test_the_tower_beside_the_prompted_one_may_be_of_any_kind():
+    text_alone = CustomTextCLIP(24, architectures.VISION, architectures.TEXT)
+    text_alone.visual = nn.Sequential(nn.Flatten(), nn.Linear(3 * IMAGE * IMAGE, 24))  # no convolution to compare with
+    want = text_alone.encode_image(VIDEO[0])
+    model = vilt_prompt.wrap(text_alone, method="coop", n_ctx=N_CTX)
+    assert torch.equal(model.encode_image(VIDEO[0]), want)
+    torch.testing.assert_close(model.encode_video(VIDEO)[0], want.mean(0))
+
+    vision_alone = CustomTextCLIP(24, architectures.VISION, architectures.TEXT)
+    vision_alone.text = ToyTextModule(24)
+    want = vision_alone.encode_text(IDS)
+    model = vilt_prompt.wrap(vision_alone, method="vpt_deep", n_ctx=N_CTX)
+    assert torch.equal(model.encode_text(IDS), want)
 
 
 def test_the_page_exists():

@@ -438,6 +438,26 @@ def test_an_old_handle_leaves_a_new_adapter_alone():
     vilt_prompt.unwrap(second)
 
 
+def test_an_adapter_loaded_beside_another_may_be_trained(tmp_path):
+    wrapped(seed=1).save_pretrained(tmp_path)
+    model = wrapped()
+    model.load_adapter(str(tmp_path), "frozen")
+    before = trainable(model)
+    assert before == trainable(wrapped())
+    model.load_adapter(str(tmp_path), "second", is_trainable=True)
+    assert trainable(model) == before | {name.replace("default", "second") for name in before}
+    assert model.active_adapter == "default"
+    assert same(features(model), features(wrapped()))
+
+
+def test_no_active_adapter_is_the_base():
+    model = wrapped()
+    model.get_base_model().prompts.set_adapter([])
+    assert same(features(model), features(build("4/4").requires_grad_(False)))
+    with pytest.raises(ValueError, match=r"no adapter is active: add one with add_adapter\(\.\.\.\) and set_adapter"):
+        model.layer_prompts()
+
+
 def test_copies_and_pickles_work_alone():
     model = wrapped()
     expected = features(model)

@@ -366,6 +366,18 @@ def test_scaled_cosine_attention_is_refused(name, settings):
     assert state(model) == before
 
 
+@pytest.mark.parametrize("name", ["siglip", "gap"])
+def test_timms_tower_that_does_not_pool_is_refused(name):
+    model = build(name).train()
+    model.visual.trunk.reset_classifier(0, global_pool="")
+    before = state(model)
+    with pytest.raises(
+        ValueError, match="vision tower VisionTransformer of TimmModel cannot take prompts: it does not pool its tokens"
+    ):
+        vilt_prompt.wrap(model, K=2)
+    assert state(model) == before
+
+
 @pytest.mark.parametrize("name", ["eva02", "pe_core", "relpos", "relpos_shared"])
 def test_blocks_with_positions_that_are_replaced_after_wrapping_are_an_error(name):
     model, _ = wrapped_with_reference(name, K=2)

@@ -60,6 +60,7 @@ TRUNKS: dict[str, tuple[str, dict]] = {
     "distilled": ("deit_small_distilled_patch16_224", SMALL),
     "residual_post_norm": ("vit_base_patch16_rpn_224", SMALL),
     "parallel": ("vit_small_patch16_18x2_224", SMALL),
+    "relpos_patches": ("vit_relpos_medium_patch16_224", {**SMALL, "rel_pos_dim": 16}),
     "relpos_shared": ("vit_relpos_base_patch16_clsgap_224", {**SMALL, "rel_pos_dim": 16, "shared_rel_pos": True}),
     "rope_registers": ("vit_medium_patch16_rope_reg1_gap_256", SMALL),
 }
@@ -345,6 +346,7 @@ BEYOND_THE_ZOO: dict[str, Member] = {
     "timm_max_pool": Member("the maximum over patches", timm_vision("siglip", "max", "mlp")),
     "residual_post_norm": Member("timm's ResPostBlock", timm_vision("residual_post_norm", "", "linear")),
     "parallel": Member("timm's ParallelThingsBlock", timm_vision("parallel", "", "linear")),
+    "relpos_patches": Member("relative positions without class token", timm_vision("relpos_patches", "", "linear")),
     "relpos_shared": Member("one relative position bias for all blocks", timm_vision("relpos_shared", "", "linear")),
     "rope_registers": Member("register tokens beside rotary embeddings", timm_vision("rope_registers", "", "linear")),
     "bert_cls": Member(

@@ -1,8 +1,8 @@
 """PEFT adapters of other kinds, such as LoRA, in the same open_clip model: what works beside prompts, what is refused.
 
 A block whose attention PEFT has put something around runs whole. But torch's attention reads the weights of its output
-projection rather than call it: an adapter there would be ignored without a word. Blocks look for one at each call, as
-it may come after `wrap`.
+projection rather than call it, and so does timm's with EVA01's `qkv`: an adapter there would be ignored without a word.
+Blocks look for one at each call, as it may come after `wrap`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
+from timm.models.eva import EvaAttention, EvaBlock, EvaBlockPostNorm
 from torch import nn
 
 from vilt_prompt.config import PromptConfig
@@ -22,11 +23,16 @@ ADAPTED = (BaseTunerLayer, AuxiliaryTrainingWrapper)  # what PEFT puts around a 
 
 
 def check_attention(attention: nn.Module) -> None:
-    """Refuses an adapter where torch's attention ignores it (ValueError)."""
+    """Refuses an adapter where torch's or EVA01's attention ignores it (ValueError)."""
     if type(attention) is nn.MultiheadAttention and isinstance(attention.out_proj, ADAPTED):
         raise ValueError(
             "there is an adapter of another kind, such as LoRA, on out_proj inside an nn.MultiheadAttention, which "
             'ignores it: adapt the whole attention, LoraConfig(target_modules=["attn"]), or ["c_fc", "c_proj"]'
+        )
+    if isinstance(attention, EvaAttention) and attention.q_bias is not None and isinstance(attention.qkv, ADAPTED):
+        raise ValueError(
+            "there is an adapter of another kind, such as LoRA, on qkv inside an EvaAttention, which ignores it: adapt "
+            'the output maps and the MLPs, LoraConfig(target_modules=["proj", "fc1", "fc2"])'
         )
 
 
@@ -34,7 +40,7 @@ def check_attentions(model: nn.Module, towers: str) -> None:
     """The same for all blocks in the towers that shall have prompts ("both", "text" or "vision")."""
     for name, module in model.named_modules():
         tower = "vision" if name.startswith("visual.") else "text"
-        if isinstance(module, ResidualAttentionBlock) and towers in ("both", tower):
+        if isinstance(module, ResidualAttentionBlock | EvaBlock | EvaBlockPostNorm) and towers in ("both", tower):
             check_attention(module.attn)
 
 

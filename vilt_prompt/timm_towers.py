@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from vilt_prompt.attention import Block, Prompts, join_heads, project_each, project_rows, split_heads, take_apart
 from vilt_prompt.bidirectional import run_bidirectional
+from vilt_prompt.foreign import check_attention
 from vilt_prompt.sharding import class_of, gathered
 
 PRE_NORM = (ViTBlock, EvaBlock, RelPosBlock)
@@ -39,6 +40,7 @@ class TimmBlock(Block):
     def __init__(self, module: Any, rope: Tensor | None = None, shared_bias: Tensor | None = None) -> None:
         """Args: the module, and what layers share: `rope` (l, 2c) or (.., l, 2c), and the bias."""
         super().__init__(module, module.attn, module.attn.attn_drop.p)
+        check_attention(self.attn)
         self.rope = rope
         rel_pos = getattr(self.attn, "rel_pos", None)
         self.bias = shared_bias if rel_pos is None else gathered([module], rel_pos.get_bias)

@@ -1,0 +1,134 @@
+"""What is read off token ids, against loops over them: padding, starts and ends, room, and what a text is made of."""
+
+from __future__ import annotations
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor
+
+from vilt_prompt.token_ids import check_ids, check_room, check_start, check_values, content, filled, make_room
+
+START, END, PAD = 1, 2, 0
+VOCABULARY, COLUMNS = 12, 6
+EMBEDDING = torch.zeros(VOCABULARY, 4)
+TEXTS = torch.tensor([[START, 5, END, 0, 0, 0], [START, 5, 5, 5, END, 0], [START, END, 0, 0, 0, 0]])
+
+
+def slow_filled(row: list[int]) -> int:
+    """All columns but the padding: of the trailing run of one id, the first counts."""
+    while len(row) > 1 and row[-1] == row[-2]:
+        row = row[:-1]
+    return len(row)
+
+
+def test_of_a_trailing_run_one_is_kept():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(2, (200, COLUMNS), generator=generator)
+    assert filled(rows).tolist() == [slow_filled(row) for row in rows.tolist()]
+    assert {1, COLUMNS} <= set(filled(rows).tolist())
+
+
+@pytest.mark.parametrize("columns", [[2, 4, 1], [1, 1, 1]], ids=str)
+def test_facts(columns):
+    facts = check_values(TEXTS, VOCABULARY, torch.tensor(columns))
+    assert (facts.filled, facts.shared_start, facts.last_end) == (6, True, max(columns))
+    assert check_values(TEXTS[[0, 2]], VOCABULARY).filled == 4
+    assert check_values(TEXTS, VOCABULARY).last_end is None
+
+
+def test_one_start_of_another_kind():
+    for row in range(3):
+        texts = TEXTS.clone()
+        texts[row, 0] = 7
+        assert check_values(texts, VOCABULARY).shared_start is False
+    texts = TEXTS.clone()
+    texts[:, 1] = torch.tensor([5, 6, 7])
+    assert check_values(texts, VOCABULARY).shared_start is True
+    assert check_values(texts[:1], VOCABULARY).shared_start is True
+
+
+def test_the_vocabulary_ends_where_it_does():
+    for extreme in (0, VOCABULARY - 1):
+        assert check_values(torch.tensor([[START, extreme, END]]), VOCABULARY)
+    for beyond, message in ((-1, r"0\.\.11, got -1\.\.2"), (VOCABULARY, r"0\.\.11, got 1\.\.12")):
+        with pytest.raises(ValueError, match=f"token ids must be in {message}: is it the tokenizer of this model"):
+            check_values(torch.tensor([[START, beyond, END]]), VOCABULARY)
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_the_text_without_an_end_is_named(row):
+    columns = torch.tensor([2, 4, 1])
+    columns[row] = 0
+    with pytest.raises(ValueError, match=rf"text {row} has no end token after its start token"):
+        check_values(TEXTS, VOCABULARY, columns)
+
+
+def test_shapes_that_fit_exactly():
+    check_ids(torch.ones(COLUMNS + 1, COLUMNS, dtype=torch.long), COLUMNS, EMBEDDING)  # more texts than positions
+    check_ids(torch.ones(1, 1, dtype=torch.int32), 1, EMBEDDING)
+    with pytest.raises(ValueError, match=r"7 columns, the tower has 6 positions: use .*context_length=6"):
+        check_ids(torch.ones(1, COLUMNS + 1, dtype=torch.long), COLUMNS, EMBEDDING)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_room(n):
+    """Rows 0 and 2 take 4 columns and 3 with one of padding, of 6."""
+    texts = TEXTS[[0, 2]]
+    facts = check_values(texts, VOCABULARY)
+    if n <= 2:
+        check_room(4, COLUMNS, n)
+        assert torch.equal(make_room(texts, facts, COLUMNS, n), texts[:, : COLUMNS - n])
+    else:
+        for call in (lambda: check_room(4, COLUMNS, n), lambda: make_room(texts, facts, COLUMNS, n)):
+            with pytest.raises(
+                ValueError, match=r"takes 4 tokens, but 3 are left once the 3 prompts are in.*context_length=3\)"
+            ):
+                call()
+    assert torch.equal(make_room(texts, None, COLUMNS, n), texts[:, : COLUMNS - n])  # nothing is known: no error
+    many = texts[:1].expand(COLUMNS + 1, -1)[:, :3]
+    assert torch.equal(make_room(many, check_values(many, VOCABULARY), COLUMNS, n), many)  # three columns always fit
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_the_text_that_begins_with_padding_is_named(row):
+    check_start(TEXTS, PAD)
+    texts = TEXTS.clone()
+    texts[row, 0] = PAD
+    with pytest.raises(ValueError, match=rf"text {row} begins with padding \(id 0\) in place of a start token"):
+        check_start(texts, PAD)
+
+
+def tokenizer(start: list[int], end: list[int], pad: int) -> object:
+    """Every letter is an id, "a" 3, with special tokens around them."""
+
+    def tokenize(texts: list[str]) -> Tensor:
+        rows = [[*start, *(ord(letter) - ord("a") + 3 for letter in text), *end] for text in texts]
+        return torch.tensor([row + [pad] * (COLUMNS + 4 - len(row)) for row in rows])
+
+    return tokenize
+
+
+AROUND = {
+    "a start and an end": ([START], [END], PAD),
+    "an end alone": ([], [END], PAD),
+    "padding with the end": ([START], [END], END),
+    "padding of no other use": ([], [], PAD),
+    "a language before and two ends": ([9, START], [END, END], PAD),
+}
+
+
+@pytest.mark.parametrize("text", ["", "a", "ab", "aa", "abcab"])
+@pytest.mark.parametrize(("start", "end", "pad"), AROUND.values(), ids=AROUND)
+def test_content_is_what_stands_between(start, end, pad, text):
+    assert content(tokenizer(start, end, pad), text) == [ord(letter) - ord("a") + 3 for letter in text]
+
+
+def test_content_keeps_special_tokens_that_are_in_the_text():
+    tokenize = open_clip.SimpleTokenizer()
+    assert content(tokenize, "a photo of") == tokenize.encode("a photo of")
+    start = tokenize.encoder["<start_of_text>"]
+    assert content(tokenize, "<start_of_text>") == [start]
+    assert content(tokenize, "a <start_of_text>") == [*tokenize.encode("a"), start]
+    assert content(tokenize, "<start_of_text> a") == [start, *tokenize.encode("a")]
+    assert content(tokenize, "a <end_of_text>") == [*tokenize.encode("a"), tokenize.encoder["<end_of_text>"]]
