@@ -32,6 +32,7 @@ CPU_SECONDS = 300  # of one mutant: one that loops is noticed
 TESTS = (
     "test_exactness.py",
     "test_packing.py",
+    "test_token_ids.py",
     "test_edges.py",
     "test_peft.py",
     "test_towers.py::test_features_and_gradients_equal_the_literal_computation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import open_clip
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vilt_prompt.token_ids import check_ids, check_room, check_start, check_values, content, filled, make_room
 
@@ -69,6 +69,13 @@ def test_shapes_that_fit_exactly():
     check_ids(torch.ones(1, 1, dtype=torch.int32), 1, EMBEDDING)
     with pytest.raises(ValueError, match=r"7 columns, the tower has 6 positions: use .*context_length=6"):
         check_ids(torch.ones(1, COLUMNS + 1, dtype=torch.long), COLUMNS, EMBEDDING)
+
+
+def test_texts_that_are_empty_or_elsewhere():
+    with pytest.raises(ValueError, match=r"text is empty: its shape is \(0, 6\); pass at least one text"):
+        check_ids(TEXTS[:0], COLUMNS, EMBEDDING)
+    with pytest.raises(ValueError, match=r"text is on meta, the model on cpu: use text\.to\('cpu'\)"):
+        check_ids(TEXTS.to("meta"), COLUMNS, nn.Parameter(EMBEDDING))
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
