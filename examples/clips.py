@@ -17,7 +17,7 @@ class Clip:
     Attributes:
         file: Its path.
         label: The action.
-        split: base, which training sees, or novel, which it does not; empty in `cut_outs.csv`, which has no fixed split.
+        split: base, which training sees, or novel, which it does not; empty in `cut_outs.csv`.
         person: man, woman or person.
     """
 
@@ -36,7 +36,8 @@ def read_manifest(folder: Path, name: str = "manifest.csv") -> list[Clip]:
     """Lists the clips in a folder that holds a `manifest.csv`, or another such list."""
     with (folder / name).open(newline="") as file:
         return [
-            Clip(folder / row["file"], row["label"], row.get("split", ""), row["person"]) for row in csv.DictReader(file)
+            Clip(folder / row["file"], row["label"], row.get("split", ""), row["person"])
+            for row in csv.DictReader(file)
         ]
 
 

@@ -1,0 +1,56 @@
+"""The accuracy of each action, from the predictions of many runs."""
+
+from collections.abc import Mapping, Sequence
+
+from miniature.jobs import Job
+from miniature.paired import Scores, class_means
+from miniature.run import repeated, task_of
+from miniature.runs import Record
+from miniature.tasks import Tasks
+
+Records = Mapping[Job, Record]
+Cell = tuple[str, int]  # who is in the test, and the seed
+RECALL_AT = (1, 5)
+
+
+def common(
+    records: Records, setting: str, methods: Sequence[str], shots: Sequence[int]
+) -> tuple[list[str], list[Cell]]:
+    """The methods that have runs, and the tests and seeds that all of these have run with every K: what is paired."""
+    cells: dict[str, set[Cell]] = {}
+    for method in methods:
+        per_shots = [
+            {(job.person, job.seed) for job in records if (job.setting, job.method, job.shots) == (setting, method, K)}
+            for K in shots
+        ]
+        if shared := set.intersection(*per_shots):
+            cells[method] = shared
+    return list(cells), sorted(set.intersection(*cells.values())) if cells else []
+
+
+def scores_of(records: Records, tasks: Tasks, setting: str, method: str, K: int, cells: Sequence[Cell]) -> Scores:
+    """For each test, the mean over runs and scenes of what belongs to each action, (C,)."""
+    hits: dict[str, list[bool]] = {}
+    actions: dict[str, list[int]] = {}
+    number = {action: n for n, action in enumerate(tasks.actions)}
+    for person, seed in cells:
+        job = Job(setting, method, person, seed, K)
+        for name, test in task_of(job, tasks).tests.items():
+            if setting == "retrieval":
+                # A caption is a person's kind and an action.
+                of_class = [number[caption.split(" ", 1)[1]] for caption in test.classes]
+                found = records[job]["ranks"][name]["captions"]
+                for k in RECALL_AT:
+                    hits.setdefault(f"{name} R@{k}", []).extend(rank <= k for rank in found)
+                    actions.setdefault(f"{name} R@{k}", []).extend(of_class)
+            elif name in records[job]["predictions"]:
+                labels = repeated(test.labels)
+                found = records[job]["predictions"][name]
+                hits.setdefault(name, []).extend(a == b for a, b in zip(found, labels, strict=True))
+                actions.setdefault(name, []).extend(number[test.classes[label]] for label in labels)
+    return {name: class_means(hits[name], actions[name], len(number)) for name in hits}
+
+
+def accuracy(predictions: Sequence[int], labels: Sequence[int]) -> float:
+    """The share of scenes whose class was predicted."""
+    return sum(a == b for a, b in zip(predictions, labels, strict=True)) / len(labels)
