@@ -16,7 +16,10 @@ RECALL_AT = (1, 5)
 def common(
     records: Records, setting: str, methods: Sequence[str], shots: Sequence[int]
 ) -> tuple[list[str], list[Cell]]:
-    """The methods that have runs, and the tests and seeds that all of these have run with every K: what is paired."""
+    """Methods, and the tests and seeds that each of these has run with every K: what is paired.
+
+    Of all such choices, the one with the most runs: a method that has just begun would leave the others with its seeds.
+    """
     cells: dict[str, set[Cell]] = {}
     for method in methods:
         per_shots = [
@@ -25,7 +28,10 @@ def common(
         ]
         if shared := set.intersection(*per_shots):
             cells[method] = shared
-    return list(cells), sorted(set.intersection(*cells.values())) if cells else []
+    if not cells:
+        return [], []
+    best = max(cells.values(), key=lambda own: len(own) * sum(own <= other for other in cells.values()))
+    return [method for method, own in cells.items() if best <= own], sorted(best)
 
 
 def scores_of(records: Records, tasks: Tasks, setting: str, method: str, K: int, cells: Sequence[Cell]) -> Scores:

@@ -1,14 +1,15 @@
-"""The tables of `docs/results.md`, made of the runs that are done."""
+"""The comparisons of `docs/results.md`, made of the runs that are done."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from miniature.jobs import OPEN, SHOTS, TABLE_8, TRAINED, UNTRAINED, Job
+from miniature.listings import clean, grid, zero_shot
+from miniature.markdown import WITHOUT, markdown
 from miniature.methods import METHODS
 from miniature.paired import Comparison, Metric, Scores, compare, harmonic_mean_of, mean_of, value
-from miniature.run import repeated, task_of
-from miniature.scores import RECALL_AT, Records, accuracy, common, scores_of
+from miniature.scores import RECALL_AT, Records, common, scores_of
 from miniature.tasks import Tasks
 
 MARKED = re.compile(r"<!-- ablation: ([\w-]+) -->\n.*?<!-- /ablation -->", flags=re.DOTALL)
@@ -20,7 +21,6 @@ BASE_NOVEL = {
 RECALLS = {f"{test} R@{k}": mean_of(f"{test} R@{k}") for test in ("base", "novel") for k in RECALL_AT}
 SHOT_NUMBERS = (1, 2, 4, 8)
 FEW_SHOT = {f"K = {K}": mean_of(f"K = {K}") for K in SHOT_NUMBERS}
-WITHOUT = "-"
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,20 @@ TABLES = {
          ("vilt", "vilt-alpha0"), ("vilt", "vpt"), ("vilt", "text-scenario"), ("vilt", "independent"),
          ("vilt", "independent-n14")],
     ),
+    "text-side": Table(
+        "base-novel",
+        ["zero-shot", "centroid", "probe", "coop", "kgcoop", "text", "text-scenario"],
+        BASE_NOVEL,
+        [*((method, "zero-shot") for method in ("probe", "coop", "kgcoop", "text", "text-scenario")),
+         ("kgcoop", "coop"), ("text-scenario", "text"), ("text", "coop")],
+    ),
     "few-shot": Table(
-        "few-shot", _MAIN, FEW_SHOT, [("vilt", other) for other in _MAIN if other != "vilt"], SHOT_NUMBERS
+        "few-shot",
+        _MAIN,
+        FEW_SHOT,
+        [*((method, "zero-shot") for method in ("probe", "coop", "kgcoop")),
+         *(("vilt", other) for other in _MAIN if other != "vilt")],
+        SHOT_NUMBERS,
     ),
     "open": Table("base-novel", ["vilt", *OPEN], BASE_NOVEL, [(other, "vilt") for other in OPEN]),
     "retrieval": Table(
@@ -112,66 +124,14 @@ def table(what: Table, records: Records, tasks: Tasks) -> str:
         [METHODS[method].title, f"{_trained(what, method, records, cells):,}", *_percents(what, scores[method])]
         for method in methods
     ]
-    lines += [_markdown(["", "trained", *what.metrics], rows), ""]
+    lines += [markdown(["", "trained", *what.metrics], rows), ""]
     rows = [
         [f"{METHODS[a].title} - {METHODS[b].title}", *(_cell(pairs.get(metric)) for metric in what.metrics)]
         for (a, b), pairs in by_pair.items()
     ]
-    lines += [_markdown(["difference in points (corrected interval)", *what.metrics], rows)]
-    return "\n".join(lines)
-
-
-def zero_shot(records: Records, tasks: Tasks) -> str:
-    """All actions, one template."""
-    job = Job("zero-shot", "zero-shot")
-    if job not in records:
-        return "Not run."
-    test = task_of(job, tasks).tests["all"]
-    found = records[job]["predictions"]
-    wild, white = accuracy(found["all"], repeated(test.labels)), accuracy(found["all clean"], test.labels)
-    return _markdown(
-        ["top-1 in %", "wild", "clean"],
-        [[f"{len(test.classes)} actions, {len(test.clips)} clips", f"{100 * wild:.1f}", f"{100 * white:.1f}"]],
-    )
-
-
-def clean(records: Records, tasks: Tasks) -> str:
-    """The sanity check: the first seed's models on clean clips, beside wild ones."""
-    rows = []
-    for method in _MAIN:
-        job = Job("base-novel", method, "person", 0, SHOTS)
-        if job in records:
-            found, cells = records[job]["predictions"], []
-            for name, test in task_of(job, tasks).tests.items():
-                for kind, labels in (("", repeated(test.labels)), (" clean", test.labels)):
-                    known = name + kind in found
-                    cells.append(f"{100 * accuracy(found[name + kind], labels):.1f}" if known else WITHOUT)
-            rows.append([METHODS[method].title, *cells])
-    return _markdown(["top-1 in %", "base, wild", "base, clean", "novel, wild", "novel, clean"], rows)
-
-
-def grid(records: Records, tasks: Tasks) -> str:
-    """What learning rate and length were chosen from."""
-    points: dict[tuple[str, str], dict[tuple[int, float], float]] = {}
-    for job in records:
-        if job.setting == "grid":
-            labels = task_of(job, tasks).tests["validation"].labels
-            right = accuracy(records[job]["predictions"]["validation"], labels)
-            points.setdefault((job.person, job.method), {})[job.steps, job.rate] = right
-    columns = sorted({point for each in points.values() for point in each})
-    header = ["tested on", "method", *(f"{steps} steps, {rate:g}" for steps, rate in columns)]
-    rows = []
-    for (person, method), right in sorted(points.items()):
-        best = max(columns, key=lambda point: right.get(point, -1.0))
-        cells = [f"{100 * right[point]:.1f}" if point in right else WITHOUT for point in columns]
-        rows.append(
-            [
-                person,
-                METHODS[method].title,
-                *(f"**{c}**" if p == best else c for p, c in zip(columns, cells, strict=True)),
-            ]
-        )
-    return _markdown(header, rows) if rows else "Not run."
+    if rows:
+        lines += [markdown(["difference in points (corrected interval)", *what.metrics], rows)]
+    return "\n".join(lines).strip()
 
 
 def _scores(what: Table, method: str, records: Records, tasks: Tasks, cells: list[tuple[str, int]]) -> Scores:
@@ -204,8 +164,3 @@ def _cell(comparison: Comparison | None) -> str:
     if comparison.found:
         verdict = "**ahead**" if comparison.difference > 0 else "**behind**"
     return f"{100 * comparison.difference:+.1f} ({low:+.1f} to {high:+.1f}), {verdict}"
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
