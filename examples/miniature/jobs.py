@@ -80,12 +80,11 @@ def all_jobs(seeds: int = SEEDS) -> list[Job]:
     listed = [Job("zero-shot", "zero-shot")]
     for person in PERSONS:
         listed += _runs("base-novel", UNTRAINED + cheap, person, seeds)
-    for shots in FEW_SHOTS:
-        listed += _runs("few-shot", UNTRAINED + cheap, first, seeds, shots)
     listed += _runs("base-novel", TRAINED + TABLE_6, first, seeds)
-    listed += _runs("retrieval", TABLE_8[:2], "", seeds, 0)
-    for shots in FEW_SHOTS:
-        listed += _runs("few-shot", UNTRAINED + TRAINED, first, seeds, shots)
+    for methods in (UNTRAINED + [name for name in TRAINED if name in cheap], TRAINED):
+        for shots in FEW_SHOTS:
+            listed += _runs("few-shot", methods, first, seeds, shots)
+        listed += _runs("retrieval", TABLE_8[:2], "", seeds, 0)
     listed += _runs("base-novel", OPEN, first, seeds)
     listed += _runs("retrieval", TABLE_8, "", seeds, 0)
     for person in others:
