@@ -1,5 +1,6 @@
 """The ablation: its clips, splits, scenes and tasks, that runs are kept and shared, and that it runs."""
 
+import doctest
 import re
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ import torch
 from base_model import SMALL_CLIP, load_clip
 from clips import read_manifest
 from command_line import run_script
+from miniature import actions, scenes
 from miniature import jobs as job_list
-from miniature import scenes
 from miniature.actions import PERSONS, SIBLINGS, base_and_novel, complete_actions
 from miniature.jobs import Job, all_jobs
 from miniature.learner import Base, Learner, endless_batches
@@ -47,6 +48,11 @@ def test_all_cut_outs_are_listed_and_the_quickstart_has_its_own() -> None:
     own = {clip.file for clip in read_manifest(DATA) if clip.has_alpha}
     assert own < files
     assert len(own) == 360
+
+
+def test_examples_in_docstrings() -> None:
+    assert doctest.testmod(actions).attempted > 0
+    assert doctest.testmod(actions).failed == 0
 
 
 def test_base_and_novel_are_halves_with_siblings_on_one_side() -> None:
