@@ -20,6 +20,7 @@ from miniature.methods import METHODS
 from miniature.plan import guess, minutes
 from miniature.run import chosen, ranks
 from miniature.runs import Runs, pack, unpack
+from miniature.scores import common
 from miniature.tables import TABLES, filled
 from miniature.tasks import Tasks
 from torch import Generator
@@ -284,5 +285,20 @@ def test_the_page_is_made_of_the_packed_runs() -> None:
 
 
 def test_a_mark_must_name_a_table() -> None:
-    with pytest.raises(ValueError, match="there is no table 'mian': choose one of main, parts, few-shot, open, "):
+    with pytest.raises(ValueError, match="there is no table 'mian': choose one of main, parts, text-side, "):
         filled("<!-- ablation: mian -->\n<!-- /ablation -->", {}, Tasks(CLIPS))
+
+
+def test_what_is_paired_has_the_featured_method_and_the_most_runs() -> None:
+    def done(method: str, person: str, seeds: int) -> list[Job]:
+        return [Job("base-novel", method, person, seed, 8) for seed in range(seeds)]
+
+    jobs = done("coop", "man", 5) + done("coop", "person", 5) + done("probe", "man", 5) + done("probe", "person", 5)
+    records: dict[Job, dict[str, object]] = {job: {} for job in jobs}
+    names = ["probe", "coop", "vilt", "vpt"]
+    everything = [(person, seed) for person in ("man", "person") for seed in range(5)]
+    assert common(records, "base-novel", names, [8], "vilt") == (["probe", "coop"], everything)
+    records |= {job: {} for job in done("vilt", "person", 4) + done("vpt", "person", 1)}
+    assert common(records, "base-novel", names, [8], "vilt") == (["probe", "coop", "vilt"], everything[5:9])
+    assert common(records, "base-novel", names, [8], "coop") == (["probe", "coop"], everything)
+    assert common(records, "base-novel", names, [8, 4], "vilt") == ([], [])

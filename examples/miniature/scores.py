@@ -14,11 +14,12 @@ RECALL_AT = (1, 5)
 
 
 def common(
-    records: Records, setting: str, methods: Sequence[str], shots: Sequence[int]
+    records: Records, setting: str, methods: Sequence[str], shots: Sequence[int], featured: str
 ) -> tuple[list[str], list[Cell]]:
     """Methods, and the tests and seeds that each of these has run with every K: what is paired.
 
-    Of all such choices, the one with the most runs: a method that has just begun would leave the others with its seeds.
+    Of all such choices with the featured method, where that has runs, the one with the most runs: a method that has
+    just begun would leave the others with its few seeds.
     """
     cells: dict[str, set[Cell]] = {}
     for method in methods:
@@ -30,7 +31,8 @@ def common(
             cells[method] = shared
     if not cells:
         return [], []
-    best = max(cells.values(), key=lambda own: len(own) * sum(own <= other for other in cells.values()))
+    choices = [own for own in cells.values() if own <= cells.get(featured, own)]
+    best = max(choices, key=lambda own: len(own) * sum(own <= other for other in cells.values()))
     return [method for method, own in cells.items() if best <= own], sorted(best)
 
 
