@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from miniature.actions import PERSONS
-from miniature.methods import METHODS
+from miniature.methods import METHODS, MORE_SCENES
 
 SEEDS = 5
 SHOTS = 8
@@ -15,7 +15,8 @@ LENGTHS = (15, 30)  # steps
 UNTRAINED = ["zero-shot", "centroid", "probe"]
 TRAINED = ["coop", "kgcoop", "vilt", "independent", "maple12", "vpt", "tuning", "maple9"]
 TABLE_6 = ["vilt-alpha0", "independent-alpha0", "independent-n14", "text", "text-scenario"]
-OPEN = [name for name in METHODS if name.startswith("vilt-") and name not in ("vilt-alpha0", "vilt-n6")]
+TRIED = ["vilt-s4", "vilt-longer", *(name for name in MORE_SCENES if name != "vilt-s4")]
+OPEN = [name for name in METHODS if name.startswith("vilt-") and name not in ("vilt-alpha0", "vilt-n6", *TRIED)]
 TABLE_8 = [
     "zero-shot",
     "vilt-n6",
@@ -80,7 +81,7 @@ def all_jobs(seeds: int = SEEDS) -> list[Job]:
     listed = [Job("zero-shot", "zero-shot")]
     for person in PERSONS:
         listed += _runs("base-novel", UNTRAINED + cheap, person, seeds)
-    listed += _runs("base-novel", TRAINED + TABLE_6, first, seeds)
+    listed += _runs("base-novel", TRAINED + TABLE_6 + TRIED, first, seeds)
     for methods in (UNTRAINED + [name for name in TRAINED if name in cheap], TRAINED):
         for shots in FEW_SHOTS:
             listed += _runs("few-shot", methods, first, seeds, shots)
@@ -88,7 +89,7 @@ def all_jobs(seeds: int = SEEDS) -> list[Job]:
     listed += _runs("base-novel", OPEN, first, seeds)
     listed += _runs("retrieval", TABLE_8, "", seeds, 0)
     for person in others:
-        listed += _runs("base-novel", TRAINED + TABLE_6 + OPEN, person, seeds)
+        listed += _runs("base-novel", TRAINED + TABLE_6 + TRIED + OPEN, person, seeds)
         for shots in FEW_SHOTS:
             listed += _runs("few-shot", UNTRAINED + TRAINED, person, seeds, shots)
     return list(dict.fromkeys(listed))

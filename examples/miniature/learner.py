@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from base_model import Tokenizer
 from miniature.methods import Method
-from miniature.scenes import TRAINING, Scenes
+from miniature.scenes import TRAINING_SCENES, Scenes
 from miniature.tasks import Examples
 from torch import Generator, Tensor, nn
 
@@ -88,7 +88,9 @@ class Learner:
         def loss() -> Tensor:
             chosen = next(batches)
             labels = torch.tensor([shots.labels[n] for n in chosen])
-            videos = self.videos([shots.clips[n] for n in chosen], TRAINING)
+            # Without a draw where there is nothing to draw.
+            scene = int(torch.randint(self.method.scenes, (), generator=generator)) if self.method.scenes > 1 else 0
+            videos = self.videos([shots.clips[n] for n in chosen], [TRAINING_SCENES[scene]])
             return criterion(videos, self.classes(shots.classes), labels)
 
         self._descend(loss, rate, steps)
@@ -106,7 +108,9 @@ class Learner:
             chosen = next(batches)
             clips = [clips_of[n][int(torch.randint(len(clips_of[n]), (), generator=generator))] for n in chosen]
             texts = self.base.tokenizer([shots.classes[n] for n in chosen])
-            return criterion(self.videos(clips, TRAINING), self.model.encode_text(texts, normalize=True), scale)
+            return criterion(
+                self.videos(clips, TRAINING_SCENES[:1]), self.model.encode_text(texts, normalize=True), scale
+            )
 
         self._descend(loss, rate, steps)
 

@@ -1,6 +1,6 @@
 """The methods and their variants, as a table of configurations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 N_CTX = 10
@@ -17,7 +17,10 @@ class Method:
         alpha: Weight of the scenario term; without effect where the text side is frozen.
         temperature: Of the loss; None: the model's own.
         like: The method whose learning rate and length it takes; "": a grid of its own.
-        trains: "prompts", "weights" (all of the model's), or "nothing": it is not trained by gradients.
+        trains: "prompts", "weights" (all of the model's), or "nothing".
+        baseline: "centroid" or "probe", which stand beside a model that is not trained.
+        scenes: How many scenes of each shot it learns from.
+        longer: How many times as many steps it takes as were chosen.
     """
 
     title: str
@@ -26,6 +29,9 @@ class Method:
     temperature: float | None = 0.07
     like: str = ""
     trains: str = "prompts"
+    baseline: str = ""
+    scenes: int = 1
+    longer: int = 1
 
     @property
     def frozen_vision(self) -> bool:
@@ -55,8 +61,8 @@ _DEEP_TEXT = _prompts("independent", towers="text")
 
 METHODS = {
     "zero-shot": Method("zero-shot", trains="nothing"),
-    "centroid": Method("pixel centroid", trains="nothing"),
-    "probe": Method("linear probe", trains="nothing"),
+    "centroid": Method("pixel centroid", trains="nothing", baseline="centroid"),
+    "probe": Method("linear probe", trains="nothing", baseline="probe"),
     "tuning": Method("full fine-tuning", trains="weights"),
     "coop": Method("CoOp", _prompts("coop"), alpha=0.0),
     "kgcoop": Method("KgCoOp", _prompts("coop")),
@@ -87,3 +93,18 @@ METHODS = {
     },
     "vilt-n6": Method("ViLT, 6 and 6", _prompts("vilt", 6)),
 }  # fmt: skip
+
+# A try after the first table: four scenes of each shot, and as many more steps, so that each scene is seen as often.
+SCENES = 4
+MORE_SCENES = {
+    f"{name}-s{SCENES}": replace(
+        METHODS[name],
+        title=f"{METHODS[name].title}, {SCENES} scenes",
+        scenes=SCENES,
+        longer=SCENES,
+        like="" if METHODS[name].trains == "nothing" else name,
+    )
+    for name in ("centroid", "probe", "coop", "kgcoop", "vilt", "independent", "maple12", "vpt", "tuning")
+}
+METHODS |= MORE_SCENES
+METHODS["vilt-longer"] = replace(METHODS["vilt"], title=f"ViLT, {SCENES} times the steps", longer=SCENES, like="vilt")

@@ -16,7 +16,7 @@ def guess(job: Job) -> float:
     if method.frozen_vision or (job.setting == "retrieval" and method.trains == "nothing"):
         return LEAST_S
     test = TEST_S / 3 if job.setting == "grid" else TEST_S
-    return STEP_S * (job.steps or max(LENGTHS)) + test
+    return STEP_S * (job.steps or max(LENGTHS)) * method.longer + test
 
 
 def minutes(jobs: Sequence[Job], records: Mapping[Job, Record]) -> str:

@@ -9,7 +9,7 @@ from miniature.jobs import Job
 from miniature.learner import Base, Learner
 from miniature.methods import METHODS
 from miniature.runs import Record
-from miniature.scenes import CLEAN, TESTS, TRAINING, Scenes
+from miniature.scenes import CLEAN, TESTS, TRAINING, TRAINING_SCENES, Scenes
 from miniature.tasks import GRID_SEED, Examples, Task, Tasks
 from torch import Generator, Tensor
 
@@ -62,7 +62,9 @@ def run(job: Job, records: Mapping[Job, Record], base: Base, scenes: Scenes, tas
     learner = Learner(method, base, scenes)
     record: Record = {"trained": sum(parameter.numel() for parameter in learner.trained)}
     if method.trains != "nothing":
-        record["rate"], record["steps"] = rate, steps = chosen(job, records, tasks)
+        rate, steps = chosen(job, records, tasks)
+        steps *= method.longer
+        record |= {"rate": rate, "steps": steps}
         learn = learner.learn_captions if job.setting == "retrieval" else learner.learn_classes
         learn(task.shots, rate, steps, Generator().manual_seed(seed))
     if job.setting == "retrieval":
@@ -80,23 +82,24 @@ def predictions(job: Job, learner: Learner, task: Task) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for name, test in task.tests.items():
         for kind, numbers in kinds.items():
-            if job.method not in ("centroid", "probe"):
+            if not learner.method.baseline:
                 with torch.no_grad():
                     classes = learner.classes(test.classes)
                 found[name + kind] = (learner.encode(test.clips, numbers) @ classes.T).argmax(-1).tolist()
             elif test.classes == task.shots.classes:  # they know nothing of others
-                found[name + kind] = baseline(job.method, learner, task.shots, test, numbers).tolist()
+                found[name + kind] = baseline(learner, task.shots, test, numbers).tolist()
     return found
 
 
-def baseline(method: str, learner: Learner, shots: Examples, test: Examples, numbers: list[int]) -> Tensor:
+def baseline(learner: Learner, shots: Examples, test: Examples, numbers: list[int]) -> Tensor:
     """What a centroid of pixels, or a probe of frozen features, says of scenes."""
-    labels = torch.tensor(shots.labels)
-    scenes = learner.scenes
-    if method == "centroid":
-        return nearest_centroid(scenes.videos(shots.clips, TRAINING), labels, scenes.videos(test.clips, numbers))
-    features = learner.encode(shots.clips, TRAINING), learner.encode(test.clips, numbers)
-    return linear_probe(features[0], labels, shots.persons, features[1])
+    own = TRAINING_SCENES[: learner.method.scenes]
+    labels = torch.tensor(shots.labels).repeat_interleave(len(own))
+    if learner.method.baseline == "centroid":
+        scenes = learner.scenes
+        return nearest_centroid(scenes.videos(shots.clips, own), labels, scenes.videos(test.clips, numbers))
+    persons = [person for person in shots.persons for _ in own]
+    return linear_probe(learner.encode(shots.clips, own), labels, persons, learner.encode(test.clips, numbers))
 
 
 def search(learner: Learner, test: Examples) -> dict[str, list[int]]:

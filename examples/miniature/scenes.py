@@ -25,6 +25,7 @@ FRAMES = 4
 TRAINING = [0]  # numbers of scenes
 TESTS = [1, 2, 3]
 CLEAN = [4]
+TRAINING_SCENES = TRAINING + TESTS  # no clip is in both training and tests, so more scenes of a shot are at hand
 
 
 @dataclass(frozen=True)

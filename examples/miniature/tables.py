@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from miniature.jobs import OPEN, SHOTS, TABLE_8, TRAINED, UNTRAINED, Job
+from miniature.jobs import OPEN, SHOTS, TABLE_8, TRAINED, TRIED, UNTRAINED, Job
 from miniature.listings import clean, grid, zero_shot
 from miniature.markdown import WITHOUT, markdown
 from miniature.methods import METHODS
@@ -64,6 +64,13 @@ TABLES = {
         BASE_NOVEL,
         [*((method, "zero-shot") for method in ("probe", "coop", "kgcoop", "text", "text-scenario")),
          ("kgcoop", "coop"), ("text-scenario", "text"), ("text", "coop")],
+    ),
+    "tried": Table(
+        "base-novel",
+        "vilt-s4",
+        ["zero-shot", "probe", "vilt", *TRIED],
+        BASE_NOVEL,
+        [("vilt-s4", other) for other in ("zero-shot", "vilt", *TRIED) if other != "vilt-s4"],
     ),
     "few-shot": Table(
         "few-shot",
