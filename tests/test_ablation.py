@@ -11,7 +11,7 @@ import torch
 from base_model import SMALL_CLIP, load_clip
 from clips import read_manifest
 from command_line import run_script
-from miniature import actions, scenes
+from miniature import actions, run, scenes
 from miniature import jobs as job_list
 from miniature.actions import PERSONS, SIBLINGS, base_and_novel, complete_actions
 from miniature.jobs import Job, all_jobs
@@ -234,6 +234,7 @@ def test_the_plan_counts_what_is_left() -> None:
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(job_list, "LENGTHS", (1,))
     monkeypatch.setattr(job_list, "RATES", (5e-3,))
+    monkeypatch.setattr(run, "RETRIEVAL_STEPS", 1)
     options = ["ablation.py", "--out", str(tmp_path), "--actions", "3", "--seeds", "1"]
 
     def script(*more: str) -> str:
@@ -251,6 +252,16 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     done = Runs(tmp_path).all()
     assert [job.method for job in done if job.setting == "base-novel"] == sorted(methods)
     assert script(*only, "vilt") == ""  # What is done is not done again.
+    for others in (["zero-shot"], ["few-shot", "coop", "person", "k1"], ["retrieval", "vilt-n6"]):
+        script("--only", *others)
+    done = Runs(tmp_path).all()
+    records = {job.setting: record for job, record in done.items() if job.method != "zero-shot"}
+    assert len(records["few-shot"]["predictions"]["all"]) == 3 * 3 * 3
+    assert len(records["few-shot"]["predictions"]["all clean"]) == 3 * 3
+    assert {name: len(found["captions"]) for name, found in records["retrieval"]["ranks"].items()} == {
+        "base": 6,
+        "novel": 3,
+    }
 
     tasks = Tasks(ablation.some_actions(CLIPS, 3))
     assert len(tasks.actions) == 3
