@@ -12,12 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Clip:
-    """One row of `data/manifest.csv`.
+    """One row of `data/manifest.csv` or `data/cut_outs.csv`.
 
     Attributes:
         file: Its path.
         label: The action.
-        split: base, which training sees, or novel, which it does not.
+        split: base, which training sees, or novel, which it does not; empty in `cut_outs.csv`.
         person: man, woman or person.
     """
 
@@ -32,10 +32,13 @@ class Clip:
         return self.file.suffix == ".webp"
 
 
-def read_manifest(folder: Path) -> list[Clip]:
-    """Lists the clips in a folder that holds a `manifest.csv`."""
-    with (folder / "manifest.csv").open(newline="") as file:
-        return [Clip(folder / row["file"], row["label"], row["split"], row["person"]) for row in csv.DictReader(file)]
+def read_manifest(folder: Path, name: str = "manifest.csv") -> list[Clip]:
+    """Lists the clips in a folder that holds a `manifest.csv`, or another such list."""
+    with (folder / name).open(newline="") as file:
+        return [
+            Clip(folder / row["file"], row["label"], row.get("split", ""), row["person"])
+            for row in csv.DictReader(file)
+        ]
 
 
 def read_alpha(path: Path) -> Tensor:

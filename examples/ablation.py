@@ -1,0 +1,131 @@
+"""Does each part of the method help? Many small runs on real clips, and tables of what can be told apart.
+
+Each run trains one method on a few scenes of some actions by two kinds of person, and is tested on the third kind. Runs
+are files in a folder: what is done is not done again, and several processes may work in one folder at once.
+
+Examples:
+  python examples/ablation.py --out runs/ablation --plan
+  python examples/ablation.py --out runs/ablation --only base-novel vilt
+  python examples/ablation.py --out runs/ablation --pack examples/miniature/runs.jsonl.gz
+  python examples/ablation.py --tables docs/results.md
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from base_model import SMALL_CLIP, load_clip
+from clips import Clip, read_manifest
+from command_line import Help, run_script
+from miniature.actions import PERSONS, complete_actions
+from miniature.jobs import SEEDS, Job, all_jobs
+from miniature.learner import Base
+from miniature.methods import METHODS
+from miniature.plan import minutes
+from miniature.run import run
+from miniature.runs import Runs, pack, unpack
+from miniature.scenes import Scenes, scenes
+from miniature.tables import MARKED, filled
+from miniature.tasks import Tasks
+
+DATA = Path(__file__).parent / "data"
+PACKED = Path(__file__).parent / "miniature" / "runs.jsonl.gz"
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+
+    class Formatter(Help, argparse.RawDescriptionHelpFormatter):
+        pass
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
+    parser.add_argument("--out", type=Path, default=Path("ablation-out"), help="folder of the runs")
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="runs with all these words in their key")
+    parser.add_argument("--jobs", type=int, metavar="N", help="do so many runs and stop")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds of each method")
+    parser.add_argument("--actions", type=int, default=30, metavar="N", help="the first of those that all persons do")
+    parser.add_argument("--plan", action="store_true", help="print what is left to do, and do nothing")
+    parser.add_argument("--pack", type=Path, metavar="FILE", help="write what is done to one file, and do nothing else")
+    parser.add_argument(
+        "--tables", type=Path, metavar="PAGE", help=f"fill a page's tables from {PACKED.name}, and do nothing else"
+    )
+    args = parser.parse_args()
+    if args.tables is not None and not MARKED.search(args.tables.read_text()):
+        raise ValueError(f"{args.tables} has no line <!-- ablation: main --> with <!-- /ablation --> after it")
+    return args
+
+
+def chosen(args: argparse.Namespace) -> list[Job]:
+    """The runs that the command line asks for.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    jobs = all_jobs(args.seeds)
+    wanted = {job for job in jobs if all(word in job.key.split("_") for word in args.only)}
+    wanted |= {point for job in wanted for point in job.grid}
+    if not wanted:
+        settings = sorted({job.setting for job in all_jobs()})
+        raise ValueError(
+            f"no run has {' and '.join(args.only)} in its key: settings are {', '.join(settings)}, methods "
+            f"{', '.join(METHODS)}, persons {', '.join(PERSONS)}; seed0 and k8 are a seed and a K"
+        )
+    return [job for job in jobs if job in wanted]
+
+
+def some_actions(clips: list[Clip], count: int) -> list[Clip]:
+    """The clips of the first actions that all persons do, or all clips."""
+    actions = complete_actions(clips)
+    if count >= len(actions):
+        return clips
+    return [clip for clip in clips if clip.label in actions[:count]]
+
+
+def work(jobs: list[Job], runs: Runs, args: argparse.Namespace, clips: list[Clip]) -> None:
+    """Does what is not done, in order, unless another process is at it."""
+    clip, preprocess, tokenizer = load_clip(f"local-dir:{SMALL_CLIP}", None, torch.device("cpu"))
+    base = Base(clip.eval(), tokenizer)
+    # Scenes are drawn at the model's size, so that of its preprocessing only the last step is left: colours.
+    stage = scenes(clips, base.clip, preprocess.transforms[-1], args.out / "scenes.pt")
+    tasks = Tasks(clips)
+    for _ in range(len(jobs) if args.jobs is None else args.jobs):
+        # From the start each time: what waited for another process's runs may be ready now.
+        if not any(attempt(job, runs, base, stage, tasks) for job in jobs):
+            return
+
+
+def attempt(job: Job, runs: Runs, base: Base, stage: Scenes, tasks: Tasks) -> bool:
+    """Does a run, if it is not done, nobody is at it, and what it needs is done; whether it did."""
+    if runs.done(job):
+        return False
+    records = {point: record for point in job.grid if (record := runs.get(point)) is not None}
+    if len(records) < len(job.grid):
+        return False
+    with runs.claim(job) as free:
+        if free:
+            record = run(job, records, base, stage, tasks)
+            runs.put(job, record)
+            print(f"{time.strftime('%H:%M:%S')} {job.key} {record['seconds']} s", flush=True)
+        return free
+
+
+def main() -> None:
+    """Runs, or writes what was run."""
+    args = arguments()
+    clips = some_actions(read_manifest(DATA, "cut_outs.csv"), args.actions)
+    if args.tables is not None:
+        page = args.tables.read_text(encoding="utf-8")
+        args.tables.write_text(filled(page, unpack(PACKED), Tasks(clips)), encoding="utf-8")
+        return
+    jobs, runs = chosen(args), Runs(args.out)
+    if args.pack is not None:
+        pack(runs.all(), args.pack)
+    elif args.plan:
+        print(minutes(jobs, runs.all()))
+    else:
+        work(jobs, runs, args, clips)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,138 @@
+"""One model of one method: what it makes of videos and of texts, and how it learns."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from base_model import Tokenizer
+from miniature.methods import Method
+from miniature.scenes import TRAINING_SCENES, Scenes
+from miniature.tasks import Examples
+from torch import Generator, Tensor, nn
+
+import vilt_prompt
+from vilt_prompt.losses import TEMPLATE
+
+BATCH = 10
+CHUNK = 32  # videos that one pass takes without gradients
+WEIGHT_DECAY = 1e-3  # the paper's
+
+
+@dataclass(frozen=True)
+class Base:
+    """The frozen model that all methods start from."""
+
+    clip: nn.Module
+    tokenizer: Tokenizer
+
+    @torch.no_grad()
+    def template(self, classes: Sequence[str]) -> Tensor:
+        """Normalised features of "a video of a person doing {}.", (C, D)."""
+        return F.normalize(self.clip.encode_text(self.tokenizer([TEMPLATE.format(name) for name in classes])), dim=-1)
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Normalised features of texts as they are, (C, D)."""
+        return F.normalize(self.clip.encode_text(self.tokenizer(list(texts))), dim=-1)
+
+
+class Learner:
+    """A copy of the base, with what its method trains.
+
+    Attributes:
+        trained: The parameters that training changes.
+    """
+
+    def __init__(self, method: Method, base: Base, scenes: Scenes) -> None:
+        self.method, self.base, self.scenes = method, base, scenes
+        self.model = copy.deepcopy(base.clip)
+        if method.prompts is not None:
+            self.model = vilt_prompt.wrap(self.model, tokenizer=base.tokenizer, **method.prompts)
+        elif method.trains == "nothing":
+            self.model.requires_grad_(False)
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def videos(self, clips: Sequence[int], numbers: Sequence[int]) -> Tensor:
+        """Normalised features of scenes of clips, (len(clips) * len(numbers), D)."""
+        if self.method.frozen_vision:
+            return F.normalize(self.scenes.frozen(clips, numbers), dim=-1)
+        videos = self.scenes.videos(clips, numbers)
+        if self.method.prompts is not None:
+            return self.model.encode_video(videos, normalize=True)
+        frames = self.model.encode_image(videos.flatten(0, 1)).unflatten(0, videos.shape[:2])
+        return F.normalize(frames.mean(1), dim=-1)
+
+    def classes(self, names: Sequence[str]) -> Tensor:
+        """Normalised features of class names, (C, D)."""
+        if self.method.frozen_text:
+            return self.base.template(names)
+        if self.method.prompts is not None:
+            return self.model.encode_text(self.base.tokenizer(list(names)), normalize=True)
+        return self.model.encode_text(self.base.tokenizer([TEMPLATE.format(name) for name in names]), normalize=True)
+
+    @torch.no_grad()
+    def encode(self, clips: Sequence[int], numbers: Sequence[int]) -> Tensor:
+        """As `videos`, for many clips and without gradients."""
+        step = max(1, CHUNK // len(numbers))
+        return torch.cat([self.videos(clips[at : at + step], numbers) for at in range(0, len(clips), step)])
+
+    def learn_classes(self, shots: Examples, rate: float, steps: int, generator: Generator) -> None:
+        """Cross-entropy over the classes and the scenario term (Eq. 12 and 13)."""
+        temperature = self.method.temperature or 1 / self.base.clip.logit_scale.exp().item()
+        criterion = vilt_prompt.ScenarioGuidedLoss(self.base.template(shots.classes), self.method.alpha, temperature)
+        batches = endless_batches(len(shots.clips), generator)
+
+        def loss() -> Tensor:
+            chosen = next(batches)
+            labels = torch.tensor([shots.labels[n] for n in chosen])
+            # Without a draw where there is nothing to draw.
+            scene = int(torch.randint(self.method.scenes, (), generator=generator)) if self.method.scenes > 1 else 0
+            videos = self.videos([shots.clips[n] for n in chosen], [TRAINING_SCENES[scene]])
+            return criterion(videos, self.classes(shots.classes), labels)
+
+        self._descend(loss, rate, steps)
+
+    def learn_captions(self, shots: Examples, rate: float, steps: int, generator: Generator) -> None:
+        """The symmetric contrastive loss over pairs of a clip and its caption; no caption is twice in a batch."""
+        criterion = open_clip.ClipLoss()
+        scale = self.base.clip.logit_scale.exp().detach()
+        batches = endless_batches(len(shots.classes), generator)
+        clips_of: list[list[int]] = [[] for _ in shots.classes]
+        for clip, label in zip(shots.clips, shots.labels, strict=True):
+            clips_of[label].append(clip)
+
+        def loss() -> Tensor:
+            chosen = next(batches)
+            clips = [clips_of[n][int(torch.randint(len(clips_of[n]), (), generator=generator))] for n in chosen]
+            texts = self.base.tokenizer([shots.classes[n] for n in chosen])
+            return criterion(
+                self.videos(clips, TRAINING_SCENES[:1]), self.model.encode_text(texts, normalize=True), scale
+            )
+
+        self._descend(loss, rate, steps)
+
+    def _descend(self, loss_of: Callable[[], Tensor], rate: float, steps: int) -> None:
+        optimizer = torch.optim.AdamW(self.trained, lr=rate, weight_decay=WEIGHT_DECAY)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        self.model.train()
+        for _ in range(steps):
+            loss = loss_of()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+        self.model.eval()
+
+
+def endless_batches(count: int, generator: Generator) -> Iterator[list[int]]:
+    """Shuffled numbers below `count`, again and again, in batches of `BATCH`, or of all where they are fewer."""
+    waiting: list[int] = []
+    size = min(BATCH, count)
+    while True:
+        # A batch never spans two epochs: nothing is twice in it.
+        waiting = waiting if len(waiting) >= size else torch.randperm(count, generator=generator).tolist()
+        yield waiting[:size]
+        waiting = waiting[size:]
