@@ -34,24 +34,34 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
 
 
 def ratios_table(results: dict[str, Any]) -> str:
-    """How many times as fast training is as the literal computation, and inference as bare open_clip: a line a case."""
+    """How many times as fast training is as the literal computation, and inference as bare open_clip: a line a case.
+
+    The short table: of the setting that the targets are for, on the first machine.
+    """
     rows = []
     for record in results["records"]:
+        if setting(record) != REFERENCE or elsewhere(results, record):
+            continue
         case = record["case"]
         train = case["mode"] == "train"
         found = ratio(record, "literal", "library") if train else ratio(record, "library", "bare")
         if found is not None:
             name = {"text": "`encode_text`", "step": "training step", "image": "`encode_video`"}[case["measure"]]
             what = "forward and backward: literal computation / library" if train else "inference: library / bare model"
-            unusual = () if setting(record) == REFERENCE else setting(record)
-            rows.append((", ".join([name, *inputs(record), *unusual, what]), str(found)))
+            rows.append((", ".join([name, *inputs(record), what]), str(found)))
     return markdown(("", "ratio"), rows)
 
 
 def targets_table(results: dict[str, Any]) -> str:
     """What the library is held to, what was measured, and whether that is met."""
     rows = [
-        (target.what, target.bound, f"{target.measured:.3g}", target.spread, "yes" if target.met else "**no**")
+        (
+            target.what + elsewhere(results, record),
+            target.bound,
+            f"{target.measured:.3g}",
+            target.spread,
+            "yes" if target.met else "**no**",
+        )
         for record in results["records"]
         for target in targets(record)
     ]
@@ -67,7 +77,7 @@ def results_table(results: dict[str, Any]) -> str:
     rows = []
     for record in results["records"]:
         for what, name in passes(record):
-            rows.append(_row(record, what, name))
+            rows.append((title(record) + elsewhere(results, record), name, *_numbers(record, what)))
     return markdown(header, rows)
 
 
@@ -85,6 +95,11 @@ def passes(record: Record) -> list[tuple[str, str]]:
     if record["case"]["mode"] == "inference":
         return [("total_s", "inference")]
     return [("forward_s", "forward"), ("total_s", "forward+backward")]
+
+
+def elsewhere(results: dict[str, Any], record: Record) -> str:
+    """Where a record was measured, unless it was on the first machine of the results."""
+    return "" if record["machine"] == next(iter(results["machines"])) else f" ({record['machine']})"
 
 
 def title(record: Record) -> str:
@@ -123,7 +138,7 @@ def fill(page: str, results: dict[str, Any]) -> str:
     return MARKED.sub(between, page)
 
 
-def _row(record: Record, what: str, name: str) -> tuple[str, ...]:
+def _numbers(record: Record, what: str) -> tuple[str, ...]:
     backward = what == "total_s"
     seconds = [median_of(record, subject, what) for subject in SUBJECTS]
     peaks = [record["subjects"].get(subject, {}).get("peak_bytes") for subject in SUBJECTS]
@@ -131,8 +146,6 @@ def _row(record: Record, what: str, name: str) -> tuple[str, ...]:
     parts = {subject: found["parts"] for subject, found in record["subjects"].items() if found["parts"] > 1}
     flops, tokens = record["flops"], record["token_ratios"]
     return (
-        title(record),
-        name,
         *("-" if value is None else f"{value:.3g}" for value in seconds),
         _or_dash(ratio(record, "literal", "library", what)),
         _or_dash(ratio(record, "library", "bare", what)),

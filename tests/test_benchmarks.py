@@ -389,7 +389,9 @@ def test_tables_in_pages(tmp_path, capsys):
     found = record(literal=([10.0, 20.0, 90.0], 240 * 2**30), library=([1.0, 1.0, 3.0], 20 * 2**30))
     found["subjects"]["literal"]["parts"] = 3
     file = tmp_path / "results.json"
-    results.write(file, {"schema": 1, "machines": {"a machine": {"cores": 2}}, "records": [found]})
+    other = record(literal=([8.0], 1), library=([1.0], 1)) | {"machine": "another one"}
+    machines = {"a machine": {"cores": 2}, "another one": {"cores": 1}}
+    results.write(file, {"schema": 1, "machines": machines, "records": [found, other]})
     page = tmp_path / "page.md"
     page.write_text(
         "before\n  <!-- benchmarks: ratios -->\n  stale\n  <!-- /benchmarks -->\n"
@@ -405,14 +407,19 @@ def test_tables_in_pages(tmp_path, capsys):
         "| text, hmdb51, ViT-B-16, fp32, cpu | forward+backward | - | 20 | 1 | 20 (10 to 30) | - | 25 | 20 | - "
         "| 480 GB | 40 GB | 12 | literal in 3 parts, memory added up |" in lines
     )
+    assert [line for line in lines if "`encode_text`" in line] == [line for line in lines if "20 (10 to 30) |" in line][
+        :1
+    ]
+    assert any(line.startswith("| text, hmdb51, ViT-B-16, fp32, cpu (another one) | forward ") for line in lines)
     assert "| a machine | cores 2 |" in lines
     once = page.read_text()
     table.main([str(file), "--write", str(page)])
     assert page.read_text() == once
     table.main([str(file)])
-    assert "| text, forward and backward, hmdb51: share of the speed-up that the token counts allow" in (
-        capsys.readouterr().out
-    )
+    printed = capsys.readouterr().out
+    what = "| text, forward and backward, hmdb51: share of the speed-up that the token counts allow"
+    assert f"{what} | at least 0.85 | 1 |" in printed
+    assert f"{what} (another one) | at least 0.85 | 0.4 |" in printed
 
 
 def test_pages_that_ask_for_nothing_known(tmp_path, capsys):
