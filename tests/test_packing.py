@@ -91,7 +91,22 @@ def test_texts_that_packing_saves_nothing_of(names):
     assert_exact(model, reference, ids_of(names))
 
 
-@pytest.mark.parametrize(("most", "expected"), [(0, 8), (5, 7), (32, 1)])
+@pytest.mark.parametrize("names", [NAMES, NAMES[:1]], ids=["packed", "side by side"])
+def test_dropout_takes_what_the_first_token_sees_too(names):
+    model, _ = wrap_tiny("4/4", K=2)
+    attention = model.get_base_model().transformer.resblocks[0].attn
+    attention.dropout = 1.0
+    nothing_seen = model.train().encode_text(ids_of(names))
+    attention.out_proj.weight.data.zero_()
+    torch.testing.assert_close(model.eval().encode_text(ids_of(names)), nothing_seen)
+
+
+def test_long_texts_that_are_alike_share_a_row(monkeypatch):
+    monkeypatch.setattr(packing, "ROW", 3)
+    assert packing.in_rows([[5, 6, 7, 8], [9], [5, 6, 7, 8], [5, 6]]) == ([[3], [0, 2], [1]], [2, 4, 1])
+
+
+@pytest.mark.parametrize(("most", "expected"), [(0, 7), (5, 7), (32, 1)])
 def test_rows_hold_each_text_once_and_count_what_texts_begin_with_alike_once(most, expected, monkeypatch):
     monkeypatch.setattr(packing, "ROW", most)
     texts = [[*name, END] for name in NAMES]
@@ -99,7 +114,7 @@ def test_rows_hold_each_text_once_and_count_what_texts_begin_with_alike_once(mos
     assert sorted(number for row in rows for number in row) == list(range(len(texts)))
     for row, length in zip(rows, lengths, strict=True):
         assert length == len({tuple(texts[number][:i]) for number in row for i in range(1, len(texts[number]) + 1)})
-        assert length <= most or len(row) == 1
+        assert length <= max(most, *(len(texts[number]) for number in row), 0)
     assert len(rows) == expected
 
 

@@ -112,8 +112,10 @@ def _layer(
         assert isinstance(layout, SideBySide)
         return _whole_layer(block, x, prompt, layout, b, p)
     (prefix_q, q), (prefix_k, k), (prefix_v, v) = (_apart(part, b, p) for part in block.qkv(x))
-    # A first token sees itself alone.
-    attended = prefix_v if p == 1 else block.attend(prefix_q, prefix_k, prefix_v, _causal(p, x.device))
+    # A first token sees itself alone, or nothing where dropout takes that.
+    attended = (
+        prefix_v if p == 1 and not block.dropout else block.attend(prefix_q, prefix_k, prefix_v, _causal(p, x.device))
+    )
     before = join_prompt(block, prefix_k, prefix_v, prompt)
     others = layout.attend(block, q, before, k, v)
     return block.update(x, join(rearrange(attended, "b h p c -> 1 h (b p) c"), others))

@@ -62,7 +62,7 @@ class Group(NamedTuple):
     def of(cls, rows: Sequence[Row], first_end: int, before: int, device: torch.device) -> Group:
         """Makes a group. `first_end`: the number of its first text, among the texts in the order of all rows."""
         nodes, above, new, ends = (
-            pad_sequence([torch.tensor(row) for row in part], batch_first=True, padding_value=-1)
+            pad_sequence([torch.tensor(row, dtype=torch.long) for row in part], batch_first=True, padding_value=-1)
             for part in zip(*rows, strict=True)
         )
         spread, seen = nodes.clamp(min=0).flatten(), _paths(above.clamp(min=0)).unsqueeze(1)
@@ -176,7 +176,7 @@ def in_rows(texts: Sequence[list[int]]) -> tuple[list[list[int]], list[int]]:
     for number in sorted(range(len(texts)), key=texts.__getitem__):
         text = texts[number]
         shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(before, text, strict=False))))
-        if rows and lengths[-1] + len(text) - shared <= ROW:
+        if rows and lengths[-1] + len(text) - shared <= max(ROW, lengths[-1]):
             rows[-1].append(number)
             lengths[-1] += len(text) - shared
         else:
