@@ -18,14 +18,12 @@ from miniature.jobs import Job, all_jobs
 from miniature.learner import Base, Learner, endless_batches
 from miniature.methods import METHODS
 from miniature.plan import guess, minutes
-from miniature.run import chosen, ranks
+from miniature.run import chosen
 from miniature.runs import Runs, pack, unpack
 from miniature.scores import common
 from miniature.tables import TABLES, filled
 from miniature.tasks import Tasks
 from torch import Generator
-
-from vilt_prompt.protocols import retrieval_metrics
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "examples" / "data"
@@ -187,15 +185,6 @@ def test_learning_rate_and_length_are_those_that_are_right_most_often() -> None:
     del records[points[0]]
     with pytest.raises(KeyError):
         chosen(JOB, records, tasks)
-
-
-def test_ranks_are_those_of_the_protocols() -> None:
-    similarity = torch.randint(6, (12, 30), generator=Generator().manual_seed(0)).float()  # with ties
-    relevant = torch.arange(12).unsqueeze(1) == torch.arange(30) % 12
-    expected = retrieval_metrics(similarity, relevant)
-    for own, theirs in zip((ranks(similarity, relevant), ranks(similarity.T, relevant.T)), expected, strict=True):
-        assert (own <= 1).double().mean().item() == pytest.approx(theirs.recall_at_1)
-        assert own.double().mean().item() == pytest.approx(theirs.mean_rank)
 
 
 def test_a_run_is_claimed_once_at_a_time(tmp_path: Path) -> None:

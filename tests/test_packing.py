@@ -75,6 +75,19 @@ def test_what_is_made_anew_is_not_kept(monkeypatch):
         torch.testing.assert_close(gradient, kept[10**9][1][name])
 
 
+def test_what_is_made_anew_draws_the_same_dropout(monkeypatch):
+    model, _ = wrap_tiny("4/4", K=2)
+    for block in model.train().get_base_model().transformer.resblocks:
+        block.attn.dropout = 0.5
+    found = []
+    for limit in (0, 10**9):
+        monkeypatch.setattr(packing, "TOO_MANY_TO_KEEP", limit)
+        torch.manual_seed(0)
+        found.append(gradients(learnable_tensors(model), model.encode_text(ids_of(NAMES))))
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(gradient, found[1][name])
+
+
 def test_half_precision():
     model, reference = wrap_tiny("4/4", K=2)
     want = reference.encode_text(ids_of(NAMES))

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import takewhile
-from typing import NamedTuple
+from functools import partial
+from itertools import pairwise, takewhile
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,11 +24,11 @@ from torch.utils.checkpoint import checkpoint
 
 from vilt_prompt.attention import Block, join
 
-# Tokens of a row that has more than one text. Those of one text ask those of another in vain, which is a hundredth of
-# their work at most; but a few large products take less time than many small ones.
+# Tokens of a row, unless one of its texts has more. Those of one text ask those of another in vain, a hundredth of
+# their work in a tower 512 wide; but a few large products take less time than many small ones.
 ROW = 32
-# Attention takes rows of different lengths together, filled up to the longest, while that adds no more scores than
-# this: about what launching the operations of one more group costs.
+# Attention takes rows of up to 1, 2, 4, 8, ... tokens by themselves, unless filling shorter ones up adds no more scores
+# than this: about what launching the operations of one more group costs.
 WORTH_A_GROUP = 8192
 # With so many tokens, the rows are made anew for the backward pass rather than kept: the memory counts then, and with
 # fewer the time of small operations.
@@ -42,40 +43,54 @@ class Row(NamedTuple):
     new: list[int]  # the places of tokens that no row before this one has
     ends: list[int]  # the place of the token that ends each text
 
+    @classmethod
+    def of(cls, paths: Sequence[list[int]], known: int) -> Row:
+        """The texts' paths in the tree -> the row; nodes from `known` on are new."""
+        places: dict[int, int] = {}
+        above: list[int] = []
+        for path in paths:
+            for before, node in pairwise([-1, *path]):
+                if node not in places:
+                    above.append(places.get(before, len(places)))
+                    places[node] = len(places)
+        new = [place for node, place in places.items() if node >= known]
+        return cls([*places], above, new, [places[path[-1]] for path in paths])
 
-class Asking(NamedTuple):
-    """Queries of a group's rows, filled up where a row has fewer."""
 
-    spread: Tensor  # (g a,), which query stands where
-    own: Tensor  # those of the g a places at which each query finds its answer
+class Queries(NamedTuple):
+    """Who asks in a group's rows. Where a row has fewer than others, some query stands whose answer is not read."""
+
+    standing: Tensor  # (g a,), the number of the query at each place
+    answers: Tensor  # the place at which each query finds its answer, of the g a
     seen: Tensor  # (g, 1, a, m + l) bool, which keys it sees: those before all texts, and the row's
 
 
 class Group(NamedTuple):
     """Rows that attention takes together, filled up to the longest of them."""
 
-    spread: Tensor  # (g l,), which packed token stands where
-    tokens: Asking  # all tokens ask
-    ends: Asking  # those that end texts ask
+    nodes: Tensor  # (g l,), the packed token at each place
+    of_tokens: Queries
+    of_ends: Queries
 
     @classmethod
     def of(cls, rows: Sequence[Row], first_end: int, before: int, device: torch.device) -> Group:
-        """Makes a group. `first_end`: the number of its first text, among the texts in the order of all rows."""
+        """Makes a group. `first_end`: how many texts the groups before it have."""
         nodes, above, new, ends = (
-            pad_sequence([torch.tensor(row, dtype=torch.long) for row in part], batch_first=True, padding_value=-1)
+            pad_sequence([torch.tensor(row, dtype=torch.long, device="cpu") for row in part], True, padding_value=-1)
             for part in zip(*rows, strict=True)
         )
-        spread, seen = nodes.clamp(min=0).flatten(), _paths(above.clamp(min=0)).unsqueeze(1)
-        first_places = torch.arange(0, nodes.numel(), nodes.shape[1]).unsqueeze(1)
+        standing, seen = nodes.clamp(min=0).flatten(), _paths(above.clamp(min=0)).unsqueeze(1)
+        first_places = torch.arange(0, nodes.numel(), nodes.shape[1], device="cpu").unsqueeze(1)
         ended = (ends >= 0).flatten()
-        tokens = (spread, (first_places + new)[new >= 0], seen)
         of_ends = seen.take_along_dim(ends.clamp(min=0)[:, None, :, None], dim=2)
-        asking = (tokens, (first_end + ended.cumsum(0) - 1, ended.nonzero().squeeze(1), of_ends))
-        made = [
-            Asking(queries.to(device), own.to(device), F.pad(sees, (before, 0), value=True).to(device))
-            for queries, own, sees in asking
+        queries = [
+            Queries(each.to(device), answers.to(device), F.pad(sees, (before, 0), value=True).to(device))
+            for each, answers, sees in (
+                (standing, (first_places + new)[new >= 0], seen),
+                (first_end + ended.cumsum(0) - 1, ended.nonzero().squeeze(1), of_ends),
+            )
         ]
-        return cls(spread.to(device), *made)
+        return cls(queries[0].standing, *queries)
 
 
 class Packing:
@@ -84,13 +99,22 @@ class Packing:
     Attributes:
         tokens: (t,), where in the texts, flattened, each packed token stands.
         columns: (t,), its column.
-        ends: (c,), the packed token that ends each text, text after text, row after row, group after group.
+        ends: (c,), the packed token that ends each text, in the order of the rows of all groups.
     """
 
     def __init__(self, texts: Sequence[list[int]], columns: int, before: int, device: torch.device) -> None:
         """Args: the c texts' ids without padding, the columns of the batch that they are from, m, where indices go."""
         nodes: dict[tuple[int, int], int] = {}  # (the node before, the id) -> node; a text is a path in the tree
         tokens: list[int] = []
+
+        def path(number: int) -> list[int]:
+            found = [-1]
+            for column, token in enumerate(texts[number]):
+                found.append(nodes.setdefault((found[-1], token), len(nodes)))
+                if found[-1] == len(tokens):
+                    tokens.append(number * columns + column)
+            return found[1:]
+
         ends: list[int] = []
         order: list[int] = []
         self.groups: list[Group] = []
@@ -99,23 +123,10 @@ class Packing:
             first_end = len(ends)
             group: list[Row] = []
             for number in numbers:
-                row = Row([], [], [], [])
-                places: dict[int, int] = {}
-                for text in rows[number]:
-                    node = -1
-                    for column, token in enumerate(texts[text]):
-                        above, node = node, nodes.setdefault((node, token), len(nodes))
-                        if node == len(tokens):
-                            tokens.append(text * columns + column)
-                            row.new.append(len(places))
-                        if node not in places:
-                            row.above.append(places.get(above, len(places)))
-                            places[node] = len(places)
-                    row.ends.append(places[node])
-                    ends.append(node)
-                    order.append(text)
-                row.nodes.extend(places)
-                group.append(row)
+                known, paths = len(tokens), [path(text) for text in rows[number]]
+                group.append(Row.of(paths, known))
+                ends += [each[-1] for each in paths]
+                order += rows[number]
             self.groups.append(Group.of(group, first_end, before, device))
         self.tokens = torch.tensor(tokens, device=device)
         self.columns = self.tokens % columns
@@ -124,11 +135,11 @@ class Packing:
 
     def attend(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
         """Queries, keys and values (1, h, t, d), and the (1, h, m, d) that stand before each text -> (1, h, t, d)."""
-        return self._run(block, [group.tokens for group in self.groups], q, *before, k, v)
+        return self._run(block, [group.of_tokens for group in self.groups], q, before, k, v)
 
     def attend_at_ends(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
         """The same for the queries of the tokens that end the texts: (1, h, c, d)."""
-        return self._run(block, [group.ends for group in self.groups], q, *before, k, v)
+        return self._run(block, [group.of_ends for group in self.groups], q, before, k, v)
 
     def at_ends(self, x: Tensor) -> Tensor:
         """(1, t, d) -> (1, c, d), the tokens that end the texts, in the order of `ends`."""
@@ -138,33 +149,23 @@ class Packing:
         """What `at_ends` gave, a layer on -> (c, 1, d), in the order of the texts."""
         return x[0, self._order].unsqueeze(1)
 
-    def _run(self, block: Block, asking: Sequence[Asking], *parts: Tensor) -> Tensor:
+    def _run(self, block: Block, *parts: Any) -> Tensor:
+        attend = self._attend
         if torch.is_grad_enabled() and len(self.tokens) >= TOO_MANY_TO_KEEP:
-            return checkpoint(
-                self._attend, block, asking, *parts, use_reentrant=False, preserve_rng_state=block.dropout > 0
-            )
-        return self._attend(block, asking, *parts)
+            attend = partial(checkpoint, attend, use_reentrant=False, preserve_rng_state=block.dropout > 0)
+        return attend(block, *parts)
 
     def _attend(
-        self,
-        block: Block,
-        asking: Sequence[Asking],
-        q: Tensor,
-        before_k: Tensor,
-        before_v: Tensor,
-        k: Tensor,
-        v: Tensor,
+        self, block: Block, queries: Sequence[Queries], q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor
     ) -> Tensor:
         """Queries (1, h, ., d), in the order in which they are asked -> the same."""
         answers = []
-        for group, asks in zip(self.groups, asking, strict=True):
-            rows = len(asks.seen)
-            keys, values = (
-                join(before_k, _in_places(k, group.spread, rows)),
-                join(before_v, _in_places(v, group.spread, rows)),
-            )
-            answer = block.attend(_in_places(q, asks.spread, rows), keys, values, asks.seen)
-            answers.append(answer.transpose(1, 2).flatten(0, 1).index_select(0, asks.own))
+        for group, asked in zip(self.groups, queries, strict=True):
+            rows = len(asked.seen)
+            keys = join(before[0], _in_places(k, group.nodes, rows))
+            values = join(before[1], _in_places(v, group.nodes, rows))
+            answer = block.attend(_in_places(q, asked.standing, rows), keys, values, asked.seen)
+            answers.append(answer.transpose(1, 2).flatten(0, 1).index_select(0, asked.answers))
         return torch.cat(answers).transpose(0, 1).unsqueeze(0)
 
 
@@ -201,16 +202,16 @@ def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def _in_places(packed: Tensor, spread: Tensor, rows: int) -> Tensor:
+def _in_places(packed: Tensor, standing: Tensor, rows: int) -> Tensor:
     """(1, h, t, d) -> (g, h, l, d), tokens outermost in memory."""
-    return packed[0].transpose(0, 1).index_select(0, spread).unflatten(0, (rows, -1)).transpose(1, 2)
+    return packed[0].transpose(0, 1).index_select(0, standing).unflatten(0, (rows, -1)).transpose(1, 2)
 
 
 def _paths(above: Tensor) -> Tensor:
     """The place before each place, (g, l), its own where a text begins -> (g, l, l), whether it stands on its path."""
-    seen = torch.eye(above.shape[1], dtype=torch.bool).repeat(len(above), 1, 1)
-    reached = above
-    while not seen.gather(2, reached.unsqueeze(2)).all():
-        seen.scatter_(2, reached.unsqueeze(2), True)
-        reached = above.gather(1, reached)
+    length = above.shape[1]
+    seen = torch.eye(length, dtype=torch.bool, device="cpu").repeat(len(above), 1, 1)
+    for _ in range(length.bit_length()):  # twice as many tokens of each path every time
+        seen |= seen.take_along_dim(above.unsqueeze(2), dim=1)
+        above = above.gather(1, above)
     return seen

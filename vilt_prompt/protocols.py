@@ -338,8 +338,7 @@ class Retrieval(NamedTuple):
 def retrieval_metrics(similarity: Tensor, relevant: Tensor | None = None) -> Retrieval:
     """Recall and ranks of captions and videos that look for each other.
 
-    Each query has ONE rank: 1 plus the number of irrelevant items that score at least as high as its best relevant one.
-    So ties count against the query, and of several relevant items the best placed counts.
+    Each query has one of the `ranks`.
 
     Args:
         similarity: (C, B), captions by videos; larger is more alike.
@@ -354,13 +353,27 @@ def retrieval_metrics(similarity: Tensor, relevant: Tensor | None = None) -> Ret
     _check_no_nan("similarity", similarity)
     mask = _relevance(similarity, relevant)
     return Retrieval(
-        RetrievalMetrics.of(_ranks(similarity, mask, "caption")),
-        RetrievalMetrics.of(_ranks(similarity.T, mask.T, "video")),
+        RetrievalMetrics.of(ranks(similarity, mask, "caption")),
+        RetrievalMetrics.of(ranks(similarity.T, mask.T, "video")),
     )
 
 
-def _ranks(similarity: Tensor, relevant: Tensor, query: str) -> Tensor:
-    """(Q, items) and bool (Q, items) -> one rank for each query, (Q,)."""
+def ranks(similarity: Tensor, relevant: Tensor, query: str = "query") -> Tensor:
+    """ONE rank for each query: 1 plus the irrelevant items that score at least as high as its best relevant one.
+
+    So ties count against the query, and of several relevant items the best placed counts.
+
+    Args:
+        similarity: (Q, I), queries by items.
+        relevant: Bool (Q, I), what belongs together.
+        query: What a message calls a query.
+
+    Returns:
+        (Q,), from 1.
+
+    Raises:
+        ValueError: If nothing belongs to a query.
+    """
     found = relevant.any(dim=1)
     if not found.all():
         raise ValueError(f"{query} {int(found.int().argmin())} has nothing that belongs to it: leave it out")

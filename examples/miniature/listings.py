@@ -3,8 +3,8 @@
 from miniature.jobs import SHOTS, TRAINED, UNTRAINED, Job
 from miniature.markdown import WITHOUT, markdown
 from miniature.methods import METHODS
-from miniature.run import repeated, task_of
-from miniature.scores import Records, accuracy
+from miniature.run import accuracy, repeated, task_of
+from miniature.scores import Records
 from miniature.tasks import Tasks
 
 

@@ -13,6 +13,8 @@ from miniature.scenes import CLEAN, TESTS, TRAINING, TRAINING_SCENES, Scenes
 from miniature.tasks import GRID_SEED, Examples, Task, Tasks
 from torch import Generator, Tensor
 
+from vilt_prompt.protocols import ranks
+
 RETRIEVAL_RATE, RETRIEVAL_STEPS = 5e-3, 60  # not chosen: there is no grid for retrieval
 
 
@@ -40,12 +42,13 @@ def chosen(job: Job, records: Mapping[Job, Record], tasks: Tasks) -> tuple[float
         return RETRIEVAL_RATE, RETRIEVAL_STEPS
     labels = tasks.grid(job.person).tests["validation"].labels
 
-    def right(run: Job) -> int:
-        predictions = records[run]["predictions"]["validation"]
-        return sum(a == b for a, b in zip(predictions, labels, strict=True))
-
-    best = max(job.grid, key=right)
+    best = max(job.grid, key=lambda point: accuracy(records[point]["predictions"]["validation"], labels))
     return best.rate, best.steps
+
+
+def accuracy(predictions: list[int], labels: list[int]) -> float:
+    """The share of scenes whose class was predicted."""
+    return sum(a == b for a, b in zip(predictions, labels, strict=True)) / len(labels)
 
 
 def repeated(labels: list[int]) -> list[int]:
@@ -109,9 +112,3 @@ def search(learner: Learner, test: Examples) -> dict[str, list[int]]:
     similarity = texts @ learner.encode(test.clips, TESTS[:1]).T  # [captions, clips]
     relevant = torch.arange(len(test.classes)).unsqueeze(1) == torch.tensor(test.labels)
     return {"captions": ranks(similarity, relevant).tolist(), "clips": ranks(similarity.T, relevant.T).tolist()}
-
-
-def ranks(similarity: Tensor, relevant: Tensor) -> Tensor:
-    """1 plus the number of irrelevant items that score at least as high as the best relevant one, (Q,)."""
-    best = similarity.masked_fill(~relevant, -torch.inf).amax(1, keepdim=True)
-    return 1 + ((similarity >= best) & ~relevant).sum(1)

@@ -57,8 +57,3 @@ def scores_of(records: Records, tasks: Tasks, setting: str, method: str, K: int,
                 hits.setdefault(name, []).extend(a == b for a, b in zip(found, labels, strict=True))
                 actions.setdefault(name, []).extend(number[test.classes[label]] for label in labels)
     return {name: class_means(hits[name], actions[name], len(number)) for name in hits}
-
-
-def accuracy(predictions: Sequence[int], labels: Sequence[int]) -> float:
-    """The share of scenes whose class was predicted."""
-    return sum(a == b for a, b in zip(predictions, labels, strict=True)) / len(labels)
