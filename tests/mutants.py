@@ -61,6 +61,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
 NEVER = "the resolved config of a method with a map always has a depth; the 0 is for the type checker"
 STRICT = "both are always of the same length; strict says so to the reader"
 ONE = "packed texts share one prefix, so there is one row"
+SYMMETRIC = "the order of the two does not matter"
 EQUIVALENT: dict[str, str] = {
     "prompts PromptTable.of: (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 0) -> (text_layers, vision_layers) if proportional else (config.depth or 1, config.depth or 0)": NEVER,
     "prompts PromptTable.of: (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 0) -> (text_layers, vision_layers) if proportional else (config.depth or -1, config.depth or 0)": NEVER,
@@ -73,6 +74,30 @@ EQUIVALENT: dict[str, str] = {
     "attention prompt_of: return (None, prompt) if i + 1 == fresh < len(prompts) else (prompt, None) -> return (None, prompt) if i + 1 == fresh <= len(prompts) else (prompt, None)": "prompts become tokens in the last layer too, whose outputs nobody reads: more work",
     "causal _layer: p == 1 and (not block.dropout) -> p == 0 and (not block.dropout)": "attention of one token over itself gives its value: more work",
     "packing Packing.in_order: return x[0, self._order].unsqueeze(1) -> return x[-1, self._order].unsqueeze(1)": ONE,
+    "packing Row.of: pairwise([-1, *path]) -> pairwise([-2, *path])": "any number that is no node stands for the root",
+    "packing Group.of: -1 -> -2": "any negative number marks what fills up",
+    "packing Group.of: True -> False #2": STRICT,
+    "packing Group.of: 0 -> -1 #3": "what a query sees whose answer is not read",
+    "packing Group.of: (first_end + ended.cumsum(0) - 1, ended.nonzero().squeeze(1), of_ends) -> (first_end + ended.cumsum(-1) - 1, ended.nonzero().squeeze(1), of_ends)": "there is one dimension",
+    "packing Packing._run: torch.is_grad_enabled() and len(self.tokens) >= TOO_MANY_TO_KEEP -> torch.is_grad_enabled() and len(self.tokens) > TOO_MANY_TO_KEEP": "what is kept or made anew is the same",
+    "packing Packing._run: block.dropout > 0 -> block.dropout >= 0": "the state of the generator is kept for nothing",
+    "packing Packing._run: block.dropout > 0 -> block.dropout > -1": "the state of the generator is kept for nothing",
+    "packing Packing._attend: True -> False": STRICT,
+    "packing Packing._attend: answers.append(answer.transpose(1, 2).flatten(0, 1).index_select(0, asked.answers)) -> answers.append(answer.transpose(2, 1).flatten(0, 1).index_select(0, asked.answers))": SYMMETRIC,
+    "packing Packing._attend: return torch.cat(answers).transpose(0, 1).unsqueeze(0) -> return torch.cat(answers).transpose(1, 0).unsqueeze(0)": SYMMETRIC,
+    "packing in_rows: len(list(takewhile(lambda pair: pair[0] == pair[1], zip(before, text, strict=False)))) -> len(list(takewhile(lambda pair: pair[0] == pair[1], zip(text, before, strict=False))))": SYMMETRIC,
+    "packing in_rows: rows and lengths[-1] + len(text) - shared <= max(ROW, lengths[-1]) -> rows and lengths[-1] + len(text) - shared <= max(lengths[-1], ROW)": SYMMETRIC,
+    "packing _in_places: packed[0].transpose(0, 1).index_select(0, standing).unflatten(0, (rows, -1)).transpose(1, 2) -> packed[0].transpose(0, 1).index_select(0, standing).unflatten(0, (rows, -1)).transpose(2, 1)": SYMMETRIC,
+    "packing _in_places: packed[0].transpose(0, 1).index_select(0, standing).unflatten(0, (rows, -1)).transpose -> packed[0].transpose(1, 0).index_select(0, standing).unflatten(0, (rows, -1)).transpose": SYMMETRIC,
+    "packing _in_places: packed[0].transpose(0, 1).index_select(0, standing).unflatten(0, (rows, -1)).transpose -> packed[-1].transpose(0, 1).index_select(0, standing).unflatten(0, (rows, -1)).transpose": ONE,
+    "token_ids make_room: text.shape[1] > left and facts is not None -> text.shape[1] >= left and facts is not None": "nothing is dropped where there is just enough room",
+    "token_ids content: row = ids[0, :int(filled(ids)[0])].tolist() -> row = ids[-1, :int(filled(ids)[0])].tolist()": "one text is one row",
+    "token_ids content: row = ids[0, :int(filled(ids)[0])].tolist() -> row = ids[0, :int(filled(ids)[-1])].tolist()": "one text is one row",
+    "token_ids content: around = empty[0, :int(filled(empty)[0])].tolist() -> around = empty[-1, :int(filled(empty)[0])].tolist()": "one text is one row",
+    "token_ids content: around = empty[0, :int(filled(empty)[0])].tolist() -> around = empty[0, :int(filled(empty)[-1])].tolist()": "one text is one row",
+    "token_ids content: start < min(len(row), len(around)) and row[start] == around[start] -> start < min(len(around), len(row)) and row[start] == around[start]": SYMMETRIC,
+    "token_ids content: end < min(len(row), len(around)) - start and row[-1 - end] == around[-1 - end] -> end < min(len(around), len(row)) - start and row[-1 - end] == around[-1 - end]": SYMMETRIC,
+    "token_ids check_values: facts = [text.amin(), text.amax(), filled(text).amax(), (text[:, 0] == text[0, 0]).all()] -> facts = [text.amin(), text.amax(), filled(text).amax(), (text[:, 0] == text[-1, 0]).all()]": "all are equal to the last if they are to the first",
 }
 
 OTHER_OPERATORS: dict[type[ast.AST], tuple[type[Any], ...]] = {

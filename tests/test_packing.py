@@ -119,7 +119,7 @@ def test_long_texts_that_are_alike_share_a_row(monkeypatch):
     assert packing.in_rows([[5, 6, 7, 8], [9], [5, 6, 7, 8], [5, 6]]) == ([[3], [0, 2], [1]], [2, 4, 1])
 
 
-@pytest.mark.parametrize(("most", "expected"), [(0, 7), (5, 7), (32, 1)])
+@pytest.mark.parametrize(("most", "expected"), [(0, 7), (5, 7), (9, 5), (32, 1)])
 def test_rows_hold_each_text_once_and_count_what_texts_begin_with_alike_once(most, expected, monkeypatch):
     monkeypatch.setattr(packing, "ROW", most)
     texts = [[*name, END] for name in NAMES]
@@ -129,6 +129,24 @@ def test_rows_hold_each_text_once_and_count_what_texts_begin_with_alike_once(mos
         assert length == len({tuple(texts[number][:i]) for number in row for i in range(1, len(texts[number]) + 1)})
         assert length <= max(most, *(len(texts[number]) for number in row), 0)
     assert len(rows) == expected
+
+
+def test_groups_are_of_up_to_a_power_of_two_tokens(monkeypatch):
+    monkeypatch.setattr(packing, "WORTH_A_GROUP", 0)
+    assert packing.group_by_length([3, 1, 8, 2, 4, 5, 9, 16]) == [[1], [3], [0, 4], [5, 2], [6, 7]]
+
+
+def test_a_group_takes_those_that_cost_no_more_to_fill_up_than_another_group(monkeypatch):
+    monkeypatch.setattr(packing, "WORTH_A_GROUP", 2 * (16 - 4))
+    assert packing.group_by_length([2, 2, 4, 3]) == [[0, 1, 3, 2]]
+    monkeypatch.setattr(packing, "WORTH_A_GROUP", 2 * (16 - 4) - 1)
+    assert packing.group_by_length([2, 2, 4, 3]) == [[0, 1], [3, 2]]
+
+
+@pytest.mark.parametrize(("last", "expected"), [([17], [[10, 11, 12]]), ([17, 20], [[10, 11], [12, 13]])])
+def test_it_is_the_group_before_that_is_filled_up(last, expected, monkeypatch):
+    monkeypatch.setattr(packing, "WORTH_A_GROUP", 300)
+    assert packing.group_by_length([1] * 10 + [9, 12, *last]) == [[*range(10)], *expected]
 
 
 @pytest.mark.parametrize(("limit", "groups"), [(0, 5), (200, 3), (10**6, 1)])

@@ -139,3 +139,8 @@ def test_content_keeps_special_tokens_that_are_in_the_text():
     assert content(tokenize, "a <start_of_text>") == [*tokenize.encode("a"), start]
     assert content(tokenize, "<start_of_text> a") == [start, *tokenize.encode("a")]
     assert content(tokenize, "a <end_of_text>") == [*tokenize.encode("a"), tokenize.encoder["<end_of_text>"]]
+
+
+def test_content_of_a_text_that_fills_every_column_and_has_no_end_token():
+    rows = {"a b": [1, 5, 6], "": [1, 0, 0]}
+    assert content(lambda texts: torch.tensor([rows[text] for text in texts]), "a b") == [5, 6]
