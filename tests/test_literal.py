@@ -140,7 +140,8 @@ def test_prompts_that_are_words_are_those_words(name):
     if isinstance(tower, HFTextEncoder):
         embedding, columns = hf_words(tower), ids.shape[1] + N
     else:
-        embedding, columns = tower.token_embedding, 24 - (getattr(tower, "cls_emb", None) is not None)
+        embedding = tower.token_embedding
+        columns = len(tower.positional_embedding) - (getattr(tower, "cls_emb", None) is not None)
     if name == "mt5":  # words have relative positions, prompts do not
         tower.transformer.block[0].layer[0].SelfAttention.relative_attention_bias.weight.zero_()
 

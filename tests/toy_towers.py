@@ -88,7 +88,7 @@ class ToyImageTower:
     def refusal(module: nn.Module) -> str | None:
         return None
 
-    def encode(self, images: Tensor, prompts: list, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+    def encode(self, images: Tensor, prompts: list, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
         x = self.module.patches(images).flatten(2).mT
         x = run_bidirectional(self.blocks, x, prompts, enter=nn.Identity(), checkpointing=False)
         return self.module.project(x.mean(dim=1)), x if with_tokens else None
@@ -123,7 +123,7 @@ class ToyTextTower:
     def runs_alone(self, columns: int) -> bool:
         return True
 
-    def encode(self, text: Tensor, prompts: list, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+    def encode(self, text: Tensor, prompts: list, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
         self.check(text)
         check_room(text.shape[1], self.positions, prompt_length(prompts))
         x = run_bidirectional(self.blocks, self.embedding(text), prompts, enter=nn.Identity(), checkpointing=False)

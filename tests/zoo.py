@@ -62,6 +62,10 @@ TRUNKS: dict[str, tuple[str, dict]] = {
     "parallel": ("vit_small_patch16_18x2_224", SMALL),
     "relpos_patches": ("vit_relpos_medium_patch16_224", {**SMALL, "rel_pos_dim": 16}),
     "relpos_shared": ("vit_relpos_base_patch16_clsgap_224", {**SMALL, "rel_pos_dim": 16, "shared_rel_pos": True}),
+    "relpos_smallest": (
+        "vit_relpos_medium_patch16_cls_224",
+        {**SMALL, "rel_pos_dim": 16, "num_heads": 1, "img_size": 8},
+    ),
     "rope_registers": ("vit_medium_patch16_rope_reg1_gap_256", SMALL),
 }
 
@@ -317,6 +321,12 @@ BEYOND_THE_ZOO: dict[str, Member] = {
     "custom_without_mask": Member(
         "custom blocks without a mask", CUSTOM_BLOCK, {**CUSTOM_BLOCK, "no_causal_mask": True}, custom_text=True
     ),
+    "coca_without_class": Member(
+        "CoCa that pools the end token",
+        {"width": 32, "output_tokens": True},
+        {"context_length": CONTEXT_LENGTH - 1, "output_tokens": True},
+        decoder=DECODER,
+    ),
     "coca_custom": Member(
         "custom blocks under CoCa's mask",
         {"width": 32, "output_tokens": True, **CUSTOM_BLOCK},
@@ -348,6 +358,9 @@ BEYOND_THE_ZOO: dict[str, Member] = {
     "parallel": Member("timm's ParallelThingsBlock", timm_vision("parallel", "", "linear")),
     "relpos_patches": Member("relative positions without class token", timm_vision("relpos_patches", "", "linear")),
     "relpos_shared": Member("one relative position bias for all blocks", timm_vision("relpos_shared", "", "linear")),
+    "relpos_smallest": Member(
+        "relative positions of two tokens, one head", timm_vision("relpos_smallest", "", "linear")
+    ),
     "rope_registers": Member("register tokens beside rotary embeddings", timm_vision("rope_registers", "", "linear")),
     "bert_cls": Member(
         "a pooler layer on the first token",

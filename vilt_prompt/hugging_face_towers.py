@@ -226,7 +226,7 @@ class HuggingFaceTextTower:
         """Whether the tower's own forward takes texts of so many columns."""
         return True
 
-    def encode(self, text: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+    def encode(self, text: Tensor, prompts: Prompts, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
         """(C, L) token ids and the (n, d) prompt of each layer -> (C, D), not normalised, and the tokens if wanted."""
         n = prompt_length(prompts)
         columns = self.check(text)

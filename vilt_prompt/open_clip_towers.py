@@ -115,7 +115,7 @@ class VisionTower:
         """The layers, in pieces where they can be taken apart."""
         return pieces(self.visual.transformer)
 
-    def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+    def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
         """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted."""
         visual = self.visual
         pools_class_token = visual.attn_pool is None and visual.pool_type == "tok"
@@ -196,7 +196,7 @@ class TextTower:
         """Whether the tower's own forward takes texts of so many columns."""
         return columns == self.positions or not (self.in_clip or (self.causal and self.class_embedding is None))
 
-    def encode(self, text: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+    def encode(self, text: Tensor, prompts: Prompts, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
         """(C, L) token ids and the (n, d) prompt of each layer -> (C, D), not normalised, and the tokens if wanted.
 
         Tokens come back one for each id; 0 where an id was dropped to make room for the prompts.

@@ -148,7 +148,7 @@ class TimmVisionTower:
             return f"its blocks are {kind}, which need position embeddings of prompts as well"
         return None
 
-    def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool = False) -> tuple[Tensor, Tensor | None]:
+    def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
         """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted."""
         trunk = self.trunk
         reason = self.refusal(self.visual)

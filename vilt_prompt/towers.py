@@ -4,7 +4,7 @@ A family is a class around a tower's module, one of its `module_classes`. `owns(
 `refusal(module)` why one cannot take prompts all the same. Its objects have
 
 - `family`, a name; `layers`; `width` of a token; `blocks`, the layers in pieces or whole (see `attention.py`);
-- `encode(inputs, prompts, with_tokens=False)`: images or token ids, and the (n, d) prompt that enters each layer (None:
+- `encode(inputs, prompts, with_tokens)`: images or token ids, and the (n, d) prompt that enters each layer (None:
   carried on), to features (rows, D), not normalised, and the tokens if wanted;
 - `stands_for`, the modules in place of whose forward `encode` runs, the outer one first;
 - image towers: `image_size`, None where any size will do;
