@@ -114,6 +114,13 @@ EQUIVALENT: dict[str, str] = {
     "attention run_layer: modules = [block.module] if isinstance(block, Block) else [] -> modules = [block.module] if not isinstance(block, Block) else []": "counts where models are sharded, tests/test_distributed.py",
     "open_clip_towers OpenClipBlock.project: True -> False": STRICT,
     "open_clip_towers TextTower.__init__: self.stands_for = (self.transformer,) if self.in_clip else (text, self.transformer) -> self.stands_for = (self.transformer,) if not self.in_clip else (text, self.transformer)": "counts where models are sharded, tests/test_distributed.py",
+    "open_clip_towers TextTower._fit: ids = text[:, :facts.last_end + 1] -> ids = text[:, :facts.last_end + 2]": "a column more: more work",
+    "open_clip_towers TextTower._fit: seen is not None -> seen is None": "padding stays: more work",
+    "open_clip_towers TextTower._fit: facts is not None -> facts is None #2": "padding stays: more work",
+    "open_clip_towers TextTower._fit: columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1 -> columns = int(seen[:, -1, 0, :-1].any(0).nonzero().amax()) + 1": "the first of one is the last",
+    "open_clip_towers TextTower._fit: columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1 -> columns = int(seen[:, 0, -1, :-1].any(0).nonzero().amax()) + 1": "the first of one is the last",
+    "open_clip_towers TextTower._packing: True -> False": STRICT,
+    "open_clip_towers TextTower._packing: return packing if len(packing.tokens) < columns * len(texts.ids) else None -> return packing if len(packing.tokens) <= columns * len(texts.ids) else None": "what saves nothing changes nothing",
 }
 
 OTHER_OPERATORS: dict[type[ast.AST], tuple[type[Any], ...]] = {

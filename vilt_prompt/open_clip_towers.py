@@ -231,26 +231,22 @@ class TextTower:
             ids = text[:, : facts.last_end + 1]  # nothing after the last end token counts
         else:
             ids = make_room(text, facts, self.positions, n)
-        seen = self._seen(ids, n)
+        seen = self._seen(ids)
         if self.class_embedding is not None and seen is not None and facts is not None and not with_tokens:
             # Only the class embedding is wanted, which sees nothing behind these columns.
             columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1
             ids, seen = ids[:, :columns], torch.cat([seen[..., :columns], seen[..., -1:]], dim=-1)
         return Texts(ids, facts, seen)
 
-    def _seen(self, ids: Tensor, n: int) -> Tensor | None:
+    def _seen(self, ids: Tensor) -> Tensor | None:
         """Which tokens are seen where the tower masks padding, as if prompts were valid tokens: (C, 1, 1, l)."""
         if self.class_embedding is None and not getattr(self.text, "use_pad_mask", False):
             return None
         valid = ids != self.text.pad_id
         if self.class_embedding is not None:
             always = valid.new_ones(valid.shape[0], 1)
-            if self.text.correct_cls_mask:
-                valid = torch.cat([valid, always], dim=1)
-            else:
-                # open_clip's older mask is one column off: a token is seen if the one before it is valid.
-                before = torch.cat([always, valid[:, 1:]], dim=1) if n else valid
-                valid = torch.cat([always, before], dim=1)
+            # open_clip's older mask is one column off: a token is seen if the one before it is valid.
+            valid = torch.cat([valid, always] if self.text.correct_cls_mask else [always, valid], dim=1)
         return valid[:, None, None]
 
     def _run_causal(self, texts: Texts, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
