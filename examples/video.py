@@ -9,7 +9,7 @@ import av
 from PIL import Image
 from torch import Tensor
 
-SUFFIXES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv"}
 
 
 def read_frames(path: Path, choose: Callable[[int], Tensor]) -> list[Image.Image]:

@@ -17,6 +17,7 @@ import plain_names
 import pytest
 import torch
 import video
+import video_files
 import video_sets
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
@@ -143,7 +144,7 @@ def test_folders_of_videos(tmp_path):
     assert [file.name for file in video.find_videos(tmp_path / "train")] == ["0.mp4", "1.mp4"] * 2
     assert video.find_videos(VIDEO) == [VIDEO]
     (tmp_path / "bare").mkdir()
-    with pytest.raises(ValueError, match="bare holds no videos: looked for .avi"):
+    with pytest.raises(ValueError, match="bare holds no videos: looked for .3gp, .avi"):
         video.find_videos(tmp_path / "bare")
     with pytest.raises(ValueError, match="there is no video or folder nowhere"):
         video.find_videos(Path("nowhere"))
@@ -319,6 +320,30 @@ def test_tests_are_never_mixed_with_validation(tmp_path):
         video_sets.write_video(tmp_path / "k400" / f"id_{split}.mp4", (1, 2, 3))
     kinetics = label_files.read_labels(tmp_path / "k400", tmp_path / "k400")
     assert [video.path.name for video in kinetics.train + kinetics.test] == ["id_train.mp4", "id_val.mp4"]
+
+
+def test_a_missing_video_is_not_taken_from_another_class(tmp_path):
+    root = video_sets.folders(tmp_path / "videos")
+    (root / "val" / "action_1" / "1.mp4").rename(root / "val" / "action_1" / "1.avi")
+    (root / "train" / "action_0" / "1.mp4").unlink()
+    files = video_files.VideoFiles(root)
+    assert files.find("train/action_0/1.mp4") is None  # nor from the tests
+    assert files.find("val/action_1/1.mp4") == root / "val" / "action_1" / "1.avi"
+    assert files.find("elsewhere/val/action_1/1.mp4") == root / "val" / "action_1" / "1.avi"
+    assert files.report() == "1 of 3 videos are missing and skipped, such as train/action_0/1.mp4"
+    for name in ("0", "0.mp4", "action_0/0.mp4", "elsewhere/0.webm"):
+        with pytest.raises(ValueError, match=rf"^{name} may be .*/0.mp4 or .*/0.mp4: add its folder to the annot"):
+            files.find(name)
+
+
+def test_what_lies_beside_a_video_is_not_taken_for_it(tmp_path):
+    for name in ("a.mp4", "b.webm", "b.avi"):
+        video_sets.write_video(tmp_path / "videos" / name, (1, 2, 3))
+    for name in ("a.jpg", "a.info.json", "b.aac", "c.jpg"):
+        _written(tmp_path / "videos" / name, "no video")
+    files = video_files.VideoFiles(tmp_path)
+    found = [files.find(name) for name in ("a.avi", "a", "b.mp4", "b.webm", "c.mp4")]
+    assert [file and file.name for file in found] == ["a.mp4", "a.mp4", "b.avi", "b.webm", None]
 
 
 def test_class_names():
