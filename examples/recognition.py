@@ -249,7 +249,7 @@ class Recognizer:
 
 def write_predictions(file: Path, task: Task, numbers: list[int], probabilities: Tensor) -> None:
     """A row for each video: what it is, and what it was taken for."""
-    with file.open("w", newline="") as lines:
+    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as lines:
         writer = csv.writer(lines)
         writer.writerow(["video", "label", "predicted", "probability"])
         for number, row in zip(numbers, probabilities, strict=True):

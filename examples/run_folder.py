@@ -51,7 +51,7 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         self._writer = self._tensorboard() if ranks.rank() == 0 else None
         self._skipped = path / "skipped.txt"
-        self._reported = set(self._skipped.read_text().splitlines() if self._skipped.is_file() else [])
+        self._reported: set[str] = set()
 
     def save(self, state: dict[str, Any]) -> None:
         """Replaces the checkpoint; a kill while it is written leaves the old one."""
@@ -94,12 +94,16 @@ class RunFolder:
                 self._writer.add_scalar(f"{table}/{name}", value, step)
 
     def unreported(self, failures: Iterable[str]) -> list[str]:
-        """Those that this process did not report before, each once; they also go to `skipped.txt`."""
+        """Those that no process reported before, each once; they also go to `skipped.txt`."""
         new = [line for line in dict.fromkeys(failures) if line not in self._reported]
-        self._reported.update(new)
         if new:
-            with self._skipped.open("a") as file:
+            # Names of files may be in no encoding at all: their bytes are written as they are.
+            with self._skipped.open("a+", encoding="utf-8", errors="surrogateescape") as file:
+                file.seek(0)
+                self._reported.update(file.read().splitlines())
+                new = [line for line in new if line not in self._reported]
                 file.writelines(f"{line}\n" for line in new)
+            self._reported.update(new)
         return new
 
     def _tensorboard(self) -> Any:

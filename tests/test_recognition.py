@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -327,6 +328,22 @@ def test_damaged_videos_are_reported_once(uninterrupted):
     ]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names of files are text")
+def test_names_of_files_in_no_encoding(script, tmp_path, monkeypatch):
+    root = video_sets.folders(tmp_path / "set")
+    for part, name in (
+        ("train/action_0", b"caf\xe9.mp4"),
+        ("val/action_0", b"th\xe9.mp4"),
+        ("val/action_1", b"\xe9.mp4"),
+    ):
+        os.rename(root / part / "1.mp4", os.path.join(os.fsencode(root / part), name))
+    video_sets.damage(root / "val" / "action_1" / os.fsdecode(b"\xe9.mp4"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    script("few-shot", "--videos", root, *QUICK, "--shots", 2, "--epochs", 1, "--out", tmp_path / "out")
+    assert b"th\xe9.mp4," in (tmp_path / "out" / "predictions-test.csv").read_bytes()
+    assert b"\xe9.mp4 cannot be decoded" in (tmp_path / "out" / "skipped.txt").read_bytes()
+
+
 def test_another_run_is_not_mixed_in(script, damaged, uninterrupted):
     again = ["few-shot", *damaged, *QUICK, *LONG, "--out", uninterrupted]
     with pytest.raises(SystemExit, match="holds a run already: add --resume to go on with it, or choose another --out"):
@@ -367,6 +384,10 @@ def test_presets_are_the_papers(monkeypatch):
         (["--videos", "hollow"], "the annotations in hollow name no videos"),
         ([], "--videos is needed: the folder of the videos"),
         (["--videos", "set", "--shots", "9"], "'action 0' has 2 training videos, fewer than --shots 9"),
+        (
+            ["--videos", "set", "--shots", "2", "--device", "gpu"],
+            "--device gpu cannot be used: .*; choose cpu, or cuda",
+        ),
         (["--videos", "set", "--shots", "2", "--batch", "0"], "--batch must be at least 1, got 0"),
         (
             ["--videos", "set", "--shots", "2", "--views", "4"],
