@@ -72,11 +72,16 @@ class RunFolder:
         if ranks.rank() != 0 or not file.is_file():
             return
         with file.open(newline="") as lines:
-            header, *rows = csv.reader(lines)
-        # A kill may have cut the last row short.
-        rows = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
-        with file.open("w", newline="") as lines:
-            csv.writer(lines).writerows([header, *rows])
+            rows = list(csv.reader(lines))
+        # A kill may have cut the last row short, even the first.
+        kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= step]
+        if not kept:
+            file.unlink()
+            return
+        new = file.with_suffix(".new")
+        with new.open("w", newline="") as lines:
+            csv.writer(lines).writerows([rows[0], *kept])
+        new.replace(file)
 
     def log(self, table: str, step: int, values: dict[str, float]) -> None:
         """Adds a row to `TABLE.csv`, and to TensorBoard's files where it is installed."""

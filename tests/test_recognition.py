@@ -328,6 +328,26 @@ def test_damaged_videos_are_reported_once(uninterrupted):
     ]
 
 
+def test_several_processes_report_a_damaged_video_once(tmp_path):
+    one, two = (run_folder.RunFolder(tmp_path, {}, resume=True) for _ in range(2))
+    assert one.unreported(["a cannot", "a cannot", "b cannot"]) == ["a cannot", "b cannot"]
+    assert two.unreported(["b cannot", "c cannot"]) == ["c cannot"]
+    assert one.unreported(["a cannot", "c cannot"]) == []
+    assert (tmp_path / "skipped.txt").read_text().splitlines() == ["a cannot", "b cannot", "c cannot"]
+
+
+@pytest.mark.parametrize("written", ["", "step,loss\r\n", "step,loss\r\n1,2.5\r\n2,1.", "step,loss\r\n1,2.5\r\n2"])
+def test_tables_are_cut_back_wherever_a_kill_cut_them(tmp_path, written):
+    (tmp_path / "train.csv").write_bytes(written.encode())
+    run = run_folder.RunFolder(tmp_path, {}, resume=True)
+    run.rewind("train", 1)
+    if "1,2.5" not in written:
+        run.log("train", 1, {"loss": 2.5})
+    run.log("train", 2, {"loss": 1.5})
+    assert (tmp_path / "train.csv").read_bytes() == b"step,loss\r\n1,2.5\r\n2,1.5\r\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["train.csv"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names of files are text")
 def test_names_of_files_in_no_encoding(script, tmp_path, monkeypatch):
     root = video_sets.folders(tmp_path / "set")
