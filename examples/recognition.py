@@ -130,15 +130,24 @@ def read_tasks(args: argparse.Namespace) -> tuple[Task | None, list[Task]]:
     if train is not None and args.setting in ("few-shot", "base-to-novel"):
         train = Task("train", draw_shots(train, args), train.classes)
     if args.setting == "zero-shot":
-        names = [videos.name for videos, _ in args.target]
-        if len(set(names)) < len(names):
-            names = ["-".join(videos.parts) for videos, _ in args.target]
-        targets = zip(names, args.target, strict=True)
+        targets = zip(target_names(args.target), args.target, strict=True)
         tests = [task for name, (videos, annotations) in targets for task in target_tasks(name, videos, annotations)]
     for task in tests if train is None else [train, *tests]:
         if not task.videos:
             raise ValueError(f"there are no videos to {'train on' if task is train else 'test on'}: {task.name}")
     return train, tests
+
+
+def target_names(targets: list[list[Path]]) -> list[str]:
+    """A name for each pair of videos and annotations, which can be part of a file's name: the shortest that differ."""
+    for names in (
+        [videos.absolute().name for videos, _ in targets],
+        ["-".join(videos.relative_to(videos.anchor).parts) for videos, _ in targets],
+        ["-".join(path for paths in target for path in paths.relative_to(paths.anchor).parts) for target in targets],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError("a --target is given twice: leave one of them out")
 
 
 def target_tasks(name: str, videos: Path, annotations: Path) -> list[Task]:

@@ -136,12 +136,27 @@ def test_targets_of_one_name_are_told_apart(ucf101, tmp_path, monkeypatch):
     for name in ("one", "two"):
         video_sets.folders(tmp_path / name / "videos", classes=1, train=0, test=1)
     monkeypatch.chdir(tmp_path)
-    targets = ["--target", "one/videos", "one/videos", "--target", "two/videos", "two/videos"]
-    arguments = ["recognition.py", "zero-shot", *targets, "--adapter", "any", "--out", "x"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    train, tests = recognition.read_tasks(recognition.arguments())
-    assert train is None
-    assert [task.name for task in tests] == ["one-videos", "two-videos"]
+    video_sets.write_csv(tmp_path / "other.csv", ["video", "label", "split"], [["0.mp4", "running", "test"]])
+
+    def names(*targets: list[str]) -> list[str]:
+        options = [option for target in targets for option in ("--target", *target)]
+        monkeypatch.setattr(sys, "argv", ["recognition.py", "zero-shot", *options, "--adapter", "any", "--out", "x"])
+        train, tests = recognition.read_tasks(recognition.arguments())
+        assert train is None
+        return [task.name for task in tests]
+
+    one, two = ["one/videos"] * 2, ["two/videos"] * 2
+    assert names(one, two) == ["one-videos", "two-videos"]
+    absolute = "-".join(tmp_path.relative_to(tmp_path.anchor).parts)
+    assert names(*([str(tmp_path / path) for path in target] for target in (one, two))) == [
+        f"{absolute}-one-videos",
+        f"{absolute}-two-videos",
+    ]
+    assert names(one, ["one/videos", "other.csv"]) == ["one-videos-one-videos", "one-videos-other.csv"]
+    with pytest.raises(ValueError, match="a --target is given twice"):
+        names(one, two, one)
+    monkeypatch.chdir("one/videos")
+    assert names([".", "."]) == ["videos"]
 
 
 def test_base_to_novel(script, hmdb51, tmp_path):
