@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -411,6 +412,16 @@ def test_presets_are_the_papers(monkeypatch):
     assert (common | {"frames": 32, "views": "1x1"}).items() <= preset("zero-shot", "--target", "a", "b").items()
 
 
+def test_help_shows_one_default_for_each_option(monkeypatch, capsys):
+    for setting, depth in (("few-shot", "(default: all)"), ("base-to-novel", "(default: 10)")):
+        monkeypatch.setattr(sys, "argv", ["recognition.py", setting, "--help"])
+        with pytest.raises(SystemExit):
+            recognition.arguments()
+        options = " ".join(capsys.readouterr().out.split())
+        assert f"layers with prompts of their own {depth} --K" in options
+        assert not re.search(r"\(default: [^)]*\) \(default", options)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -423,6 +434,8 @@ def test_presets_are_the_papers(monkeypatch):
             ["--videos", "set", "--shots", "2", "--device", "gpu"],
             "--device gpu cannot be used: .*; choose cpu, or cuda",
         ),
+        (["--videos", "set", "--shots", "2", "--stride", "0"], "--stride must be at least 1, got 0"),
+        (["--videos", "set", "--shots", "2", "--workers", "-1"], "--workers must be at least 0, got -1"),
         (["--videos", "set", "--shots", "2", "--batch", "0"], "--batch must be at least 1, got 0"),
         (
             ["--videos", "set", "--shots", "2", "--views", "4"],
