@@ -81,7 +81,10 @@ def arguments() -> argparse.Namespace:
         add_data_options(command, name)
         add_model_options(command)
         add_training_options(command, **{"views": "1x1"} | preset)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.depth is None and args.method == "vilt":
+        args.depth = PRESETS[args.setting]["depth"]
+    return args
 
 
 def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:

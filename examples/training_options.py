@@ -22,8 +22,11 @@ def add_training_options(parser: argparse.ArgumentParser, **presets: Any) -> Non
     prompts = parser.add_argument_group("prompts")
     prompts.add_argument("--method", choices=sorted(METHODS), default="vilt", help="how prompts are coupled")
     prompts.add_argument("--n-ctx", type=int, help="prompt vectors in each layer")
+    depth = presets["depth"] or "all"
     prompts.add_argument(
-        "--depth", type=int, help="layers with prompts of their own" + ("" if presets["depth"] else " (default: all)")
+        "--depth",
+        type=int,
+        help=f"layers with prompts of their own (default: {depth} for vilt, for other methods what they say)",
     )
     prompts.add_argument("--K", type=int, help="text leads in layers 1..K, vision in the rest")
 
@@ -50,7 +53,7 @@ def add_training_options(parser: argparse.ArgumentParser, **presets: Any) -> Non
     run.add_argument("--resume", action="store_true", help="go on where a killed run stopped, if there is one in --out")
     run.add_argument("--save-every", type=int, help="steps between checkpoints; each epoch ends with one, too")
     run.add_argument("--test-every", type=int, help="epochs between tests; the last one ends with one, too")
-    parser.set_defaults(seed=0, workers=4, save_every=200, test_every=5, weight_decay=1e-3, **presets)
+    parser.set_defaults(seed=0, workers=4, save_every=200, test_every=5, weight_decay=1e-3, **presets | {"depth": None})
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:

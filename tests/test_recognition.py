@@ -408,17 +408,23 @@ def test_presets_are_the_papers(monkeypatch):
     assert (common | few_shot).items() <= preset("few-shot").items()
     novel = {"n_ctx": 16, "depth": 10, "epochs": 12, "batch": 64, "lr": 4e-2, "frames": 32, "views": "1x1", "shots": 16}
     assert (common | novel).items() <= preset("base-to-novel").items()
+    # The paper's ten layers are those of its own method.
+    assert preset("base-to-novel", "--method", "coop")["depth"] is None
+    assert preset("base-to-novel", "--method", "coop", "--depth", "3")["depth"] == 3
     assert (common | {"n_ctx": 10, "depth": None, "frames": 16, "views": "4x3"}).items() <= preset("supervised").items()
     assert (common | {"frames": 32, "views": "1x1"}).items() <= preset("zero-shot", "--target", "a", "b").items()
 
 
 def test_help_shows_one_default_for_each_option(monkeypatch, capsys):
-    for setting, depth in (("few-shot", "(default: all)"), ("base-to-novel", "(default: 10)")):
+    for setting, depth in (("few-shot", "all"), ("base-to-novel", "10")):
         monkeypatch.setattr(sys, "argv", ["recognition.py", setting, "--help"])
         with pytest.raises(SystemExit):
             recognition.arguments()
         options = " ".join(capsys.readouterr().out.split())
-        assert f"layers with prompts of their own {depth} --K" in options
+        assert (
+            f"layers with prompts of their own (default: {depth} for vilt, for other methods what they say) --K"
+            in options
+        )
         assert not re.search(r"\(default: [^)]*\) \(default", options)
 
 
