@@ -48,6 +48,8 @@ class RunFolder:
                 if before != value:
                     raise ValueError(f"{path} holds a run with --{name.replace('_', '-')} {before}, not {value}")
         ranks.barrier()  # Everyone has looked before anyone writes.
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"--out {path} is a file: give a folder, new or of a run to go on with")
         path.mkdir(parents=True, exist_ok=True)
         self._writer = self._tensorboard() if ranks.rank() == 0 else None
         self._skipped = path / "skipped.txt"

@@ -388,6 +388,12 @@ def test_another_run_is_not_mixed_in(script, damaged, uninterrupted):
         script(*again, "--resume", "--weight-decay", 0.1)
 
 
+def test_a_file_is_no_folder_of_a_run(script, ucf101, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"--out .*file is a file: give a folder, new or of a run to go on with"):
+        script("few-shot", *ucf101, *QUICK, "--shots", 2, "--out", tmp_path / "file")
+
+
 def test_a_damaged_checkpoint_is_named(script, ucf101, tmp_path):
     for content in (b"", b"not a checkpoint"):
         (tmp_path / "checkpoint.pt").write_bytes(content)

@@ -104,6 +104,13 @@ def test_what_is_no_video_is_named(tmp_path):
 
     with pytest.raises(FileNotFoundError, match="There is no video nowhere"):
         video.read_frames(Path("nowhere.mp4"), choose)
+    with av.open(tmp_path / "sound.mp4", "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 44100
+        container.mux([*stream.encode(sound), *stream.encode()])
+    with pytest.raises(ValueError, match="sound.mp4 cannot be decoded as a video: it holds no pictures"):
+        video.read_frames(tmp_path / "sound.mp4", choose)
     empty, damaged = tmp_path / "empty.mp4", video_sets.write_video(tmp_path / "damaged.mp4", (9, 9, 9))
     empty.touch()
     video_sets.damage(damaged)
@@ -194,6 +201,10 @@ def test_the_next_video_stands_in_for_a_damaged_one(tmp_path):
     assert item.number == 3
     assert torch.equal(item.video, clips[0, 3].video)
     assert [line.split(" cannot")[0] for line in item.failures] == [str(paths[1]), str(paths[2])]
+    # In retrieval, a video stands there once for each of its captions.
+    captioned = batches.TrainingClips([paths[1]] * batches.TRIES + paths[2:], 2, pixels, seed=0)
+    assert captioned[0, 0].number == batches.TRIES + 1
+    assert len(captioned[0, 0].failures) == 2
     for path in paths:
         video_sets.damage(path)
     assert clips[0, 1].video is None
