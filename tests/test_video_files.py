@@ -363,6 +363,9 @@ def test_class_names():
         "shoot ball",
         "kick",
     ]
+    names = ["BMXRiding", "HorseRiding_Outdoor", "watch_TV", "WatchTV", "playing TVs", "Holding [a thing]_now"]
+    plain = ["bmx riding", "horse riding outdoor", "watch tv", "watch tv", "playing tvs", "holding a thing now"]
+    assert [plain_names.clean_name(name) for name in names] == plain
     with pytest.raises(ValueError, match="classes 'brush_hair' and 'BrushHair' both read 'brush hair'"):
         plain_names.clean_names(["brush_hair", "BrushHair"])
     with pytest.raises(ValueError, match="class '__' has no words in its name"):
