@@ -388,6 +388,16 @@ def test_another_run_is_not_mixed_in(script, damaged, uninterrupted):
         script(*again, "--resume", "--weight-decay", 0.1)
 
 
+def test_a_run_does_not_go_on_with_other_videos(script, tmp_path):
+    root = video_sets.folders(tmp_path / "set", train=3)
+    run = ["few-shot", "--videos", root, *QUICK, "--shots", 2, "--epochs", 1, "--out", tmp_path / "out", "--resume"]
+    script(*run)
+    for file in (root / "train" / "action_0").glob("*.mp4"):
+        file.rename(file.with_stem(f"new_{file.stem}"))
+    with pytest.raises(SystemExit, match="out holds a run on other videos: put those back, or choose another --out"):
+        script(*run)
+
+
 def test_a_file_is_no_folder_of_a_run(script, ucf101, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"--out .*file is a file: give a folder, new or of a run to go on with"):
