@@ -63,7 +63,7 @@ def arguments() -> argparse.Namespace:
         "--adapter", required=True, help="folder that save_pretrained wrote, or a repository of the Hub"
     )
     parser.add_argument("--model", help="the open_clip model, where it is not the one that the adapter names")
-    parser.add_argument("--pretrained", help="its weights")
+    parser.add_argument("--pretrained", help="its weights, where the adapter does not name them")
     parser.add_argument("--device", help="cpu or cuda (default: a GPU where there is one)")
     parser.add_argument("--frames", type=int, default=8, help="frames of each video (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.07, help="as in training (default: %(default)s)")
@@ -96,7 +96,7 @@ def load_model(args: argparse.Namespace, device: torch.device) -> tuple[PeftMode
     name = args.model or config.base_model
     if name is None:
         raise ValueError(f"the adapter {args.adapter} does not name its open_clip model: add --model, and --pretrained")
-    pretrained = args.pretrained if args.model else config.base_pretrained
+    pretrained = args.pretrained or (None if args.model else config.base_pretrained)
     clip, preprocess, tokenizer = load_clip(name, pretrained, device)
     return vilt_prompt.from_pretrained(clip, args.adapter).to(device), preprocess, tokenizer
 

@@ -106,6 +106,28 @@ def test_one_video_on_a_given_model(script, adapter, videos, tmp_path, capsys):
     assert (tmp_path / "0001 one.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("options", "loaded"),
+    [
+        ([], "ViT-B-16 openai"),
+        (["--pretrained", "mine.pt"], "ViT-B-16 mine.pt"),
+        (["--model", "ViT-L-14"], "ViT-L-14 None"),
+        (["--model", "ViT-L-14", "--pretrained", "mine.pt"], "ViT-L-14 mine.pt"),
+    ],
+)
+def test_options_go_before_what_the_adapter_names(tmp_path, monkeypatch, options, loaded):
+    def load_clip(name, pretrained, device):
+        raise ValueError(f"{name} {pretrained}")
+
+    clip, _, _ = open_clip.create_model_and_transforms(video_sets.MODEL)
+    model = vilt_prompt.wrap(clip, n_ctx=4, base_model="ViT-B-16", base_pretrained="openai")
+    model.save_pretrained(str(tmp_path))
+    monkeypatch.setattr(predict, "load_clip", load_clip)
+    monkeypatch.setattr(sys, "argv", ["predict.py", "a.mp4", "--classes", "a", "--adapter", str(tmp_path), *options])
+    with pytest.raises(ValueError, match=f"^{loaded}$"):
+        predict.load_model(predict.arguments(), torch.device("cpu"))
+
+
 def test_an_adapter_of_the_hub(script, hub, videos, tmp_path):
     file = videos / "a" / "one.mp4"
     torch.manual_seed(0)
