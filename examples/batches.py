@@ -127,17 +127,22 @@ class TrainingClips(Dataset[Item]):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         """The clip of (epoch, video), (T, 3, H, W)."""
         epoch, number = key
-        failures = []
-        for step in range(min(len(self.paths), TRIES)):
+        failures: dict[Path, str] = {}
+        for step in range(len(self.paths)):
             candidate = (number + step) % len(self.paths)
+            if self.paths[candidate] in failures:
+                continue  # A video stands there once for each of its captions.
+            if len(failures) == TRIES:
+                break
             generator = Generator().manual_seed(_seed(self.seed, epoch, candidate))
             try:
                 pictures = read_frames(self.paths[candidate], functools.partial(self._choose, generator=generator))
             except (OSError, ValueError) as error:
-                failures.append(str(error))
+                failures[self.paths[candidate]] = str(error)
             else:
-                return Item(_stack(self._augment(pictures, generator), self.preprocess), candidate, tuple(failures))
-        return Item(None, number, tuple(failures))
+                clip = _stack(self._augment(pictures, generator), self.preprocess)
+                return Item(clip, candidate, tuple(failures.values()))
+        return Item(None, number, tuple(failures.values()))
 
     def _choose(self, total: int, generator: Generator) -> Tensor:
         if self.stride is None:

@@ -79,12 +79,12 @@ def read_captions(videos: Path, annotations: Path) -> CaptionedVideos:
             path = paths[row.names[0]]
             if path is not None:
                 found["train" if row.split == TRAIN else "test"].setdefault(path, []).append(row.text)
-    except (KeyError, IndexError, TypeError, csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"the annotations in {annotations} are damaged: {type(error).__name__}: {error}") from error
     missing = files.report()
     for split, captions in found.items():
         if not captions:
-            raise ValueError(f"the annotations in {annotations} name no videos to {split} on")
+            raise ValueError(f"the annotations in {annotations} name no videos to {split} on, or all are missing")
     return CaptionedVideos(_captions(found["train"]), _captions(found["test"]), missing)
 
 
@@ -139,8 +139,11 @@ def _lsmdc(folder: Path) -> Iterator[Row]:
     tests = sorted(folder.glob("LSMDC16_challenge_1000*.csv"))
     for kind, files in (("train", trains[:1]), ("test", tests[:1])):
         for file in files:
-            for line in file.read_text(encoding="utf-8").splitlines():
-                clip, *_, text = line.split("\t")
+            for line in filter(str.strip, _text(folder, file.name).split("\n")):
+                clip, tab, rest = line.partition("\t")
+                if not tab:
+                    raise ValueError(f"{file} has the line {line!r}: expected tabs between clip, times and caption")
+                text = rest.rpartition("\t")[2]
                 # Clips are in a folder for each film, whose name is theirs without the times.
                 yield Row((f"{clip.rpartition('_')[0]}/{clip}.avi",), text, kind)
 
@@ -157,17 +160,20 @@ def _didemo(folder: Path) -> Iterator[Row]:
 
 def _csv(file: Path) -> Iterator[Row]:
     """Columns `video,caption,split`; a video may have several rows."""
-    for row in _rows(file.parent, file.name):
+    for number, row in enumerate(_rows(file.parent, file.name), 1):
         if not {"video", "caption", "split"} <= row.keys():
             raise ValueError(f"{file} has the columns {', '.join(row)}: expected video,caption,split")
+        for name in ("video", "caption", "split"):
+            if not row[name]:
+                raise ValueError(f"{file} has no {name} in row {number}")
         yield Row((row["video"],), row["caption"], row["split"])
 
 
 def _rows(folder: Path, name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(_text(folder, name), newline="")))
+    return list(csv.DictReader(io.StringIO(_text(folder, name), newline=""), skipinitialspace=True))
 
 
 def _text(folder: Path, name: str) -> str:
     if not (folder / name).is_file():
         raise ValueError(f"there is no {folder / name}")
-    return (folder / name).read_text(encoding="utf-8")
+    return (folder / name).read_text(encoding="utf-8-sig")

@@ -1,6 +1,7 @@
 """How the scripts talk: defaults in the help, one line of news from several processes, errors in one line."""
 
 import argparse
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ def announce(line: str | None) -> None:
 
 def run_script(main: Callable[[], None]) -> None:
     """Runs a script; what is wrong with its input ends it with one line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may be in no encoding at all.
     try:
         main()
     except (OSError, ValueError) as error:

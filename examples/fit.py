@@ -1,7 +1,9 @@
 """The training loop of the examples: AdamW, a cosine, mixed precision, several processes, going on after a kill."""
 
 import contextlib
+import hashlib
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +75,7 @@ def fit(
         The metrics after the last epoch; None: an earlier process had trained to the end.
 
     Raises:
-        ValueError: The loss is not finite, or nothing can be decoded.
+        ValueError: The loss is not finite, nothing can be decoded, or the earlier process had other videos.
     """
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), lr=plan.lr, weight_decay=plan.weight_decay)
@@ -81,7 +83,11 @@ def fit(
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
     scaler = torch.amp.GradScaler(plan.device.type, enabled=plan.precision == "fp16")
     step, best, metrics = 0, -math.inf, None
+    paths = "\n".join(map(str, loader.dataset.paths))  # type: ignore[attr-defined]
+    videos = hashlib.sha256(os.fsencode(paths)).hexdigest()
     if run.checkpoint is not None:
+        if run.checkpoint["videos"] != videos:
+            raise ValueError(f"{run.path} holds a run on other videos: put those back, or choose another --out")
         step, best = run.checkpoint["step"], run.checkpoint["best"]
         with torch.no_grad():
             for name, parameter in trained.items():
@@ -100,6 +106,7 @@ def fit(
             {
                 "step": step,
                 "best": best,
+                "videos": videos,
                 "weights": {name: parameter.detach() for name, parameter in trained.items()},
                 "optimizer": optimizer.state_dict(),
                 "scheduler": scheduler.state_dict(),

@@ -86,16 +86,27 @@ def read_labels(videos: Path, annotations: Path | None = None, split: int = 1) -
             if row.split not in (TRAIN, tested):
                 continue
             if row.label not in numbers:
-                raise ValueError(f"{row.names[0]} is of the unknown class {row.label!r}")
+                raise ValueError(f"{row.names[0]} is of the class {row.label!r}, which {folder} does not list")
             counts[numbers[row.label]] += row.split == TRAIN
             path = files.find(*row.names)
             if path is not None:
                 (train if row.split == TRAIN else test).append(LabelledVideo(path, numbers[row.label], row.group))
-    except (KeyError, IndexError, TypeError, csv.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        csv.Error,
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+    ) as error:
         raise ValueError(f"the annotations in {folder} are damaged: {type(error).__name__}: {error}") from error
     missing = files.report()
     if not train and not test:
-        raise ValueError(f"the annotations in {folder} name no videos")
+        raise ValueError(
+            f"the annotations in {folder} name no videos of a split that is known, {TRAIN} or {', '.join(TEST)}; a CSV "
+            "file says it in the column `split`, or in its own name"
+        )
     return LabelledVideos(clean_names(classes), train, test, counts, missing)
 
 
@@ -120,9 +131,11 @@ def _reader(folder: Path) -> Reader:
         return _hmdb51
     if any(folder.glob("*labels.json")):
         return _ssv2
-    if any(folder.glob("*.csv")):
+    tables = {file.stem for file in folder.glob("*.csv")}
+    in_folders = any((folder / name).is_dir() for name in (TRAIN, *TEST))
+    if tables & {TRAIN, *TEST} or (tables and not in_folders):
         return _csv
-    if any((folder / name).is_dir() for name in (TRAIN, *TEST)):
+    if in_folders:
         return _folders
     raise ValueError(
         f"{folder} holds no annotations that are known: UCF-101 (classInd.txt), HMDB-51 (*_test_split1.txt), SSv2 "
@@ -132,12 +145,12 @@ def _reader(folder: Path) -> Reader:
 
 def _ucf101(folder: Path, split: int) -> tuple[list[str], list[Row]]:
     """`1 ApplyEyeMakeup` in classInd.txt; `ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1` in trainlist01.txt."""
-    classes = [line.split()[1] for line in _lines(folder / "classInd.txt")]
+    classes = [line.split(maxsplit=1)[1].strip() for line in _lines(folder / "classInd.txt")]
 
     def rows() -> Iterator[Row]:
         for name in ("train", "test"):
             for line in _lines(folder / f"{name}list{split:02}.txt"):
-                video = line.split()[0]
+                video = re.sub(r"\s\d+$", "", line.strip())
                 label, _, file = video.partition("/")
                 group = re.search(r"_(g\d+)_", file)
                 yield Row((video,), label, f"{label} {group[1] if group else file}", name)
@@ -156,8 +169,10 @@ def _hmdb51(folder: Path, split: int) -> tuple[list[str], list[Row]]:
         for file in files:
             label = file.name.removesuffix(ending)
             for line in _lines(file):
-                video, use = line.split()
-                if use in ("1", "2"):
+                video, _, use = line.strip().rpartition(" ")
+                if use not in ("0", "1", "2"):
+                    raise ValueError(f"{file} has the line {line!r}: expected a video and 0, 1 or 2")
+                if use != "0":
                     # The name starts with the film that the clip was cut from.
                     film = video.partition(f"_{label}_")[0]
                     yield Row((f"{label}/{video}",), label, f"{label} {film}", "train" if use == "1" else "test")
@@ -187,21 +202,27 @@ def _csv(path: Path, split: int) -> tuple[list[str], list[Row]]:
 
 
 def _csv_rows(file: Path) -> Iterator[Row]:
-    with file.open(newline="", encoding="utf-8") as lines:
-        for values in csv.DictReader(lines):
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        for number, values in enumerate(csv.DictReader(lines, skipinitialspace=True), 1):
             split = values.get("split") or file.stem
             if split not in (TRAIN, *TEST):
                 continue
-            if "youtube_id" in values:
+            kinetics = "youtube_id" in values
+            if kinetics and split == "test":
+                continue  # Not public: Kinetics is tested on its validation videos.
+            needed = ("label", "youtube_id", "time_start", "time_end") if kinetics else ("video", "label")
+            if not values.keys() >= set(needed):
+                raise ValueError(f"{file} has the columns {', '.join(values)}: expected video,label[,split][,group]")
+            for name in needed:
+                if not values[name]:
+                    raise ValueError(f"{file} has no {name} in row {number}")
+            if kinetics:
                 video = values["youtube_id"]
                 cut = f"{video}_{int(float(values['time_start'])):06}_{int(float(values['time_end'])):06}"
-                # Kinetics is tested on its validation videos.
-                split = "test" if split.startswith("val") else "unused" if split == "test" else split
+                split = "test" if split.startswith("val") else split
                 yield Row((f"{cut}.mp4", f"{video}.mp4"), values["label"], video, split)
-            elif "video" in values and "label" in values:
-                yield Row((values["video"],), values["label"], values.get("group") or values["video"], split)
             else:
-                raise ValueError(f"{file} has the columns {', '.join(values)}: expected video,label[,split][,group]")
+                yield Row((values["video"],), values["label"], values.get("group") or values["video"], split)
 
 
 def _folders(folder: Path, split: int) -> tuple[list[str], list[Row]]:
@@ -220,11 +241,11 @@ def _folders(folder: Path, split: int) -> tuple[list[str], list[Row]]:
 def _lines(file: Path) -> list[str]:
     if not file.is_file():
         raise ValueError(f"there is no {file}")
-    return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
 
 
 def _json(folder: Path, name: str) -> Any:
     files = sorted(folder.glob(f"*{name}.json"))
     if not files:
         raise ValueError(f"{folder} holds no *{name}.json")
-    return json.loads(files[0].read_text(encoding="utf-8"))
+    return json.loads(files[0].read_text(encoding="utf-8-sig"))

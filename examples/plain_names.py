@@ -11,11 +11,13 @@ def clean_name(name: str) -> str:
         ('brush hair', 'apply eye makeup', 'holding something up')
         >>> clean_name("YoYo"), clean_name("playing TV games")
         ('yo yo', 'playing tv games')
+        >>> clean_name("BMXRiding"), clean_name("HorseRiding_Outdoor")
+        ('bmx riding', 'horse riding outdoor')
     """
-    words = re.sub(r"[\[\]]", "", name).replace("_", " ")
+    words = re.sub(r"[\[\]]", "", name)
     if " " not in words:  # Among words that are apart already, capitals inside a word are those of an abbreviation.
-        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", words)
-    return " ".join(words.lower().split())
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", " ", words)
+    return " ".join(words.replace("_", " ").lower().split())
 
 
 def clean_names(names: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ Examples:
 
 import argparse
 import csv
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def arguments() -> argparse.Namespace:
         "--adapter", required=True, help="folder that save_pretrained wrote, or a repository of the Hub"
     )
     parser.add_argument("--model", help="the open_clip model, where it is not the one that the adapter names")
-    parser.add_argument("--pretrained", help="its weights")
+    parser.add_argument("--pretrained", help="its weights, where the adapter does not name them")
     parser.add_argument("--device", help="cpu or cuda (default: a GPU where there is one)")
     parser.add_argument("--frames", type=int, default=8, help="frames of each video (default: %(default)s)")
     parser.add_argument("--temperature", type=float, default=0.07, help="as in training (default: %(default)s)")
@@ -79,7 +80,11 @@ def class_names(args: argparse.Namespace) -> list[str]:
     """The classes, from the command line or the file."""
     if args.class_file is None:
         return list(args.classes)
-    names = [line.strip() for line in args.class_file.read_text().splitlines() if line.strip()]
+    try:
+        text = args.class_file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{args.class_file} is no text in UTF-8: {error}") from error
+    names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
         raise ValueError(f"{args.class_file} holds no class names: write one a line")
     return names
@@ -91,7 +96,7 @@ def load_model(args: argparse.Namespace, device: torch.device) -> tuple[PeftMode
     name = args.model or config.base_model
     if name is None:
         raise ValueError(f"the adapter {args.adapter} does not name its open_clip model: add --model, and --pretrained")
-    pretrained = args.pretrained if args.model else config.base_pretrained
+    pretrained = args.pretrained or (None if args.model else config.base_pretrained)
     clip, preprocess, tokenizer = load_clip(name, pretrained, device)
     return vilt_prompt.from_pretrained(clip, args.adapter).to(device), preprocess, tokenizer
 
@@ -107,6 +112,8 @@ def main() -> None:
     args = arguments()
     if args.frames < 1:
         raise ValueError(f"--frames must be at least 1, got {args.frames}")
+    if not 0 < args.temperature < math.inf:
+        raise ValueError(f"--temperature must be positive and finite, got {args.temperature}")
     classes = class_names(args)
     paths = [file for path in args.videos for file in find_videos(path)]
     device = ranks.start(args.device)
@@ -116,13 +123,13 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     table = args.out / "probabilities.csv"
     predicted = 0
-    with table.open("w", newline="") as lines:
+    with table.open("w", newline="", encoding="utf-8", errors="surrogateescape") as lines:
         writer = csv.writer(lines)
         writer.writerow(["video", *classes])
         for path in tqdm(paths, unit="video", disable=len(paths) == 1):
             try:
                 pictures = read_frames(path, lambda total: sample_frames(total, args.frames))
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 tqdm.write(f"skipped: {error}", file=sys.stderr)
                 continue
             video = torch.stack([preprocess(picture) for picture in pictures]).unsqueeze(0)  # [1, T, 3, H, W]
@@ -139,8 +146,8 @@ def main() -> None:
 
 
 def strip_path(folder: Path, video: Path, number: int) -> Path:
-    """A file for each video: those in different folders may have one name."""
-    return folder / f"{number:04} {video.stem}.png"
+    """A file for each video: those in different folders may have one name, and names a limit of 255 bytes."""
+    return folder / f"{number:04} {video.stem[:60]}.png"
 
 
 if __name__ == "__main__":

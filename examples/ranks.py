@@ -13,6 +13,9 @@ def start(device: str | None) -> torch.device:
 
     Args:
         device: Such as "cpu" or "cuda"; None: a GPU where there is one.
+
+    Raises:
+        ValueError: There is no such device.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
@@ -20,6 +23,12 @@ def start(device: str | None) -> torch.device:
     if kind == "cuda" and "LOCAL_RANK" in os.environ:
         kind = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(kind)
+    try:
+        torch.empty(0, device=kind)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"--device {kind} cannot be used: {error}; choose cpu, or cuda where there is a GPU"
+        ) from error
     return torch.device(kind)
 
 

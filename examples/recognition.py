@@ -81,7 +81,10 @@ def arguments() -> argparse.Namespace:
         add_data_options(command, name)
         add_model_options(command)
         add_training_options(command, **{"views": "1x1"} | preset)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.depth is None and args.method == "vilt":
+        args.depth = PRESETS[args.setting]["depth"]
+    return args
 
 
 def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:
@@ -130,15 +133,24 @@ def read_tasks(args: argparse.Namespace) -> tuple[Task | None, list[Task]]:
     if train is not None and args.setting in ("few-shot", "base-to-novel"):
         train = Task("train", draw_shots(train, args), train.classes)
     if args.setting == "zero-shot":
-        names = [videos.name for videos, _ in args.target]
-        if len(set(names)) < len(names):
-            names = ["-".join(videos.parts) for videos, _ in args.target]
-        targets = zip(names, args.target, strict=True)
+        targets = zip(target_names(args.target), args.target, strict=True)
         tests = [task for name, (videos, annotations) in targets for task in target_tasks(name, videos, annotations)]
     for task in tests if train is None else [train, *tests]:
         if not task.videos:
             raise ValueError(f"there are no videos to {'train on' if task is train else 'test on'}: {task.name}")
     return train, tests
+
+
+def target_names(targets: list[list[Path]]) -> list[str]:
+    """A name for each pair of videos and annotations, which can be part of a file's name: the shortest that differ."""
+    for names in (
+        [videos.absolute().name for videos, _ in targets],
+        ["-".join(videos.relative_to(videos.anchor).parts) for videos, _ in targets],
+        ["-".join(path for paths in target for path in paths.relative_to(paths.anchor).parts) for target in targets],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError("a --target is given twice: leave one of them out")
 
 
 def target_tasks(name: str, videos: Path, annotations: Path) -> list[Task]:
@@ -249,7 +261,7 @@ class Recognizer:
 
 def write_predictions(file: Path, task: Task, numbers: list[int], probabilities: Tensor) -> None:
     """A row for each video: what it is, and what it was taken for."""
-    with file.open("w", newline="") as lines:
+    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as lines:
         writer = csv.writer(lines)
         writer.writerow(["video", "label", "predicted", "probability"])
         for number, row in zip(numbers, probabilities, strict=True):

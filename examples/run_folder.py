@@ -48,10 +48,12 @@ class RunFolder:
                 if before != value:
                     raise ValueError(f"{path} holds a run with --{name.replace('_', '-')} {before}, not {value}")
         ranks.barrier()  # Everyone has looked before anyone writes.
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"--out {path} is a file: give a folder, new or of a run to go on with")
         path.mkdir(parents=True, exist_ok=True)
         self._writer = self._tensorboard() if ranks.rank() == 0 else None
         self._skipped = path / "skipped.txt"
-        self._reported = set(self._skipped.read_text().splitlines() if self._skipped.is_file() else [])
+        self._reported: set[str] = set()
 
     def save(self, state: dict[str, Any]) -> None:
         """Replaces the checkpoint; a kill while it is written leaves the old one."""
@@ -72,11 +74,16 @@ class RunFolder:
         if ranks.rank() != 0 or not file.is_file():
             return
         with file.open(newline="") as lines:
-            header, *rows = csv.reader(lines)
-        # A kill may have cut the last row short.
-        rows = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
-        with file.open("w", newline="") as lines:
-            csv.writer(lines).writerows([header, *rows])
+            rows = list(csv.reader(lines))
+        # A kill may have cut the last row short, even the first.
+        kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= step]
+        if not kept:
+            file.unlink()
+            return
+        new = file.with_suffix(".new")
+        with new.open("w", newline="") as lines:
+            csv.writer(lines).writerows([rows[0], *kept])
+        new.replace(file)
 
     def log(self, table: str, step: int, values: dict[str, float]) -> None:
         """Adds a row to `TABLE.csv`, and to TensorBoard's files where it is installed."""
@@ -94,12 +101,16 @@ class RunFolder:
                 self._writer.add_scalar(f"{table}/{name}", value, step)
 
     def unreported(self, failures: Iterable[str]) -> list[str]:
-        """Those that this process did not report before, each once; they also go to `skipped.txt`."""
+        """Those that no process reported before, each once; they also go to `skipped.txt`."""
         new = [line for line in dict.fromkeys(failures) if line not in self._reported]
-        self._reported.update(new)
         if new:
-            with self._skipped.open("a") as file:
+            # Names of files may be in no encoding at all: their bytes are written as they are.
+            with self._skipped.open("a+", encoding="utf-8", errors="surrogateescape") as file:
+                file.seek(0)
+                self._reported.update(file.read().splitlines())
+                new = [line for line in new if line not in self._reported]
                 file.writelines(f"{line}\n" for line in new)
+            self._reported.update(new)
         return new
 
     def _tensorboard(self) -> Any:

@@ -22,8 +22,13 @@ def add_training_options(parser: argparse.ArgumentParser, **presets: Any) -> Non
     prompts = parser.add_argument_group("prompts")
     prompts.add_argument("--method", choices=sorted(METHODS), default="vilt", help="how prompts are coupled")
     prompts.add_argument("--n-ctx", type=int, help="prompt vectors in each layer")
-    prompts.add_argument("--depth", type=int, help="layers with prompts of their own (default: all)")
-    prompts.add_argument("--K", type=int, help="text leads in layers 1..K, vision in the rest; half of the layers")
+    depth = presets["depth"] or "all"
+    prompts.add_argument(
+        "--depth",
+        type=int,
+        help=f"layers with prompts of their own (default: {depth} for vilt, for other methods what they say)",
+    )
+    prompts.add_argument("--K", type=int, help="text leads in layers 1..K, vision in the rest")
 
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=int, help="times that each video is seen")
@@ -48,7 +53,7 @@ def add_training_options(parser: argparse.ArgumentParser, **presets: Any) -> Non
     run.add_argument("--resume", action="store_true", help="go on where a killed run stopped, if there is one in --out")
     run.add_argument("--save-every", type=int, help="steps between checkpoints; each epoch ends with one, too")
     run.add_argument("--test-every", type=int, help="epochs between tests; the last one ends with one, too")
-    parser.set_defaults(seed=0, workers=4, save_every=200, test_every=5, weight_decay=1e-3, **presets)
+    parser.set_defaults(seed=0, workers=4, save_every=200, test_every=5, weight_decay=1e-3, **presets | {"depth": None})
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -60,9 +65,11 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def plan(args: argparse.Namespace, device: torch.device) -> Plan:
     """How to train, from the options."""
-    for name in ("epochs", "batch", "frames", "save_every", "test_every"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    least = dict.fromkeys(("epochs", "batch", "frames", "stride", "save_every", "test_every"), 1) | {"workers": 0}
+    for name, bound in least.items():
+        value = getattr(args, name)
+        if value is not None and value < bound:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {bound}, got {value}")
     precision = args.precision or ("bf16" if device.type == "cuda" else "fp32")
     return Plan(args.epochs, args.lr, args.weight_decay, precision, device, args.save_every, args.test_every)
 

@@ -9,7 +9,7 @@ import av
 from PIL import Image
 from torch import Tensor
 
-SUFFIXES = {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv"}
 
 
 def read_frames(path: Path, choose: Callable[[int], Tensor]) -> list[Image.Image]:
@@ -71,6 +71,8 @@ def _read_with_pyav(path: Path, choose: Callable[[int], Tensor]) -> list[Image.I
     # The header's count is an estimate in some files and missing in others. Packets are counted without decoding; only
     # where decoding then ends early (packed or damaged streams) is the choice made again, from the true number.
     with av.open(path) as container:
+        if not container.streams.video:
+            raise ValueError("it holds no pictures")
         total = sum(1 for packet in container.demux(video=0) if packet.size)
     numbers = choose(total).flatten().tolist()
     pictures, total = _decode(path, set(numbers))

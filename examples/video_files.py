@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from video import SUFFIXES
+
 
 class VideoFiles:
     """The files below a folder, by name.
@@ -17,18 +19,26 @@ class VideoFiles:
         self.folder = folder
         self.missing: list[str] = []
         self.looked_for = 0
-        self._by_name: dict[str, Path] | None = None
+        self._by_name: dict[str, list[Path]] | None = None
+        self._folders: set[tuple[str, ...]] = set()
 
     def find(self, *names: str) -> Path | None:
-        """The file under one of these names: a path below the folder, or a bare name with any folder and ending."""
+        """The file under one of these names: a path below the folder, or a name with any folder and ending.
+
+        Raises:
+            ValueError: Files in several folders have the name.
+        """
         self.looked_for += 1
         for name in names:
             if (self.folder / name).is_file():
                 return self.folder / name
         for name in names:
-            found = self._index().get(Path(name).name) or self._index().get(Path(name).stem)
-            if found is not None:
-                return found
+            found = self._named(Path(name))
+            other = next((path for path in found if path.parent != found[0].parent), None)
+            if other is not None:
+                raise ValueError(f"{name} may be {found[0]} or {other}: add its folder to the annotations, or keep one")
+            if found:
+                return found[0]
         self.missing.append(names[0])
         return None
 
@@ -44,13 +54,30 @@ class VideoFiles:
             raise ValueError(f"none of the {self.looked_for} videos is in {self.folder}, such as {self.missing[0]}")
         return f"{len(self.missing)} of {self.looked_for} videos are missing and skipped, such as {self.missing[0]}"
 
-    def _index(self) -> dict[str, Path]:
-        """Names with and without their ending, to files; walked once, since a look at each name would take hours."""
+    def _named(self, name: Path) -> list[Path]:
+        """Files of that name, or else of another ending; of the named folders, those that are there count."""
+        index = self._index()
+        # In layouts such as CLASS/1.mp4, the 1.mp4 of another class must not stand in for a missing one.
+        home = name.parent.parts
+        while home and home not in self._folders:
+            home = home[1:]
+        for key in (name.name, name.stem):
+            found = [file for file in index.get(key, []) if file.parent.parts[-len(home) :] == home or not home]
+            if found:
+                return found
+        return []
+
+    def _index(self) -> dict[str, list[Path]]:
+        """Names, those of videos also without ending, to files; walked once: a look at each name would take hours."""
         if self._by_name is None:
             self._by_name = {}
             for folder, folders, files in os.walk(self.folder):
                 folders.sort()
-                for file in sorted(files):
-                    for name in (file, Path(file).stem):
-                        self._by_name.setdefault(name, Path(folder, file))
+                for below in folders:
+                    parts = Path(folder, below).relative_to(self.folder).parts
+                    self._folders.update(parts[start:] for start in range(len(parts)))
+                for file in map(Path, sorted(files)):
+                    # A thumbnail or a sound track beside a video has its name, and another ending.
+                    for name in (file.name, file.stem) if file.suffix.lower() in SUFFIXES else (file.name,):
+                        self._by_name.setdefault(name, []).append(Path(folder, file))
         return self._by_name

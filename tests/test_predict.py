@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 import sys
 from pathlib import Path
 
@@ -80,11 +82,50 @@ def test_a_folder_of_videos(script, adapter, videos, tmp_path, capsys):
         assert f"{path.name}  {CLASSES[best]} {float(expected[best]):.0%}" in shown.out
 
 
+def test_a_folder_with_odd_names(script, adapter, tmp_path, monkeypatch):
+    """What cannot be opened is left out, as what cannot be decoded is; a class file may come from an editor."""
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    names = ["été 走る.mp4", f"{'x' * 251}.mp4", *([os.fsdecode(b"caf\xe9.mp4")] if sys.platform == "linux" else [])]
+    (folder / "folder.mp4").mkdir(parents=True)
+    (folder / "link.mp4").symlink_to("nowhere")
+    for name in names:
+        video_sets.write_video(tmp_path / "one.mp4", video_sets.COLOURS[0]).rename(folder / name)
+    (tmp_path / "names.txt").write_bytes("\ufeffrunning\r\n\r\nwalking\r\n".encode())
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    script(folder, "--adapter", adapter, "--class-file", tmp_path / "names.txt", "--out", out)
+    assert len(list(out.glob("*.png"))) == len(names)
+    table = (out / "probabilities.csv").read_bytes()
+    assert table.startswith(b"video,running,walking\r\n")
+    assert all(os.fsencode(name) in table for name in names)
+
+
 def test_one_video_on_a_given_model(script, adapter, videos, tmp_path, capsys):
     file = videos / "b" / "one.avi"
     script(file, "--adapter", adapter, "--classes", *CLASSES, "--out", tmp_path, "--model", video_sets.MODEL)
     assert capsys.readouterr().out.startswith("one.avi  ")
     assert (tmp_path / "0001 one.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "loaded"),
+    [
+        ([], "ViT-B-16 openai"),
+        (["--pretrained", "mine.pt"], "ViT-B-16 mine.pt"),
+        (["--model", "ViT-L-14"], "ViT-L-14 None"),
+        (["--model", "ViT-L-14", "--pretrained", "mine.pt"], "ViT-L-14 mine.pt"),
+    ],
+)
+def test_options_go_before_what_the_adapter_names(tmp_path, monkeypatch, options, loaded):
+    def load_clip(name, pretrained, device):
+        raise ValueError(f"{name} {pretrained}")
+
+    clip, _, _ = open_clip.create_model_and_transforms(video_sets.MODEL)
+    model = vilt_prompt.wrap(clip, n_ctx=4, base_model="ViT-B-16", base_pretrained="openai")
+    model.save_pretrained(str(tmp_path))
+    monkeypatch.setattr(predict, "load_clip", load_clip)
+    monkeypatch.setattr(sys, "argv", ["predict.py", "a.mp4", "--classes", "a", "--adapter", str(tmp_path), *options])
+    with pytest.raises(ValueError, match=f"^{loaded}$"):
+        predict.load_model(predict.arguments(), torch.device("cpu"))
 
 
 def test_an_adapter_of_the_hub(script, hub, videos, tmp_path):
@@ -122,10 +163,13 @@ def test_a_strip_shows_the_frames_in_order_and_the_lines(tmp_path):
     ("arguments", "message"),
     [
         (["nowhere.mp4", "--classes", "a"], "there is no video or folder nowhere.mp4"),
-        (["bare", "--classes", "a"], "bare holds no videos: looked for .avi"),
+        (["bare", "--classes", "a"], "bare holds no videos: looked for .3gp, .avi"),
         (["bare", "--class-file", "nowhere.txt"], "No such file or directory: 'nowhere.txt'"),
         (["bare", "--class-file", "empty.txt"], "empty.txt holds no class names: write one a line"),
         (["bad.mp4", "--classes", "a", "--frames", "0"], "--frames must be at least 1, got 0"),
+        (["bare", "--class-file", "latin.txt"], "latin.txt is no text in UTF-8"),
+        (["bad.mp4", "--classes", "a", "--temperature", "0"], "--temperature must be positive and finite, got 0.0"),
+        (["bad.mp4", "--classes", "a", "--device", "gpu"], "--device gpu cannot be used: .*; choose cpu, or cuda"),
         (["bad.mp4", "--classes", "a"], "none of the 1 videos can be decoded"),
         (
             ["bad.mp4", "--classes", "a", "--adapter", "nameless"],
@@ -139,6 +183,7 @@ def test_what_is_wrong_is_one_clear_line(script, adapter, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     Path("bare").mkdir()
     Path("empty.txt").write_text("\n")
+    Path("latin.txt").write_bytes(b"caf\xe9")
     Path("bad.mp4").write_bytes(b"no video")
     Path("nameless").mkdir()
     for file in adapter.iterdir():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -135,12 +137,27 @@ def test_targets_of_one_name_are_told_apart(ucf101, tmp_path, monkeypatch):
     for name in ("one", "two"):
         video_sets.folders(tmp_path / name / "videos", classes=1, train=0, test=1)
     monkeypatch.chdir(tmp_path)
-    targets = ["--target", "one/videos", "one/videos", "--target", "two/videos", "two/videos"]
-    arguments = ["recognition.py", "zero-shot", *targets, "--adapter", "any", "--out", "x"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    train, tests = recognition.read_tasks(recognition.arguments())
-    assert train is None
-    assert [task.name for task in tests] == ["one-videos", "two-videos"]
+    video_sets.write_csv(tmp_path / "other.csv", ["video", "label", "split"], [["0.mp4", "running", "test"]])
+
+    def names(*targets: list[str]) -> list[str]:
+        options = [option for target in targets for option in ("--target", *target)]
+        monkeypatch.setattr(sys, "argv", ["recognition.py", "zero-shot", *options, "--adapter", "any", "--out", "x"])
+        train, tests = recognition.read_tasks(recognition.arguments())
+        assert train is None
+        return [task.name for task in tests]
+
+    one, two = ["one/videos"] * 2, ["two/videos"] * 2
+    assert names(one, two) == ["one-videos", "two-videos"]
+    absolute = "-".join(tmp_path.relative_to(tmp_path.anchor).parts)
+    assert names(*([str(tmp_path / path) for path in target] for target in (one, two))) == [
+        f"{absolute}-one-videos",
+        f"{absolute}-two-videos",
+    ]
+    assert names(one, ["one/videos", "other.csv"]) == ["one-videos-one-videos", "one-videos-other.csv"]
+    with pytest.raises(ValueError, match="a --target is given twice"):
+        names(one, two, one)
+    monkeypatch.chdir("one/videos")
+    assert names([".", "."]) == ["videos"]
 
 
 def test_base_to_novel(script, hmdb51, tmp_path):
@@ -327,12 +344,64 @@ def test_damaged_videos_are_reported_once(uninterrupted):
     ]
 
 
+def test_several_processes_report_a_damaged_video_once(tmp_path):
+    one, two = (run_folder.RunFolder(tmp_path, {}, resume=True) for _ in range(2))
+    assert one.unreported(["a cannot", "a cannot", "b cannot"]) == ["a cannot", "b cannot"]
+    assert two.unreported(["b cannot", "c cannot"]) == ["c cannot"]
+    assert one.unreported(["a cannot", "c cannot"]) == []
+    assert (tmp_path / "skipped.txt").read_text().splitlines() == ["a cannot", "b cannot", "c cannot"]
+
+
+@pytest.mark.parametrize("written", ["", "step,loss\r\n", "step,loss\r\n1,2.5\r\n2,1.", "step,loss\r\n1,2.5\r\n2"])
+def test_tables_are_cut_back_wherever_a_kill_cut_them(tmp_path, written):
+    (tmp_path / "train.csv").write_bytes(written.encode())
+    run = run_folder.RunFolder(tmp_path, {}, resume=True)
+    run.rewind("train", 1)
+    if "1,2.5" not in written:
+        run.log("train", 1, {"loss": 2.5})
+    run.log("train", 2, {"loss": 1.5})
+    assert (tmp_path / "train.csv").read_bytes() == b"step,loss\r\n1,2.5\r\n2,1.5\r\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["train.csv"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names of files are text")
+def test_names_of_files_in_no_encoding(script, tmp_path, monkeypatch):
+    root = video_sets.folders(tmp_path / "set")
+    for part, name in (
+        ("train/action_0", b"caf\xe9.mp4"),
+        ("val/action_0", b"th\xe9.mp4"),
+        ("val/action_1", b"\xe9.mp4"),
+    ):
+        os.rename(root / part / "1.mp4", os.path.join(os.fsencode(root / part), name))
+    video_sets.damage(root / "val" / "action_1" / os.fsdecode(b"\xe9.mp4"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    script("few-shot", "--videos", root, *QUICK, "--shots", 2, "--epochs", 1, "--out", tmp_path / "out")
+    assert b"th\xe9.mp4," in (tmp_path / "out" / "predictions-test.csv").read_bytes()
+    assert b"\xe9.mp4 cannot be decoded" in (tmp_path / "out" / "skipped.txt").read_bytes()
+
+
 def test_another_run_is_not_mixed_in(script, damaged, uninterrupted):
     again = ["few-shot", *damaged, *QUICK, *LONG, "--out", uninterrupted]
     with pytest.raises(SystemExit, match="holds a run already: add --resume to go on with it, or choose another --out"):
         script(*again)
     with pytest.raises(SystemExit, match="holds a run with --weight-decay 0.001, not 0.1"):
         script(*again, "--resume", "--weight-decay", 0.1)
+
+
+def test_a_run_does_not_go_on_with_other_videos(script, tmp_path):
+    root = video_sets.folders(tmp_path / "set", train=3)
+    run = ["few-shot", "--videos", root, *QUICK, "--shots", 2, "--epochs", 1, "--out", tmp_path / "out", "--resume"]
+    script(*run)
+    for file in (root / "train" / "action_0").glob("*.mp4"):
+        file.rename(file.with_stem(f"new_{file.stem}"))
+    with pytest.raises(SystemExit, match="out holds a run on other videos: put those back, or choose another --out"):
+        script(*run)
+
+
+def test_a_file_is_no_folder_of_a_run(script, ucf101, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"--out .*file is a file: give a folder, new or of a run to go on with"):
+        script("few-shot", *ucf101, *QUICK, "--shots", 2, "--out", tmp_path / "file")
 
 
 def test_a_damaged_checkpoint_is_named(script, ucf101, tmp_path):
@@ -355,8 +424,24 @@ def test_presets_are_the_papers(monkeypatch):
     assert (common | few_shot).items() <= preset("few-shot").items()
     novel = {"n_ctx": 16, "depth": 10, "epochs": 12, "batch": 64, "lr": 4e-2, "frames": 32, "views": "1x1", "shots": 16}
     assert (common | novel).items() <= preset("base-to-novel").items()
+    # The paper's ten layers are those of its own method.
+    assert preset("base-to-novel", "--method", "coop")["depth"] is None
+    assert preset("base-to-novel", "--method", "coop", "--depth", "3")["depth"] == 3
     assert (common | {"n_ctx": 10, "depth": None, "frames": 16, "views": "4x3"}).items() <= preset("supervised").items()
     assert (common | {"frames": 32, "views": "1x1"}).items() <= preset("zero-shot", "--target", "a", "b").items()
+
+
+def test_help_shows_one_default_for_each_option(monkeypatch, capsys):
+    for setting, depth in (("few-shot", "all"), ("base-to-novel", "10")):
+        monkeypatch.setattr(sys, "argv", ["recognition.py", setting, "--help"])
+        with pytest.raises(SystemExit):
+            recognition.arguments()
+        options = " ".join(capsys.readouterr().out.split())
+        assert (
+            f"layers with prompts of their own (default: {depth} for vilt, for other methods what they say) --K"
+            in options
+        )
+        assert not re.search(r"\(default: [^)]*\) \(default", options)
 
 
 @pytest.mark.parametrize(
@@ -367,6 +452,12 @@ def test_presets_are_the_papers(monkeypatch):
         (["--videos", "hollow"], "the annotations in hollow name no videos"),
         ([], "--videos is needed: the folder of the videos"),
         (["--videos", "set", "--shots", "9"], "'action 0' has 2 training videos, fewer than --shots 9"),
+        (
+            ["--videos", "set", "--shots", "2", "--device", "gpu"],
+            "--device gpu cannot be used: .*; choose cpu, or cuda",
+        ),
+        (["--videos", "set", "--shots", "2", "--stride", "0"], "--stride must be at least 1, got 0"),
+        (["--videos", "set", "--shots", "2", "--workers", "-1"], "--workers must be at least 0, got -1"),
         (["--videos", "set", "--shots", "2", "--batch", "0"], "--batch must be at least 1, got 0"),
         (
             ["--videos", "set", "--shots", "2", "--views", "4"],

@@ -17,6 +17,7 @@ import plain_names
 import pytest
 import torch
 import video
+import video_files
 import video_sets
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
@@ -103,6 +104,13 @@ def test_what_is_no_video_is_named(tmp_path):
 
     with pytest.raises(FileNotFoundError, match="There is no video nowhere"):
         video.read_frames(Path("nowhere.mp4"), choose)
+    with av.open(tmp_path / "sound.mp4", "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 44100
+        container.mux([*stream.encode(sound), *stream.encode()])
+    with pytest.raises(ValueError, match="sound.mp4 cannot be decoded as a video: it holds no pictures"):
+        video.read_frames(tmp_path / "sound.mp4", choose)
     empty, damaged = tmp_path / "empty.mp4", video_sets.write_video(tmp_path / "damaged.mp4", (9, 9, 9))
     empty.touch()
     video_sets.damage(damaged)
@@ -143,7 +151,7 @@ def test_folders_of_videos(tmp_path):
     assert [file.name for file in video.find_videos(tmp_path / "train")] == ["0.mp4", "1.mp4"] * 2
     assert video.find_videos(VIDEO) == [VIDEO]
     (tmp_path / "bare").mkdir()
-    with pytest.raises(ValueError, match="bare holds no videos: looked for .avi"):
+    with pytest.raises(ValueError, match="bare holds no videos: looked for .3gp, .avi"):
         video.find_videos(tmp_path / "bare")
     with pytest.raises(ValueError, match="there is no video or folder nowhere"):
         video.find_videos(Path("nowhere"))
@@ -193,6 +201,10 @@ def test_the_next_video_stands_in_for_a_damaged_one(tmp_path):
     assert item.number == 3
     assert torch.equal(item.video, clips[0, 3].video)
     assert [line.split(" cannot")[0] for line in item.failures] == [str(paths[1]), str(paths[2])]
+    # In retrieval, a video stands there once for each of its captions.
+    captioned = batches.TrainingClips([paths[1]] * batches.TRIES + paths[2:], 2, pixels, seed=0)
+    assert captioned[0, 0].number == batches.TRIES + 1
+    assert len(captioned[0, 0].failures) == 2
     for path in paths:
         video_sets.damage(path)
     assert clips[0, 1].video is None
@@ -321,12 +333,39 @@ def test_tests_are_never_mixed_with_validation(tmp_path):
     assert [video.path.name for video in kinetics.train + kinetics.test] == ["id_train.mp4", "id_val.mp4"]
 
 
+def test_a_missing_video_is_not_taken_from_another_class(tmp_path):
+    root = video_sets.folders(tmp_path / "videos")
+    (root / "val" / "action_1" / "1.mp4").rename(root / "val" / "action_1" / "1.avi")
+    (root / "train" / "action_0" / "1.mp4").unlink()
+    files = video_files.VideoFiles(root)
+    assert files.find("train/action_0/1.mp4") is None  # nor from the tests
+    assert files.find("val/action_1/1.mp4") == root / "val" / "action_1" / "1.avi"
+    assert files.find("elsewhere/val/action_1/1.mp4") == root / "val" / "action_1" / "1.avi"
+    assert files.report() == "1 of 3 videos are missing and skipped, such as train/action_0/1.mp4"
+    for name in ("0", "0.mp4", "action_0/0.mp4", "elsewhere/0.webm"):
+        with pytest.raises(ValueError, match=rf"^{name} may be .*/0.mp4 or .*/0.mp4: add its folder to the annot"):
+            files.find(name)
+
+
+def test_what_lies_beside_a_video_is_not_taken_for_it(tmp_path):
+    for name in ("a.mp4", "b.webm", "b.avi"):
+        video_sets.write_video(tmp_path / "videos" / name, (1, 2, 3))
+    for name in ("a.jpg", "a.info.json", "b.aac", "c.jpg"):
+        _written(tmp_path / "videos" / name, "no video")
+    files = video_files.VideoFiles(tmp_path)
+    found = [files.find(name) for name in ("a.avi", "a", "b.mp4", "b.webm", "c.mp4")]
+    assert [file and file.name for file in found] == ["a.mp4", "a.mp4", "b.avi", "b.webm", None]
+
+
 def test_class_names():
     assert plain_names.clean_names(["HandstandPushups", "shoot_ball", "kick"]) == [
         "handstand pushups",
         "shoot ball",
         "kick",
     ]
+    names = ["BMXRiding", "HorseRiding_Outdoor", "watch_TV", "WatchTV", "playing TVs", "Holding [a thing]_now"]
+    plain = ["bmx riding", "horse riding outdoor", "watch tv", "watch tv", "playing tvs", "holding a thing now"]
+    assert [plain_names.clean_name(name) for name in names] == plain
     with pytest.raises(ValueError, match="classes 'brush_hair' and 'BrushHair' both read 'brush hair'"):
         plain_names.clean_names(["brush_hair", "BrushHair"])
     with pytest.raises(ValueError, match="class '__' has no words in its name"):
@@ -347,9 +386,19 @@ def test_what_is_wrong_with_labels_is_said(tmp_path):
     refused("none of the 15 videos is in .*bare, such as ApplyEyeMakeup/v_", lists, tmp_path / "bare")
     refused("readme.txt is no CSV file", _written(tmp_path / "readme.txt", "hello"))
     refused("has the columns a, split: expected video,label", _written(tmp_path / "wrong.csv", "a,split\n1,train\n"))
-    refused("name no videos", _written(tmp_path / "empty.csv", "video,label,split\n"))
+    unknown = (
+        "name no videos of a split that is known, train or test, val, .* in the column `split`, or in its own name"
+    )
+    for table in ("", "video,label,split\n", "video,label\na,b\n", "video;label;split\na;b;train\n"):
+        refused(unknown, _written(tmp_path / "empty.csv", table))
+    refused(
+        "rows.csv has no label in row 2", _written(tmp_path / "rows.csv", "video,split,label\na,train,b\nc,train\n")
+    )
+    refused("rows.csv has no video in row 1", _written(tmp_path / "rows.csv", "video,label,split\n,b,train\n"))
+    times = "label,youtube_id,time_start,time_end,split\na,id,,10,train\n"
+    refused("rows.csv has no time_start in row 1", _written(tmp_path / "rows.csv", times))
     _written(lists / "trainlist01.txt", "Juggling/a.avi 4\n")
-    refused("Juggling/a.avi is of the unknown class 'Juggling'", lists)
+    refused("Juggling/a.avi is of the class 'Juggling', which .*lists does not list", lists)
     (lists / "trainlist01.txt").unlink()
     refused("there is no .*trainlist01.txt", lists)
     _written(lists / "classInd.txt", "1\n")
@@ -357,6 +406,60 @@ def test_what_is_wrong_with_labels_is_said(tmp_path):
     (tmp_path / "json").mkdir()
     _written(tmp_path / "json" / "labels.json", "{not json")
     refused("are damaged: JSONDecodeError", tmp_path / "json")
+    _written(tmp_path / "json" / "labels.json", '{"a": "0"}')
+    _written(tmp_path / "json" / "train.json", '[{"id": "1", "template": null}]')
+    refused("are damaged: AttributeError", tmp_path / "json")
+    (tmp_path / "hmdb").mkdir()
+    _written(tmp_path / "hmdb" / "wave_test_split1.txt", "clip.avi\n")
+    refused("split1.txt has the line 'clip.avi': expected a video and 0, 1 or 2", tmp_path / "hmdb")
+
+
+def test_annotations_that_went_through_an_editor(tmp_path):
+    """A byte order mark, carriage returns, blank lines, spaces after commas: nothing of it is part of a name."""
+    layouts = (video_sets.ucf101, video_sets.hmdb51, video_sets.ssv2, video_sets.kinetics)
+    captioned = (video_sets.msrvtt, video_sets.msvd, video_sets.lsmdc, video_sets.didemo)
+    for layout in layouts + captioned:
+        videos, annotations = layout(tmp_path / layout.__name__)
+        read = label_files.read_labels if layout in layouts else caption_files.read_captions
+        before = read(videos, annotations)
+        for file in annotations.iterdir():
+            text = "\ufeff" + "\n".join(file.read_text().splitlines()) + "\n\n"
+            file.write_bytes(text.replace("\n", "\r\n").encode())
+        assert read(videos, annotations) == before
+    folder = video_sets.folders(tmp_path / "folders")
+    table = _written(tmp_path / "mine.csv", "\ufeffvideo, label, split\n\ntrain/action_0/0.mp4, a b, train\n\n")
+    assert label_files.read_labels(folder, table).classes == ["a b"]
+
+
+def test_names_with_spaces(tmp_path):
+    name = "my clip (1) é.avi"
+    videos, lists = video_sets.ucf101(tmp_path / "ucf101")
+    (videos / "YoYo" / "v_YoYo_g01_c01.avi").rename(videos / "YoYo" / name)
+    for file in lists.iterdir():
+        _written(file, file.read_text().replace("v_YoYo_g01_c01.avi", name).replace("2 YoYo", "2  YoYo "))
+    _written(lists / "trainlist01.txt", (lists / "trainlist01.txt").read_text() + f"YoYo/{name} 2\n")
+    data = label_files.read_labels(videos, lists)
+    assert name in [video.path.name for video in data.test]
+    assert data.train[-1].path.name == name
+    videos, splits = video_sets.hmdb51(tmp_path / "hmdb51")
+    (videos / "dive" / "April_00_dive_u_nm_np1_ba_goo_0.avi").rename(videos / "dive" / name)
+    _written(splits / "dive_test_split1.txt", f"{name} 2 \n")
+    assert name in [video.path.name for video in label_files.read_labels(videos, splits).test]
+
+
+def test_other_tables_beside_folders_or_lists(tmp_path):
+    root = video_sets.folders(tmp_path / "folders")
+    data = label_files.read_labels(root)
+    video_sets.write_csv(root / "metadata.csv", ["fps"], [[25]])
+    assert label_files.read_labels(root) == data
+    videos, annotations = video_sets.kinetics(tmp_path / "kinetics")
+    data = label_files.read_labels(videos, annotations)
+    video_sets.write_csv(annotations / "classes.csv", ["id", "name"], [[0, "air drumming"]])
+    # The labels of its tests are secret.
+    video_sets.write_csv(
+        annotations / "test.csv", ["youtube_id", "time_start", "time_end", "split"], [["a", 0, 9, "test"]]
+    )
+    assert label_files.read_labels(videos, annotations) == data
 
 
 def _written(path: Path, text: str) -> Path:
@@ -414,7 +517,11 @@ def test_caption_csv_and_what_is_wrong(tmp_path):
             _written(tmp_path / "wrong.csv", "a,split\n1,train\n"),
             "has the columns a, split: expected video,caption,split",
         ),
-        (_written(tmp_path / "half.csv", "video,caption,split\na.mp4,one,train\n"), "name no videos to test on"),
+        (
+            _written(tmp_path / "half.csv", "video,caption,split\na.mp4,one,train\n"),
+            "name no videos to test on, or all are",
+        ),
+        (_written(tmp_path / "row.csv", "video,split,caption\na.mp4,train\n"), "row.csv has no caption in row 1"),
     ):
         with pytest.raises(ValueError, match=message):
             caption_files.read_captions(videos, file)
@@ -422,4 +529,8 @@ def test_caption_csv_and_what_is_wrong(tmp_path):
     folder.mkdir()
     (folder / "train_data.json").write_text(json.dumps([{"film": "a"}]))
     with pytest.raises(ValueError, match="damaged: KeyError: 'video'"):
+        caption_files.read_captions(videos, folder)
+    (folder / "train_data.json").unlink()
+    (folder / "LSMDC16_annos_training.csv").write_text("clip and caption\n")
+    with pytest.raises(ValueError, match="the line 'clip and caption': expected tabs between clip, times and caption"):
         caption_files.read_captions(videos, folder)
