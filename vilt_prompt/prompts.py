@@ -122,6 +122,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         self.vilt_F_tilde = nn.ModuleDict()
         self.tables: dict[str, PromptTable] = {}
         self.configs: dict[str, PromptConfig] = {}  # the tuner's own
+        self.enable_adapters(True)
 
     def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
         """Makes the prompts, N(0, 0.02^2), and maps of a new adapter, in float32."""
@@ -231,7 +232,8 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     def enable_adapters(self, enabled: bool) -> None:
         """Switches all adapters on or off. PEFT's own version makes a frozen one trainable on the way back."""
-        self._disable_adapters = not enabled
+        # An entry for each open block of `disable_adapter`, which threads and generators leave in any order.
+        self._disable_adapters: Any = [None] * (not enabled)
 
     @property
     def weight(self) -> Tensor:
