@@ -40,7 +40,7 @@ def check_choice(name: str, value: Any, choices: Collection[str], optional: bool
 
 
 def check_labels(name: str, labels: Any, rows: int, count: int) -> None:
-    """Refuses what are not integers (rows,) (TypeError), one for each row, in 0..count-1 (ValueError)."""
+    """Refuses what are no integers (TypeError), and others than (rows,) in 0..count-1 (ValueError)."""
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
         raise TypeError(f"{name} must be a tensor of integers, got {getattr(labels, 'dtype', labels)!r}")
     if labels.shape != (rows,):
@@ -50,7 +50,7 @@ def check_labels(name: str, labels: Any, rows: int, count: int) -> None:
 
 
 def check_floats(name: str, values: Any, shape: str) -> None:
-    """Refuses what is no float tensor (TypeError), and another number of dimensions than `shape` has (ValueError)."""
+    """Refuses what is no float tensor (TypeError), and other ranks than that of `shape` (ValueError)."""
     if not isinstance(values, Tensor) or not values.is_floating_point():
         raise TypeError(f"{name} must be a float tensor, got {getattr(values, 'dtype', type(values).__name__)}")
     if values.ndim != shape.count(",") + 1 or values.numel() == 0:

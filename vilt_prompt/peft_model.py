@@ -146,7 +146,7 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         else:
             files.verify()  # time may have passed
         loaded = configs[adapter_name]
-        kwargs["torch_device"] = "cpu"  # PEFT would take a GPU, which may be full, for a model on the CPU too
+        kwargs["torch_device"] = "cpu"  # PEFT takes any GPU, which may be full
         result = super().load_adapter(str(loaded.files.folder), adapter_name, is_trainable=is_trainable, **kwargs)
         loaded.files = None
         return result

@@ -111,8 +111,8 @@ def tokenized(tokenizer: Any, texts: list[str]) -> Tensor:
         )
     text = tokenizer(texts)
     if not isinstance(text, Tensor) or text.shape[:-1] != (len(texts),):
-        found = getattr(text, "shape", type(text).__name__)
-        raise TypeError(f"the tokenizer must return a tensor of ids (C, L), got {found}")
+        got = getattr(text, "shape", type(text).__name__)
+        raise TypeError(f"the tokenizer must return a tensor of ids (C, L), got {got}")
     return text
 
 

@@ -42,14 +42,14 @@ class PromptTuner(BaseTuner):
         self.model.prompts.configs = self.peft_config
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """PEFT's injection, with all checked and resolved before the model is touched, and nothing left if it fails."""
+        """PEFT's injection, with all checked and resolved before the model is touched; if it fails, nothing is left."""
         self.peft_config[adapter_name] = resolve_for(model, self.peft_config[adapter_name], adapter_name)
         is_first = not isinstance(model, PromptedModel)
         if is_first:
             patch(model)
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
-        except BaseException:  # there may be no memory
+        except BaseException:
             if is_first:
                 unpatch(model)
             else:

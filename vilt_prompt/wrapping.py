@@ -164,8 +164,7 @@ def create_model_and_transforms(
         The PEFT model, open_clip's transform of images for inference, and the tokenizer.
 
     Raises:
-        TypeError: If `pretrained` or `model_name` is passed in place of `base_pretrained` or `base_model`, or those are
-            no strings.
+        TypeError: If `base_model` or `base_pretrained` is no string, or passed as `model_name` or `pretrained`.
         ValueError: If the adapter does not name its base, open_clip cannot build it, or the adapter cannot be loaded.
         OSError: If the Hub, the connection or the disk fails.
     """
