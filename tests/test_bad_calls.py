@@ -621,7 +621,7 @@ IMAGES_AND_VIDEOS = {
     "frames_per_chunk=0": (
         lambda w: w.model.encode_video(VIDEO, frames_per_chunk=0),
         ValueError,
-        "frames_per_chunk=0 is out of range: it must be at least 1, or None",
+        "frames_per_chunk=0 is out of range: it must be at least 1",
     ),
 }
 

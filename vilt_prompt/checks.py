@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-def check_count(name: str, value: Any, advice: str, optional: bool = True) -> None:
+def check_count(name: str, value: Any, advice: str = "it must be at least 1", optional: bool = True) -> None:
     """Refuses a setting that is no integer (TypeError; None passes if it is optional) or less than 1 (ValueError)."""
     if value is None and optional:
         return

@@ -410,7 +410,7 @@ def _shuffled(items: list[Any], stream: str) -> list[Any]:
 
 def _check_counts(**counts: Any) -> None:
     for name, value in counts.items():
-        check_count(name, value, "it must be at least 1", optional=False)
+        check_count(name, value, optional=False)
 
 
 def _check_scores(name: str, values: Any, shape: str) -> None:
