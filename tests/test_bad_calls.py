@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -217,6 +218,12 @@ WRAP = {
     "n_ctx=0": (lambda w: wrap(w.bare, n_ctx=0), ValueError, "n_ctx=0 is out of range: it must be at least 1"),
     "n_ctx is true": (lambda w: wrap(w.bare, n_ctx=True), TypeError, "n_ctx must be an integer, got True"),
     "n_ctx is None": (lambda w: wrap(w.bare, n_ctx=None), TypeError, "n_ctx must be an integer, got None"),
+    "n_ctx of numpy": (
+        lambda w: wrap(w.bare, n_ctx=np.int64(3)),
+        TypeError,
+        r"n_ctx must be an integer, got (np\.int64\(3\)|3)",
+    ),
+    "K is NaN": (lambda w: wrap(w.bare, K=float("nan")), TypeError, "K must be an integer or None, got nan"),
     "n_ctx fills the tower": (
         lambda w: wrap(w.bare, K=2, n_ctx=23),
         ValueError,
@@ -311,6 +318,21 @@ WRAP = {
         ValueError,
         "pass wrap.*tokenizer=",
     ),
+    "ctx_init in a tuple": (
+        lambda w: wrap(w.bare, K=2, ctx_init=(1, 2)),
+        TypeError,
+        r"a text or a list of token ids, got \(1, 2\)",
+    ),
+    "ctx_init in a tensor": (
+        lambda w: wrap(w.bare, K=2, ctx_init=torch.tensor([1, 2])),
+        TypeError,
+        r"a text or a list of token ids, got tensor\(\[1, 2\]\)",
+    ),
+    "ctx_init negative": (
+        lambda w: wrap(w.bare, K=2, ctx_init=[-1]),
+        TypeError,
+        r"a text or a list of token ids, got \[-1\]",
+    ),
     "ctx_init is a number": (
         lambda w: wrap(w.bare, K=2, ctx_init=7),
         TypeError,
@@ -356,6 +378,16 @@ WRAP = {
         lambda w: wrap(w.bare, K=2, adapter_name="a.b"),
         ValueError,
         "adapter name 'a.b' is refused: .*choose another +one, such as",
+    ),
+    "adapter name of a folder's parent": (
+        lambda w: wrap(w.bare, K=2, adapter_name=".."),
+        ValueError,
+        "adapter name '..' is refused",
+    ),
+    "adapter name of the root": (
+        lambda w: wrap(w.bare, K=2, adapter_name="/"),
+        ValueError,
+        "adapter name '/' is refused",
     ),
     "adapter name without end": (
         lambda w: wrap(w.bare, K=2, adapter_name="x" * 256),
@@ -556,6 +588,16 @@ IMAGES_AND_VIDEOS = {
         TypeError,
         r"video must be a float tensor \(B, T, 3, H, W\), got list",
     ),
+    "video is a generator": (
+        lambda w: w.model.encode_video(frame for frame in VIDEO),
+        TypeError,
+        r"video must be a float tensor \(B, T, 3, H, W\), got generator",
+    ),
+    "video is complex": (
+        lambda w: w.model.encode_video(VIDEO.to(torch.complex64)),
+        TypeError,
+        "video must be float, as open_clip's preprocess returns it, got torch.complex64",
+    ),
     "video is None": (lambda w: w.model.encode_video(None), TypeError, "video must be a float tensor .*got NoneType"),
     "image is an array": (
         lambda w: w.model.encode_image(VIDEO[0].numpy()),
@@ -648,6 +690,12 @@ TEXTS = {
         TypeError,
         "int64 or int32, got a tensor of torch.uint8",
     ),
+    "text is an array": (
+        lambda w: w.model.encode_text(IDS.numpy()),
+        TypeError,
+        r"got ndarray: pass tokenizer\(texts\)",
+    ),
+    "text without columns": (lambda w: w.model.encode_text(IDS[:, :0]), ValueError, r"text is empty: .*\(3, 0\)"),
     "text is a mask": (lambda w: w.model.encode_text(IDS > 0), TypeError, "got a tensor of torch.bool"),
     "text of one row": (
         lambda w: w.model.encode_text(IDS[0]),
@@ -1026,6 +1074,12 @@ LOAD = {
         ValueError,
         r"depth=12 is out of range: choose depth in 1\.\.4",
     ),
+    "load bytes": (lambda w: from_pretrained(w.bare, b"good"), TypeError, "path_or_repo must be .*got b'good'"),
+    "load with model and path exchanged": (
+        lambda w: from_pretrained(w.folder / "good", w.bare),
+        TypeError,
+        "expected an open_clip model .*got PosixPath",
+    ),
     "load onto no model": (
         lambda w: from_pretrained("ViT-B-16", w.folder / "good"),
         TypeError,
@@ -1099,6 +1153,11 @@ CONVERT = {
         "there is no file .*nowhere.pth: give the checkpoint itself",
     ),
     "convert None": (lambda w: convert(None, w.bare), TypeError, "path must be that of a checkpoint.*got None"),
+    "convert tensors": (
+        lambda w: convert({"ctx": torch.randn(4, 32)}, w.bare),
+        TypeError,
+        "path must be that of a checkpoint.*got {'ctx': tensor",
+    ),
     "convert for no model": (
         lambda w: convert(w.folder / "coop.pth", nn.Linear(2, 2)),
         TypeError,
@@ -1323,6 +1382,16 @@ ADAPTERS = {
         ValueError,
         "no adapter 'third'; there are",
     ),
+    "combine a generator": (
+        lambda w: w.model.combine((name for name in ["default", "twin"]), adapter_name="mean"),
+        TypeError,
+        "adapter_names must be a list of names, .*got <generator",
+    ),
+    "combine with weights in a tensor": (
+        lambda w: w.model.combine(["default", "twin"], torch.tensor([1.0, 2.0]), adapter_name="mean"),
+        TypeError,
+        r"weights must be a list of numbers, one for each adapter, got tensor\(\[1., 2.\]\)",
+    ),
     "combine different structures": (
         lambda w: w.model.combine(["default", "coop"], adapter_name="mean"),
         ValueError,
@@ -1414,10 +1483,20 @@ SAVE = {
         TypeError,
         r"metrics\['top-1'\] must be a number, got 'high'",
     ),
+    "save with metrics of NaN": (
+        lambda w: w.model.save_pretrained(w.folder / "new", metrics={"top-1": float("nan")}),
+        ValueError,
+        r"metrics\['top-1'\] must be finite, got nan",
+    ),
     "save with metrics without names": (
         lambda w: w.model.save_pretrained(w.folder / "new", metrics=[93.1]),
         TypeError,
         r'metrics must be names and values, such as \{"accuracy": 93\.1\}, got \[93\.1\]',
+    ),
+    "save with class names of a generator": (
+        lambda w: w.model.save_pretrained(w.folder / "new", class_names=(name for name in "ab")),
+        TypeError,
+        "class_names must be a list of strings, got <generator",
     ),
     "save with class names in one string": (
         lambda w: w.model.save_pretrained(w.folder / "new", class_names="walking"),
@@ -1490,6 +1569,11 @@ INSPECT = {
         lambda w: nearest_tokens(w.model, Words(), k=0),
         ValueError,
         "k=0 is out of range: it must be at least 1",
+    ),
+    "words by a truth value": (
+        lambda w: nearest_tokens(w.model, Words(), k=True),
+        TypeError,
+        "k must be an integer, got True",
     ),
     "half a word": (
         lambda w: nearest_tokens(w.model, Words(), k=1.5),
