@@ -166,6 +166,56 @@ def test_disabled_wins_over_chosen(trio):
     assert not same(features(trio), without)
 
 
+def test_blocks_without_prompts_may_end_in_any_order(trio):
+    default, without = features(trio), features(frozen())
+
+    def inside():
+        with trio.disable_adapter():
+            yield
+
+    first, second = inside(), inside()
+    next(first), next(second)
+    first.close()
+    assert same(features(trio), without)
+    second.close()
+    assert same(features(trio), default)
+
+
+def test_blocks_without_prompts_of_eight_threads(trio):
+    default, without = features(trio), features(frozen())
+    barrier = threading.Barrier(8)
+
+    def switch(_):
+        with trio.disable_adapter():
+            barrier.wait(timeout=60)  # so that the blocks overlap
+            return trio.prompts.enabled
+
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(switch, range(8)))
+    assert same(features(trio), default)
+    with trio.disable_adapter():
+        assert same(features(trio), without)
+
+
+def test_a_model_that_is_unwrapped_inside_the_block(trio):
+    with trio.disable_adapter():
+        clip = vilt_prompt.unwrap(trio)
+    assert same(features(clip), features(build("4/4")))
+
+
+def test_switching_on_and_off_for_good_inside_the_block(trio):
+    default, without = features(trio), features(frozen())
+    with trio.disable_adapter():
+        trio.base_model.enable_adapter_layers()
+        assert same(features(trio), default)
+    assert same(features(trio), default)
+    with trio.disable_adapter():
+        trio.base_model.disable_adapter_layers()
+    assert same(features(trio), without)
+    trio.base_model.enable_adapter_layers()
+    assert same(features(trio), default)
+
+
 def test_switching_inside_the_block_takes_effect_after_it(trio):
     with trio.use_adapter("b"):
         trio.set_adapter("maple")

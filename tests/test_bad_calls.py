@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -29,6 +30,7 @@ from vilt_prompt import (
     describe,
     from_pretrained,
     nearest_tokens,
+    protocols,
     push_to_hub,
     scenario_features,
     scenario_loss,
@@ -216,6 +218,12 @@ WRAP = {
     "n_ctx=0": (lambda w: wrap(w.bare, n_ctx=0), ValueError, "n_ctx=0 is out of range: it must be at least 1"),
     "n_ctx is true": (lambda w: wrap(w.bare, n_ctx=True), TypeError, "n_ctx must be an integer, got True"),
     "n_ctx is None": (lambda w: wrap(w.bare, n_ctx=None), TypeError, "n_ctx must be an integer, got None"),
+    "n_ctx of numpy": (
+        lambda w: wrap(w.bare, n_ctx=np.int64(3)),
+        TypeError,
+        r"n_ctx must be an integer, got (np\.int64\(3\)|3)",
+    ),
+    "K is NaN": (lambda w: wrap(w.bare, K=float("nan")), TypeError, "K must be an integer or None, got nan"),
     "n_ctx fills the tower": (
         lambda w: wrap(w.bare, K=2, n_ctx=23),
         ValueError,
@@ -310,6 +318,21 @@ WRAP = {
         ValueError,
         "pass wrap.*tokenizer=",
     ),
+    "ctx_init in a tuple": (
+        lambda w: wrap(w.bare, K=2, ctx_init=(1, 2)),
+        TypeError,
+        r"a text or a list of token ids, got \(1, 2\)",
+    ),
+    "ctx_init in a tensor": (
+        lambda w: wrap(w.bare, K=2, ctx_init=torch.tensor([1, 2])),
+        TypeError,
+        r"a text or a list of token ids, got tensor\(\[1, 2\]\)",
+    ),
+    "ctx_init negative": (
+        lambda w: wrap(w.bare, K=2, ctx_init=[-1]),
+        TypeError,
+        r"a text or a list of token ids, got \[-1\]",
+    ),
     "ctx_init is a number": (
         lambda w: wrap(w.bare, K=2, ctx_init=7),
         TypeError,
@@ -325,6 +348,11 @@ WRAP = {
         lambda w: wrap(w.bare, K=2, ctx_init="a photo", tokenizer=lambda texts: [[1]]),
         TypeError,
         r"tokenizer must return a tensor of ids \(C, L\), got list",
+    ),
+    "tokenizer returns one row of ids": (
+        lambda w: wrap(w.bare, K=2, ctx_init="a photo", tokenizer=lambda texts: torch.tensor([1, 2])),
+        TypeError,
+        r"tokenizer must return a tensor of ids \(C, L\), got torch.Size\(\[2\]\)",
     ),
     "base_model is no name": (
         lambda w: wrap(w.bare, K=2, base_model=7),
@@ -350,6 +378,21 @@ WRAP = {
         lambda w: wrap(w.bare, K=2, adapter_name="a.b"),
         ValueError,
         "adapter name 'a.b' is refused: .*choose another +one, such as",
+    ),
+    "adapter name of a folder's parent": (
+        lambda w: wrap(w.bare, K=2, adapter_name=".."),
+        ValueError,
+        "adapter name '..' is refused",
+    ),
+    "adapter name of the root": (
+        lambda w: wrap(w.bare, K=2, adapter_name="/"),
+        ValueError,
+        "adapter name '/' is refused",
+    ),
+    "adapter name without end": (
+        lambda w: wrap(w.bare, K=2, adapter_name="x" * 256),
+        ValueError,
+        "adapter name 'x{40}' is refused: .*at most 255 bytes",
     ),
     "adapter name is empty": (lambda w: wrap(w.bare, K=2, adapter_name=""), ValueError, "adapter name '' is refused"),
     "adapter name of a parameter": (
@@ -545,6 +588,16 @@ IMAGES_AND_VIDEOS = {
         TypeError,
         r"video must be a float tensor \(B, T, 3, H, W\), got list",
     ),
+    "video is a generator": (
+        lambda w: w.model.encode_video(frame for frame in VIDEO),
+        TypeError,
+        r"video must be a float tensor \(B, T, 3, H, W\), got generator",
+    ),
+    "video is complex": (
+        lambda w: w.model.encode_video(VIDEO.to(torch.complex64)),
+        TypeError,
+        "video must be float, as open_clip's preprocess returns it, got torch.complex64",
+    ),
     "video is None": (lambda w: w.model.encode_video(None), TypeError, "video must be a float tensor .*got NoneType"),
     "image is an array": (
         lambda w: w.model.encode_image(VIDEO[0].numpy()),
@@ -610,7 +663,7 @@ IMAGES_AND_VIDEOS = {
     "frames_per_chunk=0": (
         lambda w: w.model.encode_video(VIDEO, frames_per_chunk=0),
         ValueError,
-        "frames_per_chunk=0 is out of range: it must be at least 1, or None",
+        "frames_per_chunk=0 is out of range: it must be at least 1",
     ),
 }
 
@@ -637,6 +690,12 @@ TEXTS = {
         TypeError,
         "int64 or int32, got a tensor of torch.uint8",
     ),
+    "text is an array": (
+        lambda w: w.model.encode_text(IDS.numpy()),
+        TypeError,
+        r"got ndarray: pass tokenizer\(texts\)",
+    ),
+    "text without columns": (lambda w: w.model.encode_text(IDS[:, :0]), ValueError, r"text is empty: .*\(3, 0\)"),
     "text is a mask": (lambda w: w.model.encode_text(IDS > 0), TypeError, "got a tensor of torch.bool"),
     "text of one row": (
         lambda w: w.model.encode_text(IDS[0]),
@@ -800,6 +859,11 @@ LOSSES = {
         TypeError,
         r"tokenizer must return a tensor of ids \(C, L\), got list",
     ),
+    "tokenizer of the first text alone": (
+        lambda w: scenario_features(w.model, lambda texts: IDS[:1], ["a", "b"]),
+        TypeError,
+        r"tokenizer must return a tensor of ids \(C, L\), got torch.Size\(\[1, 24\]\)",
+    ),
     "no tokenizer": (
         lambda w: scenario_features(w.model, None, ["a"]),
         TypeError,
@@ -824,9 +888,9 @@ LOSSES = {
     "labels float": (
         lambda w: LOSS(V, C_CLIP, LABELS.float()),
         TypeError,
-        r"labels must be a tensor of integers \(B,\), got torch.float32",
+        "labels must be a tensor of integers, got torch.float32",
     ),
-    "labels in a list": (lambda w: LOSS(V, C_CLIP, [0, 2]), TypeError, r"tensor of integers \(B,\), got \[0, 2\]"),
+    "labels in a list": (lambda w: LOSS(V, C_CLIP, [0, 2]), TypeError, r"tensor of integers, got \[0, 2\]"),
     "too few labels": (lambda w: LOSS(V, C_CLIP, LABELS[:1]), ValueError, r"of shape \(2,\), got \(1,\)"),
     "another number of classes": (
         lambda w: LOSS(V, C_CLIP[:2], LABELS),
@@ -1010,6 +1074,12 @@ LOAD = {
         ValueError,
         r"depth=12 is out of range: choose depth in 1\.\.4",
     ),
+    "load bytes": (lambda w: from_pretrained(w.bare, b"good"), TypeError, "path_or_repo must be .*got b'good'"),
+    "load with model and path exchanged": (
+        lambda w: from_pretrained(w.folder / "good", w.bare),
+        TypeError,
+        "expected an open_clip model .*got PosixPath",
+    ),
     "load onto no model": (
         lambda w: from_pretrained("ViT-B-16", w.folder / "good"),
         TypeError,
@@ -1050,6 +1120,16 @@ LOAD = {
         ValueError,
         "open_clip cannot build 'ViT-Q-1' with weights 'openai', .*Pass base_model= and base_pretrained=",
     ),
+    "rebuild a base that is no name": (
+        lambda w: create_model_and_transforms(w.folder / "good", base_model=7, base_pretrained="openai"),
+        TypeError,
+        "base_model must be a string or None, got 7",
+    ),
+    "rebuild from weights in a path": (
+        lambda w: create_model_and_transforms(w.folder / "good", base_model="ViT-B-32", base_pretrained=w.folder),
+        TypeError,
+        "base_pretrained must be a string or None, got PosixPath",
+    ),
     "rebuild under a refused name": (
         lambda w: create_model_and_transforms(w.folder / "good", adapter_name="prompts"),
         ValueError,
@@ -1073,6 +1153,11 @@ CONVERT = {
         "there is no file .*nowhere.pth: give the checkpoint itself",
     ),
     "convert None": (lambda w: convert(None, w.bare), TypeError, "path must be that of a checkpoint.*got None"),
+    "convert tensors": (
+        lambda w: convert({"ctx": torch.randn(4, 32)}, w.bare),
+        TypeError,
+        "path must be that of a checkpoint.*got {'ctx': tensor",
+    ),
     "convert for no model": (
         lambda w: convert(w.folder / "coop.pth", nn.Linear(2, 2)),
         TypeError,
@@ -1297,6 +1382,16 @@ ADAPTERS = {
         ValueError,
         "no adapter 'third'; there are",
     ),
+    "combine a generator": (
+        lambda w: w.model.combine((name for name in ["default", "twin"]), adapter_name="mean"),
+        TypeError,
+        "adapter_names must be a list of names, .*got <generator",
+    ),
+    "combine with weights in a tensor": (
+        lambda w: w.model.combine(["default", "twin"], torch.tensor([1.0, 2.0]), adapter_name="mean"),
+        TypeError,
+        r"weights must be a list of numbers, one for each adapter, got tensor\(\[1., 2.\]\)",
+    ),
     "combine different structures": (
         lambda w: w.model.combine(["default", "coop"], adapter_name="mean"),
         ValueError,
@@ -1388,10 +1483,20 @@ SAVE = {
         TypeError,
         r"metrics\['top-1'\] must be a number, got 'high'",
     ),
+    "save with metrics of NaN": (
+        lambda w: w.model.save_pretrained(w.folder / "new", metrics={"top-1": float("nan")}),
+        ValueError,
+        r"metrics\['top-1'\] must be finite, got nan",
+    ),
     "save with metrics without names": (
         lambda w: w.model.save_pretrained(w.folder / "new", metrics=[93.1]),
         TypeError,
         r'metrics must be names and values, such as \{"accuracy": 93\.1\}, got \[93\.1\]',
+    ),
+    "save with class names of a generator": (
+        lambda w: w.model.save_pretrained(w.folder / "new", class_names=(name for name in "ab")),
+        TypeError,
+        "class_names must be a list of strings, got <generator",
     ),
     "save with class names in one string": (
         lambda w: w.model.save_pretrained(w.folder / "new", class_names="walking"),
@@ -1465,6 +1570,11 @@ INSPECT = {
         ValueError,
         "k=0 is out of range: it must be at least 1",
     ),
+    "words by a truth value": (
+        lambda w: nearest_tokens(w.model, Words(), k=True),
+        TypeError,
+        "k must be an integer, got True",
+    ),
     "half a word": (
         lambda w: nearest_tokens(w.model, Words(), k=1.5),
         TypeError,
@@ -1482,7 +1592,158 @@ INSPECT = {
     ),
 }
 
-TABLES = (WRAP, CONFIG, UNWRAP, IMAGES_AND_VIDEOS, TEXTS, COCA, LOSSES, LOAD, CONVERT, ADAPTERS, SAVE, INSPECT)
+SCORES = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+PAIRS = torch.tensor([0, 1])
+
+PROTOCOLS = {
+    "frames of a counted float": (
+        lambda w: protocols.sample_frames(40.0, 4),
+        TypeError,
+        "total must be an integer, got 40.0",
+    ),
+    "frames of NaN": (
+        lambda w: protocols.sample_frames(float("nan"), 4),
+        TypeError,
+        "total must be an integer, got nan",
+    ),
+    "frames of a string": (lambda w: protocols.sample_frames("40", 4), TypeError, "total must be an integer, got '40'"),
+    "frames of an empty video": (lambda w: protocols.sample_frames(0, 4), ValueError, "total=0 is out of range"),
+    "no frames of a video": (lambda w: protocols.frame_views(40, 0, 1), ValueError, "frames=0 is out of range"),
+    "half a stride": (
+        lambda w: protocols.sample_dense_frames(40, 4, 1.5),
+        TypeError,
+        "stride must be an integer, got 1.5",
+    ),
+    "one and a half views": (
+        lambda w: protocols.dense_frame_views(40, 4, 2, 1.5),
+        TypeError,
+        "views must be an integer, got 1.5",
+    ),
+    "crops of a counted float": (
+        lambda w: protocols.crop_boxes(320.0, 240, 3),
+        TypeError,
+        "width must be an integer, got 320.0",
+    ),
+    "crops of nothing": (
+        lambda w: protocols.crop_boxes(320, 0, 3),
+        ValueError,
+        "height=0 is out of range: it must be at least 1",
+    ),
+    "views of a list": (
+        lambda w: protocols.average_views([[[1.0]]]),
+        TypeError,
+        "logits must be a float tensor, got list",
+    ),
+    "views of integers": (
+        lambda w: protocols.average_views(torch.ones(1, 2, 3, dtype=torch.long)),
+        TypeError,
+        "logits must be a float tensor, got torch.int64",
+    ),
+    "views without views": (
+        lambda w: protocols.average_views(SCORES),
+        ValueError,
+        r"logits must be of shape \(B, V, C\) with at least one row, got \(2, 2\)",
+    ),
+    "one and a half shots": (
+        lambda w: protocols.sample_shots([0, 0, 1, 1], 1.5),
+        TypeError,
+        "shots must be an integer, got 1.5",
+    ),
+    "no shot": (lambda w: protocols.sample_shots([0, 1], 0), ValueError, "shots=0 is out of range"),
+    "more shots than videos": (
+        lambda w: protocols.sample_shots([0, 0, 1], 2),
+        ValueError,
+        "class 1 has 1 videos, fewer than shots=2: ask for fewer shots",
+    ),
+    "one class to split": (lambda w: protocols.base_novel_split([4]), ValueError, "needs at least 2 classes, got 1"),
+    "a negative accuracy": (lambda w: protocols.harmonic_mean(-1, 1), ValueError, "must not be negative or NaN"),
+    "scores in an array": (
+        lambda w: protocols.top_k_accuracy(SCORES.numpy(), PAIRS),
+        TypeError,
+        "scores must be a float tensor, got float32",
+    ),
+    "labels in a list for scores": (
+        lambda w: protocols.top_k_accuracy(SCORES, [0, 1]),
+        TypeError,
+        r"labels must be a tensor of integers, got \[0, 1\]",
+    ),
+    "labels between classes": (
+        lambda w: protocols.top_k_accuracy(SCORES, torch.tensor([0.5, 1.0])),
+        TypeError,
+        "labels must be a tensor of integers, got torch.float32",
+    ),
+    "labels for other scores": (
+        lambda w: protocols.top_k_accuracy(SCORES, PAIRS[:1]),
+        ValueError,
+        r"labels must be of shape \(2,\), got \(1,\)",
+    ),
+    "top one and a half": (
+        lambda w: protocols.top_k_accuracy(SCORES, PAIRS, k=1.5),
+        TypeError,
+        "k must be an integer, got 1.5",
+    ),
+    "top 3 of 2": (
+        lambda w: protocols.top_k_accuracy(SCORES, PAIRS, k=3),
+        ValueError,
+        r"k=3 is out of range: it must be in 1\.\.2, the number of classes",
+    ),
+    "similarity in a list": (
+        lambda w: protocols.retrieval_metrics([[1.0]]),
+        TypeError,
+        "similarity must be a float tensor, got list",
+    ),
+    "similarity of NaN": (
+        lambda w: protocols.retrieval_metrics(SCORES * float("nan")),
+        ValueError,
+        "similarity has NaN values: nothing can be counted",
+    ),
+    "pairs in a list": (
+        lambda w: protocols.retrieval_metrics(SCORES, [0, 1]),
+        TypeError,
+        r"relevant, unless it is bool \(C, B\), must be a tensor of integers, got \[0, 1\]",
+    ),
+    "a video that is not there": (
+        lambda w: protocols.retrieval_metrics(SCORES, PAIRS + 1),
+        ValueError,
+        r"relevant, .*, must be in 0\.\.1, got 1\.\.2",
+    ),
+    "ranks of NaN": (
+        lambda w: protocols.ranks(SCORES * float("nan"), torch.eye(2).bool()),
+        ValueError,
+        "similarity has NaN values",
+    ),
+    "ranks of another shape": (
+        lambda w: protocols.ranks(SCORES, torch.eye(3).bool()),
+        ValueError,
+        r"relevant must be bool of shape \(2, 2\), got tensor\(\[\[ True",
+    ),
+    "ranks of numbers": (
+        lambda w: protocols.ranks(SCORES, torch.eye(2)),
+        ValueError,
+        r"relevant must be bool of shape \(2, 2\), got tensor\(\[\[1\.",
+    ),
+    "metrics of a list": (
+        lambda w: protocols.RetrievalMetrics.of([1, 2]),
+        ValueError,
+        r"ranks must be of shape \(Q,\), each at least 1, got \[1, 2\]",
+    ),
+}
+
+TABLES = (
+    WRAP,
+    CONFIG,
+    UNWRAP,
+    IMAGES_AND_VIDEOS,
+    TEXTS,
+    COCA,
+    LOSSES,
+    LOAD,
+    CONVERT,
+    ADAPTERS,
+    SAVE,
+    INSPECT,
+    PROTOCOLS,
+)
 CALLS = {name: call for table in TABLES for name, call in table.items()}
 
 

@@ -14,12 +14,14 @@ import torch
 from architectures import frames
 from literal import learnable_tensors
 from peft import PeftModel
+from state import state as state_of_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from zoo import build, text_ids
 
 import vilt_prompt
 from vilt_prompt import PromptConfig
+from vilt_prompt.prompts import PromptLayer
 
 SETTINGS = {"K": 1, "n_ctx": 3, "depth": 3}
 LENGTHS = [1, 4, 2, 4]
@@ -186,6 +188,42 @@ def test_an_exception_while_layers_are_recomputed_leaves_the_next_step_right(nam
         hook.remove()
         assert state(model) == before
         assert same(gradients(model, name), expected)
+
+
+# wrapping, adding and loading that fail half-way
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_no_memory_for_prompts_leaves_the_model_as_it_was(failure, tmp_path, monkeypatch):
+    def fail(*_):
+        raise FAILURES[failure]()
+
+    wrapped("vit").save_pretrained(tmp_path)
+    clip, model = build("vit").train(), wrapped("vit", "other")
+    before = state_of_everything(clip), state_of_everything(model)
+    with monkeypatch.context() as patched:
+        patched.setattr(PromptLayer, "to", fail)  # to the device of the model, once the prompts are made
+        for call in (
+            lambda: vilt_prompt.wrap(clip, **SETTINGS),
+            lambda: vilt_prompt.from_pretrained(clip, tmp_path),
+            lambda: model.add_adapter("third", PromptConfig(**SETTINGS)),
+            lambda: model.load_adapter(tmp_path, "third"),
+            lambda: model.combine(["default", "other"], adapter_name="third"),
+        ):
+            with pytest.raises(type(FAILURES[failure]())):
+                call()
+            assert type(clip) is type(build("vit"))
+            assert (state_of_everything(clip), state_of_everything(model)) == before
+    model.load_adapter(tmp_path, "third")
+    vilt_prompt.wrap(clip, **SETTINGS)
+
+
+def test_loading_needs_no_device_but_the_models(tmp_path, monkeypatch):
+    wrapped("vit").save_pretrained(tmp_path)
+    monkeypatch.setattr("peft.peft_model.infer_device", lambda: "cuda:99")  # a GPU that has no memory left
+    model = vilt_prompt.from_pretrained(build("vit"), tmp_path)
+    model.load_adapter(tmp_path, "again", torch_device="cuda:99")
+    assert same(features(model, "vit"), features(wrapped("vit"), "vit"))
 
 
 # threads

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import socket
@@ -195,6 +196,20 @@ def test_a_card_holds_strange_facts_in_their_places(tmp_path):
     assert "| dataset | my clips |\n" in text
     assert "| `a \\| {}` |\n" in text
     assert "| relative depth |\n" in text
+
+
+def test_a_card_has_no_lines_nor_tags_of_others(tmp_path):
+    bad = "x`\n\n# More\n<script>alert(1)</script>\n"
+    model = wrapped(base_model=bad, base_pretrained=bad)
+    model.save_pretrained(
+        tmp_path, dataset=bad, template=bad, license=bad, metrics={bad: 1.0}, class_names=[bad, "walking"]
+    )
+    card = ModelCard.load(tmp_path / CARD)
+    assert card.data.license == card.data.eval_results[0].dataset_name == bad
+    text = re.sub(r"^names = .*$", "", card.text, flags=re.M)  # the snippet has them as strings of JSON
+    assert text.count("&lt;script&gt;") > 5
+    assert "<script" not in text
+    assert "\n# More" not in text
 
 
 def test_files_that_peft_wrote_by_itself_load(tmp_path):

@@ -75,13 +75,13 @@ def test_dense_windows(total: int, frames: int, stride: int) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: protocols.sample_frames(0, 4), "A video of 0 frames cannot give 4"),
-        (lambda: protocols.sample_frames(0, 4, generator()), "A video of 0 frames cannot give 4"),
-        (lambda: protocols.sample_frames(4, 0), "A video of 4 frames cannot give 0"),
-        (lambda: protocols.sample_dense_frames(4, 2, 0), "stride=0 and views=1 must be at least 1"),
+        (lambda: protocols.sample_frames(0, 4), "total=0 is out of range: it must be at least 1"),
+        (lambda: protocols.sample_frames(0, 4, generator()), "total=0"),
+        (lambda: protocols.sample_frames(4, 0), "frames=0"),
+        (lambda: protocols.sample_dense_frames(4, 2, 0), "stride=0 is out of range: it must be at least 1"),
         (lambda: protocols.sample_dense_frames(4, 2, 0, generator()), "stride=0"),
-        (lambda: protocols.frame_views(4, 2, 0), "views=0 must be at least 1"),
-        (lambda: protocols.crop_boxes(0, 4, 1), "width=0, height=4 and views=1 must all be at least 1"),
+        (lambda: protocols.frame_views(4, 2, 0), "views=0"),
+        (lambda: protocols.crop_boxes(0, 4, 1), "width=0"),
     ],
 )
 def test_impossible_frames_are_refused(call, message) -> None:
@@ -265,7 +265,7 @@ def test_top_k_without_ties_is_topk() -> None:
     ("scores", "labels", "k", "message"),
     [
         (torch.zeros(2, 3), torch.tensor([0, 3]), 1, "labels must be in 0..2, got 0..3"),
-        (torch.zeros(2, 3), torch.tensor([0]), 1, r"labels of shape \(B,\), got \(2, 3\) and \(1,\)"),
+        (torch.zeros(2, 3), torch.tensor([0]), 1, r"labels must be of shape \(2,\), got \(1,\)"),
         (torch.zeros(0, 3), torch.zeros(0), 1, "scores must be of shape"),
         (torch.zeros(2, 3), torch.tensor([0, 1]), 5, "k=5 is out of range: it must be in 1..3"),
         (torch.full((2, 3), math.nan), torch.tensor([0, 1]), 1, "scores has NaN values"),
@@ -339,11 +339,11 @@ def test_retrieval_does_not_depend_on_the_order_of_videos() -> None:
 @pytest.mark.parametrize(
     ("similarity", "relevant", "error", "message"),
     [
-        (torch.zeros(3), None, ValueError, r"similarity must be of shape \(C, B\), captions by videos, got \(3,\)"),
+        (torch.zeros(3), None, ValueError, r"similarity must be of shape \(C, B\) with at least one row, got \(3,\)"),
         (torch.zeros(3, 2), None, ValueError, "3 captions and 2 videos do not pair off: pass `relevant`"),
         (torch.full((2, 2), math.nan), None, ValueError, "similarity has NaN values"),
-        (torch.zeros(3, 2), torch.tensor([0, 1]), ValueError, r"relevant must be of shape \(3,\), got \(2,\)"),
-        (torch.zeros(3, 2), torch.tensor([0, 1, 2]), ValueError, "relevant must be in 0..1, got 0..2"),
+        (torch.zeros(3, 2), torch.tensor([0, 1]), ValueError, r"relevant, .* must be of shape \(3,\), got \(2,\)"),
+        (torch.zeros(3, 2), torch.tensor([0, 1, 2]), ValueError, "relevant, .* must be in 0..1, got 0..2"),
         (
             torch.zeros(3, 2),
             torch.tensor([0, 0, 0]),
@@ -351,8 +351,18 @@ def test_retrieval_does_not_depend_on_the_order_of_videos() -> None:
             "video 1 has nothing that belongs to it: leave it out",
         ),
         (torch.zeros(2, 2), torch.tensor([[True, True], [False, False]]), ValueError, "caption 1 has nothing"),
-        (torch.zeros(2, 2), torch.ones(2, 3).bool(), ValueError, r"relevant must be of shape \(2, 2\), got \(2, 3\)"),
-        (torch.zeros(2, 2), torch.zeros(2), TypeError, "relevant must be bool .* got torch.float32"),
+        (
+            torch.zeros(2, 2),
+            torch.ones(2, 3).bool(),
+            ValueError,
+            r"relevant must be bool of shape \(2, 2\), got tensor",
+        ),
+        (
+            torch.zeros(2, 2),
+            torch.zeros(2),
+            TypeError,
+            "relevant, unless it is bool .* must be a tensor of integers, got torch.float32",
+        ),
     ],
 )
 def test_impossible_retrieval_is_refused(similarity, relevant, error, message) -> None:

@@ -63,12 +63,12 @@ class SeveralAdapters:
 
         PEFT's own version would switch off adapters of other kinds too.
         """
-        was_enabled = not self.prompts.disable_adapters
-        self.prompts.enable_adapters(False)
+        blocks = self.prompts._disable_adapters
+        blocks.append(None)
         try:
             yield
         finally:
-            self.prompts.enable_adapters(was_enabled)
+            del blocks[:1]
 
     def add_adapter(
         self,

@@ -83,20 +83,25 @@ def model_card(
         _training(config, facts),
         _results(facts),
         _classes(facts),
-        f"## Licence\n\n{facts.license or 'Not stated.'}",
+        f"## Licence\n\n{_line(facts.license or 'Not stated.')}",
     ]
     body = "\n\n".join(section for section in sections if section)
     return f"---\n{metadata.to_yaml()}\n---\n\n{body}\n"
 
 
 def _title(name: str, facts: TrainingFacts) -> str:
-    return f"{name}: prompts for video" + (f", trained on {' '.join(facts.dataset.split())}" if facts.dataset else "")
+    return f"{name}: prompts for video" + (f", trained on {_line(facts.dataset)}" if facts.dataset else "")
+
+
+def _line(text: Any) -> str:
+    """What somebody wrote, as one line of plain text."""
+    return escape(" ".join(str(text).split()), quote=False)
 
 
 def _what_it_is(config: dict[str, Any], parameters: int) -> str:
     towers = {"both": "both towers", "text": "the text tower", "vision": "the vision tower"}[config["towers"]]
     base = _base_name(config)
-    of_base = f"`{base}`" if base else "an open_clip model whose name was not recorded"
+    of_base = f"`{_line(base)}`" if base else "an open_clip model whose name was not recorded"
     return (
         f"{parameters:,} learned numbers that make a frozen CLIP understand video: prompts for {towers} of {of_base}, "
         "as a vilt-prompt adapter in the layout of [PEFT](https://github.com/huggingface/peft). CLIP's weights are not "
@@ -146,18 +151,18 @@ def _results(facts: TrainingFacts) -> str:
     if not facts.metrics:
         return ""
     rows = {name: f"{float(value):g}" for name, value in facts.metrics.items()}
-    return _table(f"Results on {facts.dataset or 'a dataset that is not stated'}", rows)
+    return _table(f"Results on {_line(facts.dataset or 'a dataset that is not stated')}", rows)
 
 
 def _table(heading: str, rows: Mapping[str, Any]) -> str:
-    cells = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows.items()]
+    cells = [[_line(cell).replace("|", "\\|") for cell in row] for row in rows.items()]
     return "\n".join([f"## {heading}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in cells)])
 
 
 def _classes(facts: TrainingFacts) -> str:
     if not facts.class_names:
         return ""
-    names = "\n".join(f"- {escape(' '.join(name.split()), quote=False)}" for name in facts.class_names)
+    names = "\n".join(f"- {_line(name)}" for name in facts.class_names)
     summary = f"<summary>{len(facts.class_names)} classes</summary>"
     return f"## Classes of the training\n\n<details>{summary}\n\n{names}\n\n</details>"
 
@@ -184,8 +189,8 @@ def _where_the_base_is(config: dict[str, Any]) -> str:
     if not name.startswith("local-dir:") and not (name and is_file):
         return ""
     return (
-        f"The base, `{_base_name(config)}`, is named by a place on the machine where the adapter was saved. Elsewhere "
-        "pass `base_model=` and `base_pretrained=` to `create_model_and_transforms`."
+        f"The base, `{_line(_base_name(config))}`, is named by a place on the machine where the adapter was saved. "
+        "Elsewhere pass `base_model=` and `base_pretrained=` to `create_model_and_transforms`."
     )
 
 

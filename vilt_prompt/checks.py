@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 
-def check_count(name: str, value: Any, advice: str, optional: bool = True) -> None:
+def check_count(name: str, value: Any, advice: str = "it must be at least 1", optional: bool = True) -> None:
     """Refuses a setting that is no integer (TypeError; None passes if it is optional) or less than 1 (ValueError)."""
     if value is None and optional:
         return
@@ -39,10 +39,22 @@ def check_choice(name: str, value: Any, choices: Collection[str], optional: bool
         raise ValueError(f"unknown {name} {value!r}. {nearest(value, choices)}")
 
 
-def check_range(name: str, values: Tensor, count: int) -> None:
-    """Refuses values that are not in 0..count-1 (ValueError)."""
-    if not ((values >= 0) & (values < count)).all():
-        raise ValueError(f"{name} must be in 0..{count - 1}, got {int(values.min())}..{int(values.max())}")
+def check_labels(name: str, labels: Any, rows: int, count: int) -> None:
+    """Refuses what are no integers (TypeError), and others than (rows,) in 0..count-1 (ValueError)."""
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(f"{name} must be a tensor of integers, got {getattr(labels, 'dtype', labels)!r}")
+    if labels.shape != (rows,):
+        raise ValueError(f"{name} must be of shape ({rows},), got {tuple(labels.shape)}")
+    if is_readable(labels) and not ((labels >= 0) & (labels < count)).all():
+        raise ValueError(f"{name} must be in 0..{count - 1}, got {int(labels.min())}..{int(labels.max())}")
+
+
+def check_floats(name: str, values: Any, shape: str) -> None:
+    """Refuses what is no float tensor (TypeError), and other ranks than that of `shape` (ValueError)."""
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        raise TypeError(f"{name} must be a float tensor, got {getattr(values, 'dtype', type(values).__name__)}")
+    if values.ndim != shape.count(",") + 1 or values.numel() == 0:
+        raise ValueError(f"{name} must be of shape {shape} with at least one row, got {tuple(values.shape)}")
 
 
 def check_placed(name: str, tensor: Tensor, weight: Tensor) -> None:

@@ -102,8 +102,8 @@ class PromptConfig(PeftConfig):
         check_choice("towers", self.towers, ("both", "text", "vision"), optional=True)
         check_choice("lead", self.lead, ("split", "text", "own"), optional=True)
         check_choice("mapper", self.mapper, ("shared", "per_layer", "none"), optional=True)
-        check_count("n_ctx", self.n_ctx, "it must be at least 1", optional=False)
-        check_count("n_ctx_vision", self.n_ctx_vision, "it must be at least 1")
+        check_count("n_ctx", self.n_ctx, optional=False)
+        check_count("n_ctx_vision", self.n_ctx_vision)
         check_count("depth", self.depth, "choose depth in 1..N, the layers of the prompted towers")
         if self.structure()[1] == "split":
             check_count("K", self.K, "choose K in 1..depth")

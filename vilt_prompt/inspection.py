@@ -26,14 +26,10 @@ WORD_END = "</w>"  # in vocabularies of CLIP's kind
 
 
 class Table:
-    """Lines of text, then cells under headings."""
+    """Lines of text, then rows of cells, the first of which has the headings."""
 
-    def _lines(self) -> Sequence[str]:
-        raise NotImplementedError
-
-    def _cells(self) -> Sequence[Sequence[str]]:
-        """The rows, the first of which has the headings."""
-        raise NotImplementedError
+    _lines: Callable[[], Sequence[str]]
+    _cells: Callable[[], Sequence[Sequence[str]]]
 
     def __str__(self) -> str:
         cells = self._cells()
@@ -258,7 +254,7 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
     model = prompted_model(wrapped)
     name = model.prompts.current()
     decode, known = _decoder(tokenizer)
-    check_count("k", k, "it must be at least 1", optional=False)
+    check_count("k", k, optional=False)
     names = prompt_names(model.prompts.tables[name], "text", model.prompts.configs[name].mapper == "per_layer")
     fresh = [(i, p) for i, p in enumerate(model.prompts.tower_prompts("text"), start=1) if p is not None]
     if not fresh:

@@ -14,7 +14,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.checks import check_range, check_strings, is_readable
+from vilt_prompt.checks import check_floats, check_labels, check_strings, is_readable
 from vilt_prompt.model import prompted_model
 from vilt_prompt.token_ids import tokenized
 
@@ -142,23 +142,16 @@ class ScenarioGuidedLoss(nn.Module):
                 f"video_features {tuple(video_features.shape)} and text_features {tuple(text_features.shape)} "
                 "must have the same D"
             )
-        _check_labels(labels, len(video_features), len(text_features))
+        check_labels("labels", labels, len(video_features), len(text_features))
         _check_temperature(self.temperature)
         with torch.autocast(video_features.device.type, enabled=False):
             video = F.normalize(_at_least_float32(video_features), dim=-1)
             text = F.normalize(_at_least_float32(text_features), dim=-1)
-            cross_entropy = F.cross_entropy(video @ text.to(video).T / self.temperature, labels.long())
+            cross_entropy = F.cross_entropy(
+                video @ text.to(video).T / self.temperature, labels.to(video.device, torch.long)
+            )
         self.last = LossTerms(cross_entropy.detach(), scenario.detach())
         return cross_entropy + self.alpha * scenario
-
-
-def _check_labels(labels: Tensor, videos: int, classes: int) -> None:
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise TypeError(f"labels must be a tensor of integers (B,), got {getattr(labels, 'dtype', labels)!r}")
-    if labels.shape != (videos,):
-        raise ValueError(f"labels must be of shape ({videos},), got {tuple(labels.shape)}")
-    if is_readable(labels):
-        check_range("labels", labels, classes)
 
 
 def _check_temperature(temperature: float | Tensor) -> None:
@@ -175,10 +168,7 @@ def _check_temperature(temperature: float | Tensor) -> None:
 
 
 def _check_features(name: str, features: Tensor) -> None:
-    if not isinstance(features, Tensor) or not features.is_floating_point():
-        raise TypeError(f"{name} must be a float tensor, got {getattr(features, 'dtype', type(features).__name__)}")
-    if features.ndim != 2 or features.numel() == 0:
-        raise ValueError(f"{name} must be of shape (rows, D) with at least one row, got {tuple(features.shape)}")
+    check_floats(name, features, "(rows, D)")
     if is_readable(features) and not features.isfinite().all():
         raise ValueError(f"{name} has NaN or infinite values: lower the learning rate, or leave half precision")
 

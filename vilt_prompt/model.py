@@ -61,7 +61,7 @@ class PromptedModel(nn.Module):
             TypeError: If the video is not float or the mask not bool.
         """
         self._check_video(video, frame_mask)
-        check_count("frames_per_chunk", frames_per_chunk, "it must be at least 1, or None")
+        check_count("frames_per_chunk", frames_per_chunk)
         # One set of prompts for all chunks, also when the backward pass computes them again.
         encode = functools.partial(self._encode_frames, prompts=self._active_prompts("vision"))
         (features,) = encode_each_frame(encode, video, frame_mask, frames_per_chunk)

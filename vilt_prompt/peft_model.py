@@ -146,6 +146,7 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         else:
             files.verify()  # time may have passed
         loaded = configs[adapter_name]
+        kwargs["torch_device"] = "cpu"  # PEFT takes any GPU, which may be full
         result = super().load_adapter(str(loaded.files.folder), adapter_name, is_trainable=is_trainable, **kwargs)
         loaded.files = None
         return result
@@ -241,12 +242,9 @@ def push_to_hub(
     )
 
 
-def register() -> None:
-    """Makes PEFT know what is ours. Its tables take a plain string for a type of one's own."""
-    tables: Any = (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING)
-    for table, entry in zip(tables, (PromptConfig, PromptTuner, PREFIX), strict=True):
-        table[PEFT_TYPE] = entry
-    MODEL_TYPE_TO_PEFT_MODEL_MAPPING[TASK_TYPE] = PromptPeftModel
-
-
-register()
+# PEFT knows what is in its tables, which take a plain string for a type of one's own.
+KEY: Any = PEFT_TYPE
+PEFT_TYPE_TO_CONFIG_MAPPING[KEY] = PromptConfig
+PEFT_TYPE_TO_TUNER_MAPPING[KEY] = PromptTuner
+PEFT_TYPE_TO_PREFIX_MAPPING[KEY] = PREFIX
+MODEL_TYPE_TO_PEFT_MODEL_MAPPING[TASK_TYPE] = PromptPeftModel

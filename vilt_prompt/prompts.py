@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from textwrap import shorten
 from typing import Any, NamedTuple
 
 import torch
@@ -122,6 +121,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         self.vilt_F_tilde = nn.ModuleDict()
         self.tables: dict[str, PromptTable] = {}
         self.configs: dict[str, PromptConfig] = {}  # the tuner's own
+        self.enable_adapters(True)
 
     def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
         """Makes the prompts, N(0, 0.02^2), and maps of a new adapter, in float32."""
@@ -223,7 +223,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Deletes an adapter. If it was active and frozen, the next one is active and frozen too."""
-        own = [p for name, p in self.named_parameters() if adapter_name in name.split(".")]
+        own = self.tensors(adapter_name).values()
         active_and_frozen = adapter_name in self.active_adapters and not any(p.requires_grad for p in own)
         super().delete_adapter(adapter_name)
         if active_and_frozen:
@@ -231,17 +231,15 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     def enable_adapters(self, enabled: bool) -> None:
         """Switches all adapters on or off. PEFT's own version makes a frozen one trainable on the way back."""
-        self._disable_adapters = not enabled
+        # An entry for each open block of `disable_adapter`, which threads and generators leave in any order.
+        self._disable_adapters: Any = [None] * (not enabled)
 
     @property
     def weight(self) -> Tensor:
-        """Missing: PEFT's own is a base layer's, which prompts do not have."""
-        raise AttributeError("prompts have no weight")
+        """Missing, as is `bias`: PEFT's own is a base layer's, which prompts do not have."""
+        raise AttributeError
 
-    @property
-    def bias(self) -> Tensor:
-        """Missing, as `weight`."""
-        raise AttributeError("prompts have no bias")
+    bias = weight
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
         # The model moves prompts.
@@ -283,7 +281,7 @@ def refuse_adapter_name(adapter_name: Any) -> None:
     no_folder = set(adapter_name) & set("./\\:\0") or len(os.fsencode(adapter_name)) > LONGEST_NAME
     if adapter_name in key_parts or adapter_name in PREFIX or taken or no_folder:
         raise ValueError(
-            f"the adapter name {shorten(adapter_name, 40)!r} is refused: it is empty, a part of the names of "
-            "parameters, or no name of a folder, which has no dot, slash, backslash, colon or null byte, and at most "
-            f'{LONGEST_NAME} bytes; choose another one, such as "ucf101"'
+            f"the adapter name {adapter_name[:40]!r} is refused: it is empty, a part of the names of parameters, or no "
+            f"name of a folder (no dot, slash, backslash, colon or null byte, at most {LONGEST_NAME} bytes); choose "
+            'another one, such as "ucf101"'
         )

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from vilt_prompt.checks import check_range
+from vilt_prompt.checks import check_count, check_floats, check_labels
 
 
 def sample_frames(total: int, frames: int, generator: Generator | None = None) -> Tensor:
@@ -31,7 +31,8 @@ def sample_frames(total: int, frames: int, generator: Generator | None = None) -
         Frame numbers from 0 to total - 1, (T,).
 
     Raises:
-        ValueError: If an argument is below 1.
+        TypeError: If an argument is no integer.
+        ValueError: If one is below 1.
 
     Example:
         >>> sample_frames(40, 4)
@@ -39,7 +40,7 @@ def sample_frames(total: int, frames: int, generator: Generator | None = None) -
     """
     if generator is None:
         return frame_views(total, frames, 1)[0]
-    _check_frames(total, frames)
+    _check_counts(total=total, frames=frames)
     # Single precision would round a draw next to 1 up into the following segment.
     within = torch.rand(frames, generator=generator).double()
     return ((torch.arange(frames) + within) * total / frames).long()
@@ -58,7 +59,8 @@ def sample_dense_frames(total: int, frames: int, stride: int, generator: Generat
         Frame numbers from 0 to total - 1, (T,).
 
     Raises:
-        ValueError: If an argument is below 1.
+        TypeError: If an argument is no integer.
+        ValueError: If one is below 1.
 
     Example:
         >>> sample_dense_frames(40, 4, stride=2)
@@ -66,7 +68,7 @@ def sample_dense_frames(total: int, frames: int, stride: int, generator: Generat
     """
     if generator is None:
         return dense_frame_views(total, frames, stride, 1)[0]
-    _check_frames(total, frames, stride)
+    _check_counts(total=total, frames=frames, stride=stride)
     window = _window(total, frames, stride)
     return torch.randint(total - int(window[-1]), (1,), generator=generator) + window
 
@@ -83,14 +85,15 @@ def frame_views(total: int, frames: int, views: int) -> Tensor:
         Frame numbers from 0 to total - 1, (V, T).
 
     Raises:
-        ValueError: If an argument is below 1.
+        TypeError: If an argument is no integer.
+        ValueError: If one is below 1.
 
     Example:
         >>> frame_views(40, 4, 2)
         tensor([[ 2, 12, 22, 32],
                 [ 7, 17, 27, 37]])
     """
-    _check_frames(total, frames, views=views)
+    _check_counts(total=total, frames=frames, views=views)
     segment, view = torch.arange(frames), torch.arange(views).unsqueeze(1)
     return (2 * (segment * views + view) + 1) * total // (2 * views * frames)  # [V, T]
 
@@ -108,9 +111,10 @@ def dense_frame_views(total: int, frames: int, stride: int, views: int) -> Tenso
         Frame numbers from 0 to total - 1, (V, T).
 
     Raises:
-        ValueError: If an argument is below 1.
+        TypeError: If an argument is no integer.
+        ValueError: If one is below 1.
     """
-    _check_frames(total, frames, stride, views)
+    _check_counts(total=total, frames=frames, stride=stride, views=views)
     window = _window(total, frames, stride)
     return frame_views(total - int(window[-1]), 1, views) + window
 
@@ -127,14 +131,14 @@ def crop_boxes(width: int, height: int, views: int) -> list[tuple[int, int, int,
         V boxes (left, top, right, bottom), as PIL's `crop` takes them.
 
     Raises:
-        ValueError: If an argument is below 1.
+        TypeError: If an argument is no integer.
+        ValueError: If one is below 1.
 
     Example:
         >>> crop_boxes(320, 240, 3)
         [(0, 0, 240, 240), (40, 0, 280, 240), (80, 0, 320, 240)]
     """
-    if min(width, height, views) < 1:
-        raise ValueError(f"width={width}, height={height} and views={views} must all be at least 1")
+    _check_counts(width=width, height=height, views=views)
     side, free = min(width, height), abs(width - height)
     shifts = [free // 2] if views == 1 else [free * view // (views - 1) for view in range(views)]
     lefts_and_tops = [(shift, 0) if width > height else (0, shift) for shift in shifts]
@@ -151,11 +155,10 @@ def average_views(logits: Tensor) -> Tensor:
         (B, C), rows that sum to 1.
 
     Raises:
-        ValueError: If the logits are not of that shape, or one is NaN.
+        TypeError: If the logits are no float tensor.
+        ValueError: If they are not of that shape, or one is NaN.
     """
-    if logits.ndim != 3 or logits.numel() == 0:
-        raise ValueError(f"logits must be of shape (B, V, C), videos by views by classes, got {tuple(logits.shape)}")
-    _check_no_nan("logits", logits)
+    _check_scores("logits", logits, "(B, V, C)")
     return logits.softmax(dim=-1).mean(dim=1)
 
 
@@ -191,8 +194,7 @@ def sample_shots(
         [0, 2, 3, 4]
     """
     classes = labels.tolist() if isinstance(labels, Tensor) else list(labels)
-    if shots < 1:
-        raise ValueError(f"shots={shots} is out of range: it must be at least 1")
+    _check_counts(shots=shots)
     if not classes:
         raise ValueError("labels is empty: there is no video to pick")
     if groups is not None and len(groups) != len(classes):
@@ -271,18 +273,15 @@ def top_k_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
         k: 1 for top-1, 5 for top-5.
 
     Raises:
+        TypeError: If the scores are no float tensor, or the labels or k no integers.
         ValueError: If shapes do not match, there is no video, a score is NaN, or a label or k is out of range.
     """
-    if scores.ndim != 2 or scores.numel() == 0 or labels.shape != scores.shape[:1]:
-        raise ValueError(
-            f"scores must be of shape (B, C) and labels of shape (B,), got {tuple(scores.shape)} and "
-            f"{tuple(labels.shape)}"
-        )
+    _check_scores("scores", scores, "(B, C)")
     classes = scores.shape[1]
-    check_range("labels", labels, classes)
-    if not 1 <= k <= classes:
+    check_labels("labels", labels, len(scores), classes)
+    _check_counts(k=k)
+    if k > classes:
         raise ValueError(f"k={k} is out of range: it must be in 1..{classes}, the number of classes")
-    _check_no_nan("scores", scores)
     own = scores.gather(1, labels.long().unsqueeze(1))  # [B, 1]
     others = (scores >= own).sum(dim=1) - 1
     return (others < k).double().mean().item()
@@ -315,7 +314,7 @@ class RetrievalMetrics(NamedTuple):
         Raises:
             ValueError: If there is no rank, or one is below 1.
         """
-        if ranks.ndim != 1 or len(ranks) == 0 or ranks.min() < 1:
+        if not isinstance(ranks, Tensor) or ranks.ndim != 1 or len(ranks) == 0 or ranks.min() < 1:
             raise ValueError(f"ranks must be of shape (Q,), each at least 1, got {ranks!r}")
         at_1, at_5, at_10 = ((ranks <= k).double().mean().item() for k in (1, 5, 10))
         ordered = ranks.double().sort().values
@@ -345,12 +344,10 @@ def retrieval_metrics(similarity: Tensor, relevant: Tensor | None = None) -> Ret
         relevant: What belongs together: bool (C, B), or the video of each caption, (C,). None: caption i and video i.
 
     Raises:
-        TypeError: If `relevant` is neither bool nor integer.
+        TypeError: If `similarity` is no float tensor, or `relevant` neither bool nor integer.
         ValueError: If shapes do not match, a similarity is NaN, or a caption or a video has nothing that belongs to it.
     """
-    if similarity.ndim != 2 or similarity.numel() == 0:
-        raise ValueError(f"similarity must be of shape (C, B), captions by videos, got {tuple(similarity.shape)}")
-    _check_no_nan("similarity", similarity)
+    _check_scores("similarity", similarity, "(C, B)")
     mask = _relevance(similarity, relevant)
     return Retrieval(
         RetrievalMetrics.of(ranks(similarity, mask, "caption")),
@@ -372,8 +369,12 @@ def ranks(similarity: Tensor, relevant: Tensor, query: str = "query") -> Tensor:
         (Q,), from 1.
 
     Raises:
-        ValueError: If nothing belongs to a query.
+        TypeError: If `similarity` is no float tensor.
+        ValueError: If `relevant` is not bool and of its shape, a similarity is NaN, or nothing belongs to a query.
     """
+    _check_scores("similarity", similarity, "(Q, I)")
+    if getattr(relevant, "dtype", None) != torch.bool or relevant.shape != similarity.shape:
+        raise ValueError(f"relevant must be bool of shape {tuple(similarity.shape)}, got {relevant!r}")
     found = relevant.any(dim=1)
     if not found.all():
         raise ValueError(f"{query} {int(found.int().argmin())} has nothing that belongs to it: leave it out")
@@ -389,17 +390,10 @@ def _relevance(similarity: Tensor, relevant: Tensor | None) -> Tensor:
                 f"{captions} captions and {videos} videos do not pair off: pass `relevant`, the video of each caption"
             )
         relevant = torch.arange(captions)
-    relevant = relevant.to(similarity.device)
-    if relevant.dtype == torch.bool:
-        if relevant.shape != similarity.shape:
-            raise ValueError(f"relevant must be of shape {tuple(similarity.shape)}, got {tuple(relevant.shape)}")
-        return relevant
-    if relevant.is_floating_point():
-        raise TypeError(f"relevant must be bool (C, B) or the video of each caption (C,), got {relevant.dtype}")
-    if relevant.shape != (captions,):
-        raise ValueError(f"relevant must be of shape ({captions},), got {tuple(relevant.shape)}")
-    check_range("relevant", relevant, videos)
-    return relevant.unsqueeze(1) == torch.arange(videos, device=similarity.device)
+    if getattr(relevant, "dtype", None) != torch.bool:
+        check_labels("relevant, unless it is bool (C, B),", relevant, captions, videos)
+        relevant = relevant.unsqueeze(1) == torch.arange(videos, device=relevant.device)
+    return relevant.to(similarity.device)
 
 
 def _window(total: int, frames: int, stride: int) -> Tensor:
@@ -414,13 +408,12 @@ def _shuffled(items: list[Any], stream: str) -> list[Any]:
     return [items[n] for n in sorted(keys, key=keys.__getitem__)]
 
 
-def _check_frames(total: int, frames: int, stride: int = 1, views: int = 1) -> None:
-    if total < 1 or frames < 1:
-        raise ValueError(f"A video of {total} frames cannot give {frames}: both must be at least 1.")
-    if stride < 1 or views < 1:
-        raise ValueError(f"stride={stride} and views={views} must be at least 1")
+def _check_counts(**counts: Any) -> None:
+    for name, value in counts.items():
+        check_count(name, value, optional=False)
 
 
-def _check_no_nan(name: str, values: Tensor) -> None:
+def _check_scores(name: str, values: Any, shape: str) -> None:
+    check_floats(name, values, shape)
     if values.isnan().any():
         raise ValueError(f"{name} has NaN values: nothing can be counted")

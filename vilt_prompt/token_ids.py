@@ -110,8 +110,9 @@ def tokenized(tokenizer: Any, texts: list[str]) -> Tensor:
             f"the tokenizer must be the model's, open_clip.get_tokenizer(...), got {type(tokenizer).__name__}"
         )
     text = tokenizer(texts)
-    if not isinstance(text, Tensor):
-        raise TypeError(f"the tokenizer must return a tensor of ids (C, L), got {type(text).__name__}")
+    if not isinstance(text, Tensor) or text.shape[:-1] != (len(texts),):
+        got = getattr(text, "shape", type(text).__name__)
+        raise TypeError(f"the tokenizer must return a tensor of ids (C, L), got {got}")
     return text
 
 

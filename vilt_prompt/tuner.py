@@ -42,9 +42,20 @@ class PromptTuner(BaseTuner):
         self.model.prompts.configs = self.peft_config
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """PEFT's injection, with all checked and resolved before the model is touched."""
+        """PEFT's injection, with all checked and resolved before the model is touched; if it fails, nothing is left."""
         self.peft_config[adapter_name] = resolve_for(model, self.peft_config[adapter_name], adapter_name)
-        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        is_first = not isinstance(model, PromptedModel)
+        if is_first:
+            patch(model)
+        try:
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
+        except BaseException:
+            if is_first:
+                unpatch(model)
+            else:
+                self.model.prompts.delete_adapter(adapter_name)
+                del self.peft_config[adapter_name]
+            raise
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Deletes an adapter, but not the only one (ValueError)."""
@@ -82,10 +93,6 @@ class PromptTuner(BaseTuner):
         if adapter_names is not None:
             raise ValueError("adapter_names= (an adapter for each sample) is not supported: use set_adapter(name)")
         yield
-
-    def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
-        if not isinstance(model, PromptedModel):
-            patch(model)
 
     def _create_and_replace(self, peft_config: Any, adapter_name: str, target: Any, *_: Any, **__: Any) -> None:
         _add_prompts(self.model, peft_config, adapter_name, target)

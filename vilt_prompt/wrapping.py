@@ -10,6 +10,7 @@ import open_clip
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
+from vilt_prompt.checks import check_string
 from vilt_prompt.config import PromptConfig, check_settings, names_weights, settings
 from vilt_prompt.peft_model import PromptPeftModel
 from vilt_prompt.prompts import refuse_adapter_name
@@ -163,11 +164,13 @@ def create_model_and_transforms(
         The PEFT model, open_clip's transform of images for inference, and the tokenizer.
 
     Raises:
-        TypeError: If `pretrained` or `model_name` is passed in place of `base_pretrained` or `base_model`.
+        TypeError: If `base_model` or `base_pretrained` is no string, or passed as `model_name` or `pretrained`.
         ValueError: If the adapter does not name its base, open_clip cannot build it, or the adapter cannot be loaded.
         OSError: If the Hub, the connection or the disk fails.
     """
     refuse_adapter_name(adapter_name)
+    check_string("base_model", base_model)
+    check_string("base_pretrained", base_pretrained)
     config = PromptConfig.from_pretrained(
         path_or_repo,
         subfolder=subfolder,
