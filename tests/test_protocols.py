@@ -8,6 +8,7 @@ from collections import Counter
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
@@ -40,6 +41,16 @@ def test_random_frames_cover_their_segments_and_nothing_else(total: int, frames:
         begin, end = Fraction(segment * total, frames), Fraction((segment + 1) * total, frames)
         touched = {n for n in range(total) if n + 1 > begin and n < end}
         assert set(seen[:, segment].tolist()) == touched
+
+
+def test_integers_may_be_numpys() -> None:
+    """As readers of videos give them."""
+    total, frames, views = np.int64(300), np.int32(8), np.int64(3)
+    assert torch.equal(protocols.frame_views(total, frames, views), protocols.frame_views(300, 8, 3))
+    assert torch.equal(protocols.dense_frame_views(total, frames, 4, views), protocols.dense_frame_views(300, 8, 4, 3))
+    assert len(protocols.sample_frames(total, frames, generator())) == 8
+    assert len(protocols.sample_dense_frames(total, frames, np.int64(4), generator())) == 8
+    assert protocols.crop_boxes(np.int64(320), np.int64(240), 3) == protocols.crop_boxes(320, 240, 3)
 
 
 def test_random_frames_repeat_with_the_seed() -> None:

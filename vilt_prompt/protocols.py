@@ -11,6 +11,8 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from operator import index
 from typing import Any, NamedTuple
 
 import torch
@@ -410,7 +412,9 @@ def _shuffled(items: list[Any], stream: str) -> list[Any]:
 
 def _check_counts(**counts: Any) -> None:
     for name, value in counts.items():
-        check_count(name, value, optional=False)
+        with suppress(TypeError):
+            counts[name] = index(value)  # NumPy's integers count too
+        check_count(name, counts[name], optional=False)
 
 
 def _check_scores(name: str, values: Any, shape: str) -> None:
