@@ -11,6 +11,7 @@ import socket
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from packaging.version import Version
 
 
 def free_port() -> int:
@@ -30,6 +31,15 @@ SLOW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("short", max_examples=15, derandomize=True, **SLOW)
 settings.register_profile("long", max_examples=300, database=None, print_blob=True, **SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Older versions of torch read no context variable while they compile: they break the graph, and must not here."""
+    if Version(torch.__version__) < Version("2.14"):
+        skip = pytest.mark.skip(reason="one graph needs torch 2.14")
+        for item in items:
+            if item.get_closest_marker("one_graph"):
+                item.add_marker(skip)
 
 
 @pytest.fixture

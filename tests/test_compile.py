@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import vilt_prompt
 
+pytestmark = pytest.mark.one_graph
 TOLERANCE = 1e-5
 # Videos, frames of each and classes of one call after the other. None is 1, which torch compiles for on its own, and
 # none is 3, the channels: of sizes that are equal in the first call torch assumes that they stay so.

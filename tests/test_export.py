@@ -72,6 +72,7 @@ def test_text_side(name):
     assert_exported(Side(wrapped(name), "encode_text"), *texts)
 
 
+@pytest.mark.one_graph
 @pytest.mark.parametrize("method", ["encode_image", "encode_text"])
 def test_carried_prompts_and_strict_export(method):
     model = wrapped("vit", K=1, depth=2)

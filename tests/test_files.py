@@ -26,6 +26,7 @@ from huggingface_hub import ModelCard
 from peft import LoraConfig, PeftModel
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors import safe_open
+from safetensors.torch import load as tensors_in
 from safetensors.torch import load_file, save_file
 
 import vilt_prompt
@@ -497,13 +498,15 @@ RECORDS = {
 @pytest.mark.parametrize(("record", "reason"), RECORDS.values(), ids=RECORDS)
 def test_a_damaged_record_beside_the_tensors(record, reason, tmp_path):
     wrapped().save_pretrained(tmp_path)
-    save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS, metadata={"format": "pt", "vilt_prompt": record})
+    # Not `load_file`, which maps the file that is overwritten.
+    tensors = tensors_in((tmp_path / WEIGHTS).read_bytes())
+    save_file(tensors, tmp_path / WEIGHTS, metadata={"format": "pt", "vilt_prompt": record})
     refused(tmp_path, rf"adapter_model.safetensors is damaged \(.*{reason}.* in its metadata\): copy it again")
 
 
 def test_tensors_that_are_no_numbers(tmp_path):
     save_by_peft_alone(wrapped(), tmp_path)
-    tensors = load_file(tmp_path / WEIGHTS)
+    tensors = tensors_in((tmp_path / WEIGHTS).read_bytes())
     key = "base_model.model.prompts.vilt_text"
     for value in (float("nan"), float("inf"), -float("inf")):
         changed = tensors[key].clone()

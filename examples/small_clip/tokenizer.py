@@ -13,7 +13,7 @@ from open_clip.tokenizer import SimpleTokenizer, default_bpe
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-START, END, PADDING = "<start_of_text>", "<end_of_text>", "<padding>"
+START, END = "<start_of_text>", "<end_of_text>"
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -33,7 +33,11 @@ def trimmed_tokenizer(merges: int, context_length: int) -> SimpleTokenizer:
 
 
 def save_fast_tokenizer(tokenizer: SimpleTokenizer, folder: Path) -> None:
-    """Writes `tokenizer.json` and `tokenizer_config.json`, which yield the same ids."""
+    """Writes `tokenizer.json` and `tokenizer_config.json`, which yield the same ids up to the end token.
+
+    open_clip pads with id 0, which is also the first byte of "!!": a special token of that id would be cut out of
+    texts. So these pad with the end token, as CLIP's tokenizers on the Hub do; CLIP pools the first.
+    """
     fast = Tokenizer(BPE(tokenizer.encoder, list(tokenizer.bpe_ranks), end_of_word_suffix="</w>"))
     fast.normalizer = normalizers.Lowercase()
     fast.pre_tokenizer = pre_tokenizers.Sequence(
@@ -47,17 +51,12 @@ def save_fast_tokenizer(tokenizer: SimpleTokenizer, folder: Path) -> None:
         single=f"{START} $A {END}",
         special_tokens=[(START, tokenizer.sot_token_id), (END, tokenizer.eot_token_id)],
     )
-    state = json.loads(fast.to_str())
-    # open_clip pads with id 0, which is also the first byte of "!!". A special token named "!" would be cut out of
-    # texts, so padding has a name of its own for the same id.
-    state["model"]["vocab"][PADDING] = 0
-    state["added_tokens"].insert(0, state["added_tokens"][0] | {"id": 0, "content": PADDING})
-    (folder / "tokenizer.json").write_text(json.dumps(state, ensure_ascii=False, separators=(",", ":")), "utf-8")
+    fast.save(str(folder / "tokenizer.json"), pretty=False)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": START,
         "eos_token": END,
-        "pad_token": PADDING,
+        "pad_token": END,
         "padding_side": "right",
         "truncation_side": "right",
         "model_max_length": tokenizer.context_length,
