@@ -68,7 +68,7 @@ class SeveralAdapters:
         try:
             yield
         finally:
-            del blocks[:1]
+            del blocks[:1]  # they are only counted
 
     def add_adapter(
         self,
