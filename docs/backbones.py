@@ -18,8 +18,8 @@ from torch import nn
 from transformers import M2M100Config, MT5Config, PretrainedConfig, RobertaConfig, XLMRobertaConfig
 
 import vilt_prompt
-from vilt_prompt.attention import Block
-from vilt_prompt.towers import text_tower, vision_tower
+from vilt_prompt.towers.blocks import Block
+from vilt_prompt.towers.families import text_tower, vision_tower
 
 PAGE = Path(__file__).with_suffix(".md")
 K, N_CTX = 6, 10

@@ -26,8 +26,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 import vilt_prompt
-from vilt_prompt.attention import Block
-from vilt_prompt.towers import text_tower, vision_tower
+from vilt_prompt.towers.blocks import Block
+from vilt_prompt.towers.families import text_tower, vision_tower
 
 PAGE = Path(__file__).parents[1] / "docs" / "several-gpus.md"
 OTHERS = ("siglip", "coca", "mt5")  # a logit bias, a dict of outputs and captions, a Hugging Face tower

@@ -79,7 +79,7 @@ def assert_equal(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None
 def test_a_build_of_torch_without_processes(monkeypatch):
     """The module is run anew: it looks once."""
     monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
-    spec = importlib.util.spec_from_file_location("sharding_alone", ROOT / "vilt_prompt" / "sharding.py")
+    spec = importlib.util.spec_from_file_location("sharding_alone", ROOT / "vilt_prompt" / "towers" / "sharding.py")
     sharding = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sharding)
     assert not hasattr(sharding, "register_fsdp_forward_method")

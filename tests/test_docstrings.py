@@ -16,10 +16,10 @@ import pytest
 
 import vilt_prompt
 import vilt_prompt.protocols
-from vilt_prompt.adapters import SeveralAdapters
+from vilt_prompt.adapter.peft_model import PromptPeftModel
+from vilt_prompt.adapter.several import SeveralAdapters
 from vilt_prompt.checks import AdapterIOError
-from vilt_prompt.model import PromptedModel
-from vilt_prompt.peft_model import PromptPeftModel
+from vilt_prompt.model.prompted import PromptedModel
 
 API = (Path(__file__).resolve().parents[1] / "docs" / "api.md").read_text()
 WRAPPED = (PromptedModel, SeveralAdapters, PromptPeftModel)  # where the methods of a wrapped model are written

@@ -307,8 +307,8 @@ def in_a_child(action) -> int:
 def killed_at_line(number: int, action):
     """An action whose process kills itself before the given line that it comes to, of those that touch the disk."""
     lines = 0
-    functions = [getattr(vilt_prompt.files, name) for name in ("write", "_former_config", "_remove_abandoned")]
-    codes = {function.__code__ for function in (*functions, vilt_prompt.files._temporary.__wrapped__)}
+    functions = [getattr(vilt_prompt.sharing.files, name) for name in ("write", "_former_config", "_remove_abandoned")]
+    codes = {function.__code__ for function in (*functions, vilt_prompt.sharing.files._temporary.__wrapped__)}
 
     def trace(frame, event, _):
         nonlocal lines
@@ -585,7 +585,7 @@ def test_hostile_settings(changes, message, tmp_path):
     refused(tmp_path / "by PEFT", message)
     wrapped().save_pretrained(tmp_path / "by us")
     rewrite_config(tmp_path / "by us", **changes)
-    if set(changes) & {"method", *vilt_prompt.files.STRUCTURE}:
+    if set(changes) & {"method", *vilt_prompt.sharing.files.STRUCTURE}:
         message += f"|do not belong together: .*{next(iter(changes))} is .* was saved. Copy both files again"
     refused(tmp_path / "by us", message)
 
@@ -665,4 +665,6 @@ def test_mutated_files(writer, tmp_path):
 
 
 def settings(model: PeftModel) -> dict[str, object]:
-    return {name: getattr(model.peft_config["default"], name) for name in ("method", *vilt_prompt.files.STRUCTURE)}
+    return {
+        name: getattr(model.peft_config["default"], name) for name in ("method", *vilt_prompt.sharing.files.STRUCTURE)
+    }

@@ -16,7 +16,7 @@ from peft import PeftModel
 
 import vilt_prompt
 from vilt_prompt import PromptConfig
-from vilt_prompt.fingerprint import check_base, fingerprint
+from vilt_prompt.sharing.base_model import check_base, fingerprint
 
 PRECISIONS = [torch.float32, torch.float16, torch.bfloat16]
 VISION = {"layers": 4, "width": 48, "head_width": 16, "image_size": 16, "patch_size": 8}

@@ -27,7 +27,7 @@ from toy_towers import (
 )
 
 import vilt_prompt
-from vilt_prompt import towers
+from vilt_prompt.towers import families as towers
 
 N_CTX = 2
 IDS = torch.randint(WORDS, (4, COLUMNS - N_CTX), generator=torch.Generator().manual_seed(0))

@@ -8,7 +8,7 @@ from architectures import CONTEXT_LENGTH, END, START
 from exactness import assert_exact, gradients, relative_error, wrap_tiny
 from literal import learnable_tensors
 
-from vilt_prompt import packing
+from vilt_prompt.towers import packing
 
 NAMES = [
     [5, 6, 7],

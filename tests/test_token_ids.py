@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vilt_prompt.token_ids import check_ids, check_room, check_start, check_values, content, filled, make_room
+from vilt_prompt.towers.token_ids import check_ids, check_room, check_start, check_values, content, filled, make_room
 
 START, END, PAD = 1, 2, 0
 VOCABULARY, COLUMNS = 12, 6

@@ -1,4 +1,4 @@
-"""A new family for each of the two lists in `vilt_prompt.towers`, as CONTRIBUTING.md says to add one.
+"""A new family for each of the two lists in `vilt_prompt.towers.families`, as CONTRIBUTING.md says to add one.
 
 The towers are as small as they can be and are like no tower of the library: words that see every other word, a mean
 over patches or words, blocks that run whole. `literal_image` and `literal_text` are the literal computation.
@@ -10,9 +10,9 @@ import torch
 from open_clip import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from torch import Tensor, nn
 
-from vilt_prompt.attention import WholeBlock, prompt_length
-from vilt_prompt.bidirectional import run_bidirectional
-from vilt_prompt.token_ids import check_ids, check_room, check_values
+from vilt_prompt.towers.bidirectional import run_bidirectional
+from vilt_prompt.towers.blocks import WholeBlock, prompt_length
+from vilt_prompt.towers.token_ids import check_ids, check_room, check_values
 
 IMAGE, PATCH, WORDS, COLUMNS, LAYERS, WIDTH = 16, 8, 50, 12, 3, 16
 

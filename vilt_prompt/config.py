@@ -11,8 +11,8 @@ from peft import PeftConfig
 from peft.utils import CONFIG_NAME
 
 from vilt_prompt.checks import check_choice, check_count, check_string, nearest
-from vilt_prompt.files import AGAIN, PEFT_TYPE, read
-from vilt_prompt.hub import fetch
+from vilt_prompt.sharing.files import AGAIN, PEFT_TYPE, read
+from vilt_prompt.sharing.hub import fetch
 
 TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")

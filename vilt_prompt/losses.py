@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilt_prompt.checks import check_floats, check_labels, check_strings, is_readable
-from vilt_prompt.model import prompted_model
-from vilt_prompt.token_ids import tokenized
+from vilt_prompt.model.prompted import prompted_model
+from vilt_prompt.towers.token_ids import tokenized
 
 TEMPLATE = "a video of a person doing {}."
 

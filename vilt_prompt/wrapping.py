@@ -10,13 +10,13 @@ import open_clip
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
+from vilt_prompt.adapter.peft_model import PromptPeftModel
+from vilt_prompt.adapter.tuner import PromptTuner, check_unwrapped
 from vilt_prompt.checks import check_string
 from vilt_prompt.config import PromptConfig, check_settings, names_weights, settings
-from vilt_prompt.peft_model import PromptPeftModel
 from vilt_prompt.prompts import refuse_adapter_name
-from vilt_prompt.token_ids import content
-from vilt_prompt.towers import check_towers
-from vilt_prompt.tuner import PromptTuner, check_unwrapped
+from vilt_prompt.towers.families import check_towers
+from vilt_prompt.towers.token_ids import content
 
 OR_BUILD = "or build the model with open_clip and use from_pretrained(model, ...)"
 

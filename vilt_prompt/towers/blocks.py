@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from vilt_prompt.sharding import gathered
+from vilt_prompt.towers.sharding import gathered
 
 Prompts = Sequence[Tensor | None]  # the (n, d) prompt that enters each layer; None: carried on, or none at all
 

@@ -12,8 +12,8 @@ import torch
 from peft import PeftConfig
 
 from vilt_prompt.config import PromptConfig
-from vilt_prompt.files import STRUCTURE
 from vilt_prompt.prompts import PromptLayer, refuse_adapter_name
+from vilt_prompt.sharing.files import STRUCTURE
 
 
 class SeveralAdapters:

@@ -27,7 +27,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 
 from vilt_prompt.checks import AdapterIOError, check_string
-from vilt_prompt.files import CARD_NAME, config_text, serialise
+from vilt_prompt.sharing.files import CARD_NAME, config_text, serialise
 
 ATTEMPTS = 4
 FIRST_WAIT = 1.0  # seconds, doubled each time

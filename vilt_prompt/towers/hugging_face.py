@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from vilt_prompt.attention import Block, Prompts, join_heads, project_each, prompt_length
-from vilt_prompt.bidirectional import run_bidirectional
 from vilt_prompt.checks import is_readable
-from vilt_prompt.sharding import gathered
-from vilt_prompt.token_ids import check_ids, check_room, check_start, check_values
+from vilt_prompt.towers.bidirectional import run_bidirectional
+from vilt_prompt.towers.blocks import Block, Prompts, join_heads, project_each, prompt_length
+from vilt_prompt.towers.sharding import gathered
+from vilt_prompt.towers.token_ids import check_ids, check_room, check_start, check_values
 
 
 class BertBlock(Block):

@@ -18,13 +18,13 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from vilt_prompt.adapters import SeveralAdapters
-from vilt_prompt.checkpoints import read_tensors
+from vilt_prompt.adapter.several import SeveralAdapters
+from vilt_prompt.adapter.tuner import OPEN_CLIP_VOCABULARY, check_unwrapped
 from vilt_prompt.checks import is_readable
 from vilt_prompt.config import PromptConfig
-from vilt_prompt.files import check_numbers
-from vilt_prompt.towers import check_towers, depths, text_tower, vision_tower
-from vilt_prompt.tuner import OPEN_CLIP_VOCABULARY, check_unwrapped
+from vilt_prompt.conversion.checkpoints import read_tensors
+from vilt_prompt.sharing.files import check_numbers
+from vilt_prompt.towers.families import check_towers, depths, text_tower, vision_tower
 
 LEARNER = r"(?:prompt_learner\.)?"  # CoOp and KgCoOp save the learner alone
 # What a key means, and the layer of the tensor without a number i, or with 0.

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
-from vilt_prompt.attention import Block, join
+from vilt_prompt.towers.blocks import Block, join
 
 # Tokens of a row, unless one of its texts has more. Those of one text ask those of another in vain, a hundredth of
 # their work in a tower 512 wide; but a few large products take less time than many small ones.

@@ -20,7 +20,9 @@ from open_clip.transformer import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.attention import (
+from vilt_prompt.adapter.other_adapters import check_attention
+from vilt_prompt.towers.bidirectional import run_bidirectional
+from vilt_prompt.towers.blocks import (
     Block,
     Prompts,
     WholeBlock,
@@ -29,12 +31,10 @@ from vilt_prompt.attention import (
     prompt_length,
     take_apart,
 )
-from vilt_prompt.bidirectional import run_bidirectional
-from vilt_prompt.causal import SideBySide, run_causal
-from vilt_prompt.foreign import check_attention
-from vilt_prompt.packing import Packing
-from vilt_prompt.sharding import class_of
-from vilt_prompt.token_ids import Facts, check_ids, check_room, check_start, check_values, make_room
+from vilt_prompt.towers.causal import SideBySide, run_causal
+from vilt_prompt.towers.packing import Packing
+from vilt_prompt.towers.sharding import class_of
+from vilt_prompt.towers.token_ids import Facts, check_ids, check_room, check_start, check_values, make_room
 
 
 class OpenClipBlock(Block):

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from vilt_prompt.checks import check_count, is_readable
-from vilt_prompt.model import prompted_model
+from vilt_prompt.model.prompted import prompted_model
 from vilt_prompt.prompts import PromptLayer, PromptTable
-from vilt_prompt.towers import text_tower
+from vilt_prompt.towers.families import text_tower
 
 SYMBOLS = {"text": ("P", "F"), "vision": ("P~", "F~")}  # a tower's prompts, and the map out of it
 CARRIED = "carried"

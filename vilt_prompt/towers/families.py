@@ -19,10 +19,10 @@ from typing import Any
 from open_clip import CLIP, CoCa, CustomTextCLIP
 from torch import Tensor, nn
 
-from vilt_prompt.hugging_face_towers import HuggingFaceTextTower
-from vilt_prompt.open_clip_towers import TextTower, VisionTower
-from vilt_prompt.sharding import gathered
-from vilt_prompt.timm_towers import TimmVisionTower
+from vilt_prompt.towers.hugging_face import HuggingFaceTextTower
+from vilt_prompt.towers.open_clip import TextTower, VisionTower
+from vilt_prompt.towers.sharding import gathered
+from vilt_prompt.towers.timm import TimmVisionTower
 
 MODELS = (CLIP, CustomTextCLIP, CoCa)
 VISION_TOWERS: list[Any] = [VisionTower, TimmVisionTower]

@@ -16,8 +16,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.attention import Block, Prompts, WholeBlock, join, join_prompt, prompt_of, run_layer
-from vilt_prompt.packing import Packing
+from vilt_prompt.towers.blocks import Block, Prompts, WholeBlock, join, join_prompt, prompt_of, run_layer
+from vilt_prompt.towers.packing import Packing
 
 
 class SideBySide:

@@ -12,13 +12,13 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
+from vilt_prompt.adapter.other_adapters import PromptConfigs, check_attentions, put_back, set_aside
 from vilt_prompt.config import PromptConfig
-from vilt_prompt.fingerprint import check_base, fingerprint
-from vilt_prompt.foreign import PromptConfigs, check_attentions, put_back, set_aside
-from vilt_prompt.model import PromptedModel, patch, unpatch
+from vilt_prompt.model.prompted import PromptedModel, patch, unpatch
 from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter_name
-from vilt_prompt.token_ids import content
-from vilt_prompt.towers import check_towers, depths, is_open_clip, text_tower, vision_tower
+from vilt_prompt.sharing.base_model import check_base, fingerprint
+from vilt_prompt.towers.families import check_towers, depths, is_open_clip, text_tower, vision_tower
+from vilt_prompt.towers.token_ids import content
 
 OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own tokenizer, which open_clip ships
 

@@ -25,10 +25,10 @@ from timm.models.vision_transformer_relpos import (
 )
 from torch import Tensor, nn
 
-from vilt_prompt.attention import Block, Prompts, join_heads, project_each, project_rows, split_heads, take_apart
-from vilt_prompt.bidirectional import run_bidirectional
-from vilt_prompt.foreign import check_attention
-from vilt_prompt.sharding import class_of, gathered
+from vilt_prompt.adapter.other_adapters import check_attention
+from vilt_prompt.towers.bidirectional import run_bidirectional
+from vilt_prompt.towers.blocks import Block, Prompts, join_heads, project_each, project_rows, split_heads, take_apart
+from vilt_prompt.towers.sharding import class_of, gathered
 
 PRE_NORM = (ViTBlock, EvaBlock, RelPosBlock)
 POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)

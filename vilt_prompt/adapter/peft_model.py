@@ -16,13 +16,13 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
-from vilt_prompt.adapters import SeveralAdapters, differences
-from vilt_prompt.card import TrainingFacts, model_card
+from vilt_prompt.adapter.several import SeveralAdapters, differences
+from vilt_prompt.adapter.tuner import PromptTuner, check_shapes, resolve_for
 from vilt_prompt.config import HUB_ARGUMENTS, TASK_TYPE, PromptConfig, check_settings
-from vilt_prompt.files import CARD_NAME, PEFT_TYPE, check_numbers, write
-from vilt_prompt.hub import push
 from vilt_prompt.prompts import PREFIX
-from vilt_prompt.tuner import PromptTuner, check_shapes, resolve_for
+from vilt_prompt.sharing.card import TrainingFacts, model_card
+from vilt_prompt.sharing.files import CARD_NAME, PEFT_TYPE, check_numbers, write
+from vilt_prompt.sharing.hub import push
 
 
 class PromptPeftModel(SeveralAdapters, PeftModel):

@@ -1,0 +1,1 @@
+"""Checkpoints of the papers' research code, read as adapters."""
