@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import gc
+
 import open_clip
 import pytest
 import torch
+from architectures import build, class_ids
 from torch import Tensor, nn
 
-from vilt_prompt.towers.token_ids import check_ids, check_room, check_start, check_values, content, filled, make_room
+import vilt_prompt
+from vilt_prompt.towers import token_ids
+from vilt_prompt.towers.token_ids import (
+    check_ids,
+    check_room,
+    check_start,
+    check_values,
+    content,
+    filled,
+    keep_for,
+    make_room,
+)
 
 START, END, PAD = 1, 2, 0
 VOCABULARY, COLUMNS = 12, 6
@@ -144,3 +158,50 @@ def test_content_keeps_special_tokens_that_are_in_the_text():
 def test_content_of_a_text_that_fills_every_column_and_has_no_end_token():
     rows = {"a b": [1, 5, 6], "": [1, 0, 0]}
     assert content(lambda texts: torch.tensor([rows[text] for text in texts]), "a b") == [5, 6]
+
+
+def test_what_is_made_of_ids_is_kept_until_they_change():
+    text, calls = torch.tensor([[5, 6, 7]]), []
+
+    def count(key: str = "a") -> int:
+        return keep_for(text, key, lambda: calls.append(key) or len(calls))
+
+    assert [count(), count(), count("b"), count()] == [1, 1, 2, 1]
+    text[0, 1] = 8  # in place: what was kept is of other ids
+    assert [count(), count()] == [3, 3]
+    same = text.clone()
+    keep_for(same, "a", lambda: calls.append("clone"))
+    assert calls == ["a", "b", "a", "clone"]
+
+
+def test_nothing_is_kept_of_ids_that_are_gone():
+    before = len(token_ids._MADE)
+    text = torch.tensor([[5, 6, 7]])
+    keep_for(text, "a", lambda: 1)
+    assert len(token_ids._MADE) == before + 1
+    del text
+    gc.collect()
+    assert len(token_ids._MADE) == before
+
+
+def test_inference_tensors_are_read_each_time():
+    with torch.inference_mode():
+        text, calls = torch.tensor([[5, 6, 7]]), []
+        for _ in range(2):
+            keep_for(text, "a", lambda: calls.append(1))
+    assert len(calls) == 2
+
+
+def test_ids_changed_in_place_and_used_in_inference_first():
+    """The features are always those of the ids as they are now, and training follows inference."""
+    clip = build("4/4")
+    ids = class_ids(clip, [1, 2, 2, 3, 4])
+    model = vilt_prompt.wrap(clip, K=2, n_ctx=3)
+    with torch.inference_mode():
+        model.encode_text(ids)
+    model.encode_text(ids).sum().backward()
+    ids[:2] = ids[2:4].clone()
+    torch.testing.assert_close(model.encode_text(ids), model.encode_text(ids.clone()), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="token ids must be in"):
+        ids[0, 1] = 10**6
+        model.encode_text(ids)

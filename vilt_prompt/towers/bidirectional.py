@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.towers.blocks import Block, Prompts, WholeBlock, join_prompt, prompt_of, run_layer
+from vilt_prompt.towers.blocks import Block, Prompts, WholeBlock, join, prompt_of, run_layer
 
 Pooled = Tensor | int | None  # which tokens the tower pools: one index (b,) for each row, the first few, or all
 
@@ -61,9 +61,9 @@ def _layer(block: Block | WholeBlock, x: Tensor, prompt: Tensor | None, seen: Te
         if prompt is not None:
             x = torch.cat([x, prompt.expand(x.shape[0], -1, -1)], dim=1)
         return block.run(x, None if seen is None else _see_prompts(seen, x.shape[1]))[:, :rows]
-    q, k, v = block.qkv(x)
-    k, v = join_prompt(block, k, v, prompt)
-    return block.update(x, block.attend(q, k, v, _mask(block, seen, x.shape[1], k.shape[2])))
+    q, kv, prompt_kv = block.qkv(x, prompt)
+    kv = join(kv, prompt_kv)  # [2 b h l+n c]
+    return block.update(x, block.attend(q, kv, _mask(block, seen, x.shape[1], kv.shape[3])))
 
 
 def _last_layer(
@@ -72,12 +72,12 @@ def _last_layer(
     """(b, l, d) -> the tokens that are pooled, which alone ask."""
     if isinstance(block, WholeBlock):
         return _pick(_layer(block, x, prompt, seen)[:, :tokens], pooled)
-    k, v = join_prompt(block, *block.kv(x), prompt)
-    mask = _mask(block, seen, x.shape[1], k.shape[2])
+    kv = join(*block.kv(x, prompt))  # [2 b h l+n c]
+    mask = _mask(block, seen, x.shape[1], kv.shape[3])
     if mask is not None and mask.shape[2] > 1:
         mask = _pick(mask[:, :, :tokens].expand(x.shape[0], -1, -1, -1).transpose(1, 2), pooled).transpose(1, 2)
     x = _pick(x[:, :tokens], pooled)
-    return block.update(x, block.attend(block.q(x), k, v, mask))
+    return block.update(x, block.attend(block.q(x), kv, mask))
 
 
 def _pick(x: Tensor, pooled: Pooled) -> Tensor:

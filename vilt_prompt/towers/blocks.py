@@ -20,6 +20,10 @@ from torch.utils.checkpoint import checkpoint
 
 from vilt_prompt.towers.sharding import gathered
 
+# A prompt is projected together with its tokens where they are this many times as many. Its queries are computed then
+# and dropped, at most a hundredth of the layer's work, and a norm and a map are launched once instead of twice.
+FEW_PROMPTS = 8
+
 Prompts = Sequence[Tensor | None]  # the (n, d) prompt that enters each layer; None: carried on, or none at all
 
 
@@ -34,8 +38,8 @@ class Block:
         self.module, self.attn = module, attn
         self.dropout = dropout if module.training else 0.0
 
-    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
-        """(b, l, d) -> from queries (0), keys (1) and values (2) those of [first, last), each (b, h, l, c)."""
+    def project(self, x: Tensor, first: int, last: int) -> Tensor:
+        """(b, l, d) -> those of queries (0), keys (1) and values (2) in [first, last): (last - first, b, h, l, c)."""
         raise NotImplementedError
 
     def rotate(self, projected: Tensor) -> Tensor:
@@ -46,28 +50,49 @@ class Block:
         """The rest: tokens x (b, l, d) and what their queries brought (b, h, l, c) -> (b, l, d)."""
         raise NotImplementedError
 
-    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (b, l, d) -> queries, keys and values, each (b, h, l, c)."""
-        q, k, v = self.project(x, 0, 3)
-        return self.rotate(q), self.rotate(k), v
+    def qkv(self, x: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Projects tokens, and their prompt to keys and values.
+
+        Args:
+            x: (b, l, d) tokens.
+            prompt: (1, n, d), or None.
+
+        Returns:
+            The tokens' queries (b, h, l, c), their keys and values (2, b, h, l, c), and those of the prompt
+            (2, 1, h, n, c), or None.
+        """
+        tokens, prompt_kv = self._project_with_prompt(x, prompt, 0)
+        q, kv = tokens.split((1, 2))  # [1 b h l c], [2 b h l c]
+        return self.rotate(q.squeeze(0)), self._rotate_keys(kv), prompt_kv
 
     def q(self, x: Tensor) -> Tensor:
         """Tokens (b, l, d) -> queries (b, h, l, c)."""
-        return self.rotate(self.project(x, 0, 1)[0])
+        return self.rotate(self.project(x, 0, 1).squeeze(0))
 
-    def kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (b, l, d) -> keys and values, each (b, h, l, c)."""
-        k, v = self.project(x, 1, 3)
-        return self.rotate(k), v
+    def kv(self, x: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Tokens (b, l, d) and their prompt (1, n, d) -> keys and values (2, b, h, l, c), and (2, 1, h, n, c)."""
+        tokens, prompt_kv = self._project_with_prompt(x, prompt, 1)
+        return self._rotate_keys(tokens), prompt_kv
 
-    def prompt_kv(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
-        """A prompt (b, n, d) -> keys and values, each (b, h, n, c)."""
-        k, v = self.project(prompt, 1, 3)
-        return k, v
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Queries (b, h, l, c) over keys and values (b, h, m, c); the mask: True is seen, or added to the scores."""
+    def attend(self, q: Tensor, kv: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Queries (b, h, l, c) over keys and values (2, b, h, m, c); the mask: True is seen, or added to the scores."""
+        k, v = kv.unbind()
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout, scale=self.scale)
+
+    def _project_with_prompt(self, x: Tensor, prompt: Tensor | None, first: int) -> tuple[Tensor, Tensor | None]:
+        """Tokens (b, l, d) -> their parts from `first` on, (s, b, h, l, c); prompt (1, n, d) -> (2, 1, h, n, c)."""
+        batch, length, _ = x.shape
+        if prompt is None or batch * length < FEW_PROMPTS * prompt.shape[1]:
+            return self.project(x, first, 3), None if prompt is None else self.project(prompt, 1, 3)
+        rows = torch.cat([rearrange(x, "b l d -> 1 (b l) d"), prompt], dim=1)  # [1, b l + n, d]
+        tokens, prompt_parts = self.project(rows, first, 3).split((batch * length, prompt.shape[1]), dim=3)
+        return rearrange(tokens, "s 1 h (b l) c -> s b h l c", b=batch), prompt_parts[-2:]
+
+    def _rotate_keys(self, kv: Tensor) -> Tensor:
+        """Keys and values (2, b, h, l, c) of tokens, the keys with their rotary embedding."""
+        k, v = kv.unbind()
+        rotated = self.rotate(k)
+        return kv if rotated is k else torch.stack([rotated, v])
 
 
 class WholeBlock:
@@ -97,22 +122,21 @@ def take_apart(module: nn.Module, kinds: Sequence[Any], **context: Any) -> Block
     return WholeBlock(module)
 
 
-def project_rows(weight: Tensor, bias: Tensor | None, x: Tensor, first: int, last: int, heads: int) -> Sequence[Tensor]:
-    """One matrix for queries, keys and values, of which [first, last) are wanted: (b, l, d) -> (b, h, l, c) each."""
+def project_rows(weight: Tensor, bias: Tensor | None, x: Tensor, first: int, last: int, heads: int) -> Tensor:
+    """One matrix for queries, keys and values, of which [first, last) are wanted: (b, l, d) -> (s, b, h, l, c)."""
     third = weight.shape[0] // 3
     rows = slice(first * third, last * third)
     return split_heads(F.linear(x, weight[rows], None if bias is None else bias[rows]), heads, last - first)
 
 
-def project_each(linears: Sequence[nn.Module], x: Tensor, heads: int) -> Sequence[Tensor]:
-    """A linear map for each: (b, l, d) -> (b, h, l, c) each."""
-    return [split_heads(linear(x), heads)[0] for linear in linears]
+def project_each(linears: Sequence[nn.Module], x: Tensor, heads: int) -> Tensor:
+    """A linear map for each of s parts: (b, l, d) -> (s, b, h, l, c)."""
+    return split_heads(torch.cat([linear(x) for linear in linears], dim=-1), heads, len(linears))
 
 
-def split_heads(out: Tensor, heads: int, parts: int = 1) -> Sequence[Tensor]:
-    """(b, l, s h c) -> s tensors (b, h, l, c)."""
-    # Taken apart where they stand: the gradients are then put together without a copy of another order.
-    return [part.transpose(1, 2) for part in out.unflatten(-1, (parts, heads, -1)).unbind(2)]
+def split_heads(out: Tensor, heads: int, parts: int) -> Tensor:
+    """(b, l, s h c) -> (s, b, h, l, c), a view: tokens stay outermost in memory."""
+    return out.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 def join_heads(attended: Tensor) -> Tensor:
@@ -120,18 +144,15 @@ def join_heads(attended: Tensor) -> Tensor:
     return rearrange(attended, "b h l c -> b l (h c)")
 
 
-def join(*parts: Tensor) -> Tensor:
-    """Joins keys or values along the tokens, outermost in memory; a part of batch 1 is shared by all rows."""
-    batch = max(part.shape[0] for part in parts)
-    return torch.cat([part.expand(batch, -1, -1, -1).transpose(1, 2) for part in parts], dim=1).transpose(1, 2)
-
-
-def join_prompt(block: Block, k: Tensor, v: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Keys and values of tokens, and behind them those of a prompt (1, n, d)."""
-    if prompt is None:
-        return k, v
-    prompt_k, prompt_v = block.prompt_kv(prompt)
-    return join(k, prompt_k), join(v, prompt_v)
+def join(*parts: Tensor | None) -> Tensor:
+    """Joins keys and values (2, b, h, ., c) along the tokens; a part of batch 1 is shared by all rows."""
+    given = [part for part in parts if part is not None]
+    if len(given) == 1:
+        return given[0]
+    batch = max(part.shape[1] for part in given)
+    # Tokens stay outermost in memory, as the maps wrote them: [b l 2 h c].
+    rows = [part.expand(-1, batch, -1, -1, -1).permute(1, 3, 0, 2, 4) for part in given]
+    return torch.cat(rows, dim=1).permute(2, 0, 3, 1, 4)
 
 
 def prompt_of(

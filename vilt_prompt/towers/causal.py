@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.towers.blocks import Block, Prompts, WholeBlock, join, join_prompt, prompt_of, run_layer
+from vilt_prompt.towers.blocks import Block, Prompts, WholeBlock, join, prompt_of, run_layer
 from vilt_prompt.towers.packing import Packing
 
 
@@ -36,18 +36,23 @@ class SideBySide:
         mask = torch.ones(length, before + length, dtype=torch.bool, device=device).tril(before)[None, None]
         self.mask = mask if seen is None else mask & F.pad(seen, (before, 0), value=True)
 
-    def attend(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
-        """Queries, keys and values (1, h, t, .), and those before each text (b, h, m, .) -> (1, h, t, .)."""
-        q, k, v = (rearrange(part, "1 h (c l) d -> c h l d", c=self.texts) for part in (q, k, v))
-        attended = block.attend(q, join(before[0], k), join(before[1], v), self.mask)
+    def attend(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
+        """Queries (1, h, t, .), keys and values before each text (2, b, h, m, .) and its own (2, 1, h, t, .).
+
+        Returns:
+            (1, h, t, .).
+        """
+        q = rearrange(q, "1 h (c l) d -> c h l d", c=self.texts)
+        kv = rearrange(kv, "s 1 h (c l) d -> s c h l d", c=self.texts)
+        attended = block.attend(q, join(before, kv), self.mask)
         return rearrange(attended, "c h l d -> 1 h (c l) d")
 
-    def attend_at_ends(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
+    def attend_at_ends(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
         """The same for the queries of the pooled tokens: (1, h, c, .)."""
-        k, v = (rearrange(part, "1 h (c l) d -> c h l d", c=self.texts) for part in (k, v))
+        kv = rearrange(kv, "s 1 h (c l) d -> s c h l d", c=self.texts)
         mask = self.mask.expand(self.texts, -1, -1, -1)[torch.arange(self.texts, device=q.device), :, self.ends]
         q = rearrange(q, "1 h c d -> c h 1 d")
-        attended = block.attend(q, join(before[0], k), join(before[1], v), mask.unsqueeze(2))
+        attended = block.attend(q, join(before, kv), mask.unsqueeze(2))
         return rearrange(attended, "c h 1 d -> 1 h c d")
 
     def at_ends(self, x: Tensor) -> Tensor:
@@ -111,14 +116,14 @@ def _layer(
     if isinstance(block, WholeBlock):
         assert isinstance(layout, SideBySide)
         return _whole_layer(block, x, prompt, layout, b, p)
-    (prefix_q, q), (prefix_k, k), (prefix_v, v) = (_apart(part, b, p) for part in block.qkv(x))
+    queries, keys_values, prompt_kv = block.qkv(x, prompt)
+    (prefix_q, q), (prefix_kv, kv) = _apart(queries, b, p), _apart(keys_values, b, p)
     # A first token sees itself alone, or nothing where dropout takes that.
-    attended = (
-        prefix_v if p == 1 and not block.dropout else block.attend(prefix_q, prefix_k, prefix_v, _causal(p, x.device))
-    )
-    before = join_prompt(block, prefix_k, prefix_v, prompt)
-    others = layout.attend(block, q, before, k, v)
-    return block.update(x, join(rearrange(attended, "b h p c -> 1 h (b p) c"), others))
+    attended = prefix_kv[1] if p == 1 and not block.dropout else block.attend(prefix_q, prefix_kv, _causal(p, x.device))
+    others = layout.attend(block, q, join(prefix_kv, prompt_kv), kv)  # [1 h t c]
+    prefix = rearrange(attended, "b h p c -> 1 (b p) h c")
+    attended = torch.cat([prefix, others.transpose(1, 2)], dim=1).transpose(1, 2)  # [1 h b*p+t c], tokens outermost
+    return block.update(x, attended)
 
 
 def _pooled_layer(
@@ -128,16 +133,16 @@ def _pooled_layer(
     b, p = prefixes
     if isinstance(block, WholeBlock):
         return layout.at_ends(_layer(block, x, prompt, layout, prefixes)[:, b * p :])
-    (prefix_k, k), (prefix_v, v) = (_apart(part, b, p) for part in block.kv(x))
-    before = join_prompt(block, prefix_k, prefix_v, prompt)
+    keys_values, prompt_kv = block.kv(x, prompt)
+    prefix_kv, kv = _apart(keys_values, b, p)
     x = layout.at_ends(x[:, b * p :])
-    return block.update(x, layout.attend_at_ends(block, block.q(x), before, k, v))
+    return block.update(x, layout.attend_at_ends(block, block.q(x), join(prefix_kv, prompt_kv), kv))
 
 
 def _apart(projected: Tensor, b: int, p: int) -> tuple[Tensor, Tensor]:
-    """(1, h, b p + t, c) -> the prefixes' (b, h, p, c), and (1, h, t, c)."""
-    prefix, others = projected.split([b * p, projected.shape[2] - b * p], dim=2)
-    return rearrange(prefix, "1 h (b p) c -> b h p c", b=b), others
+    """(..., 1, h, b p + t, c) -> the prefixes' (..., b, h, p, c), and (..., 1, h, t, c)."""
+    prefix, others = projected.split([b * p, projected.shape[-2] - b * p], dim=-2)
+    return rearrange(prefix, "... 1 h (b p) c -> ... b h p c", b=b), others
 
 
 def _whole_layer(block: WholeBlock, x: Tensor, prompt: Tensor | None, layout: SideBySide, b: int, p: int) -> Tensor:

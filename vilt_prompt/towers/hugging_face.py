@@ -8,7 +8,6 @@ Shapes: C texts, L their columns, b batch, l tokens, n prompts, h heads, d width
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from vilt_prompt.checks import is_readable
 from vilt_prompt.towers.bidirectional import run_bidirectional
 from vilt_prompt.towers.blocks import Block, Prompts, join_heads, project_each, prompt_length
 from vilt_prompt.towers.sharding import gathered
-from vilt_prompt.towers.token_ids import check_ids, check_room, check_start, check_values
+from vilt_prompt.towers.token_ids import check_ids, check_room, check_start, check_values, keep_for
 
 
 class BertBlock(Block):
@@ -31,7 +30,7 @@ class BertBlock(Block):
         attn = module.attention.self
         super().__init__(module, attn, attn.dropout.p)
 
-    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
+    def project(self, x: Tensor, first: int, last: int) -> Tensor:
         """Three linear maps."""
         attn = self.attn
         return project_each((attn.query, attn.key, attn.value)[first:last], x, attn.num_attention_heads)
@@ -49,7 +48,7 @@ class M2M100Block(Block):
         super().__init__(module, module.self_attn, module.self_attn.dropout)
         self.scale = self.attn.scaling
 
-    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
+    def project(self, x: Tensor, first: int, last: int) -> Tensor:
         """Three linear maps."""
         attn = self.attn
         maps = (attn.q_proj, attn.k_proj, attn.v_proj)[first:last]
@@ -74,7 +73,7 @@ class MT5Block(Block):
         super().__init__(module, attn, attn.dropout)
         self.bias = bias
 
-    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
+    def project(self, x: Tensor, first: int, last: int) -> Tensor:
         """Three linear maps."""
         attn = self.attn
         return project_each((attn.q, attn.k, attn.v)[first:last], self.module.layer[0].layer_norm(x), attn.n_heads)
@@ -210,7 +209,7 @@ class HuggingFaceTextTower:
     def check(self, text: Any) -> int | None:
         """Checks (C, L) token ids, and says how many columns are left without padding at their end; None: unknown."""
         check_ids(text, self.positions, self.embedding.weight)
-        check_values(text, self.vocabulary)
+        keep_for(text, ("values", self.vocabulary), lambda: check_values(text, self.vocabulary))
         if not is_readable(text):
             return None
         counted = torch.arange(1, text.shape[1] + 1, device=text.device)

@@ -5,7 +5,6 @@ Shapes: B images, C texts, L their columns, l tokens, n prompts, d width, D feat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +33,7 @@ from vilt_prompt.towers.blocks import (
 from vilt_prompt.towers.causal import SideBySide, run_causal
 from vilt_prompt.towers.packing import Packing
 from vilt_prompt.towers.sharding import class_of
-from vilt_prompt.towers.token_ids import Facts, check_ids, check_room, check_start, check_values, make_room
+from vilt_prompt.towers.token_ids import Facts, check_ids, check_room, check_start, check_values, keep_for, make_room
 
 
 class OpenClipBlock(Block):
@@ -52,13 +51,13 @@ class OpenClipBlock(Block):
         known = type(attn) in (nn.MultiheadAttention, Attention) and getattr(attn, "in_proj_weight", None) is not None
         return known and class_of(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
 
-    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
+    def project(self, x: Tensor, first: int, last: int) -> Tensor:
         """Both classes of attention have one matrix."""
         attn = self.attn
         parts = project_rows(attn.in_proj_weight, attn.in_proj_bias, self.module.ln_1(x), first, last, attn.num_heads)
         if hasattr(attn, "ln_q"):
             norms = (attn.ln_q, attn.ln_k, nn.Identity())[first:last]
-            parts = [norm(part) for norm, part in zip(norms, parts, strict=True)]
+            parts = torch.stack([norm(part) for norm, part in zip(norms, parts, strict=True)])
         return parts
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
@@ -135,6 +134,7 @@ class VisionTower:
 class Texts(NamedTuple):
     """Token ids (C, l) that fit, with what the layers have to know about them."""
 
+    given: Tensor  # (C, L), the caller's own tensor
     ids: Tensor
     facts: Facts | None
     seen: Tensor | None  # (C, 1, 1, l), or l + 1 with the class embedding
@@ -190,7 +190,13 @@ class TextTower:
     def check(self, text: Any) -> Facts | None:
         """Checks (C, L) token ids, and says what is known of them; see `token_ids`."""
         check_ids(text, self.positions, self.embedding.weight)
-        return check_values(text, self.vocabulary, self._end(text))
+        key = ("values", self.vocabulary, self.end_rule)
+        return keep_for(text, key, lambda: check_values(text, self.vocabulary, self._end(text)))
+
+    @property
+    def end_rule(self) -> tuple[str, int | None]:
+        """How the end token is found: the pooling, and its id where the tower looks for one id."""
+        return self.pool_type, self.eos_id if self.pool_type == "eos" else None
 
     def runs_alone(self, columns: int) -> bool:
         """Whether the tower's own forward takes texts of so many columns."""
@@ -236,7 +242,7 @@ class TextTower:
             # Only the class embedding is wanted, which sees nothing behind these columns.
             columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1
             ids, seen = ids[:, :columns], torch.cat([seen[..., :columns], seen[..., -1:]], dim=-1)
-        return Texts(ids, facts, seen)
+        return Texts(text, ids, facts, seen)
 
     def _seen(self, ids: Tensor) -> Tensor | None:
         """Which tokens are seen where the tower masks padding, as if prompts were valid tokens: (C, 1, 1, l)."""
@@ -252,7 +258,7 @@ class TextTower:
     def _run_causal(self, texts: Texts, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
         """The tokens of [SOS, P, name, EOS] without P, all of them or the pooled one: (C, l, d)."""
         ids, blocks = texts.ids, self.blocks
-        packing = None if keep_all else self._packing(texts, blocks, 1 + n)
+        packing = None if keep_all else self._packing(texts, blocks, 1 + n)  # made once for each tensor of ids
         position = self.text.positional_embedding.to(self.transformer.get_cast_dtype())
         shared = texts.facts is not None and texts.facts.shared_start
         if packing is None:
@@ -275,16 +281,22 @@ class TextTower:
         )
 
     def _packing(self, texts: Texts, blocks: list[Block | WholeBlock], before: int) -> Packing | None:
-        """How the names are packed behind so many keys, if that saves anything."""
-        facts, end = texts.facts, self._end(texts.ids)
-        if facts is None or end is None or not facts.shared_start or texts.seen is not None:
+        """How the names are packed behind that many keys, if that saves anything."""
+        facts, columns = texts.facts, texts.ids.shape[1]
+        if facts is None or not facts.shared_start or texts.seen is not None:
             return None
         if any(isinstance(block, WholeBlock) for block in blocks):
             return None
-        rows = zip(texts.ids.tolist(), end.tolist(), strict=True)
-        columns = texts.ids.shape[1] - 1
-        packing = Packing([row[1 : last + 1] for row, last in rows], columns, before, texts.ids.device)
-        return packing if len(packing.tokens) < columns * len(texts.ids) else None
+        return keep_for(texts.given, ("packing", columns, before, self.end_rule), lambda: self._pack(texts.ids, before))
+
+    def _pack(self, ids: Tensor, before: int) -> Packing | None:
+        end = self._end(ids)
+        if end is None:
+            return None
+        rows = zip(ids.tolist(), end.tolist(), strict=True)
+        columns = ids.shape[1] - 1
+        packing = Packing([row[1 : last + 1] for row, last in rows], columns, before, ids.device)
+        return packing if len(packing.tokens) < columns * len(ids) else None
 
     def _run_bidirectional(self, texts: Texts, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
         """The tokens without the prompts, all of them or the pooled one: (C, l, d)."""

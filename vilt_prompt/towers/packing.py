@@ -63,6 +63,16 @@ class Queries(NamedTuple):
     standing: Tensor  # (g a,), the number of the query at each place
     answers: Tensor  # the place at which each query finds its answer, of the g a
     seen: Tensor  # (g, 1, a, m + l) bool, which keys it sees: those before all texts, and the row's
+    masks: dict[torch.dtype, Tensor]  # the same as numbers that are added to the scores, made once for each type
+
+    def mask(self, dtype: torch.dtype) -> Tensor:
+        """(g, 1, a, m + l): 0 where a key is seen, minus infinity elsewhere."""
+        # From a bool mask, attention would make these numbers anew in every layer.
+        if dtype not in self.masks:
+            with torch.inference_mode(False):  # training may use the mask that inference made
+                hidden = torch.zeros_like(self.seen, dtype=dtype)
+                self.masks[dtype] = hidden.masked_fill_(~self.seen, float("-inf"))
+        return self.masks[dtype]
 
 
 class Group(NamedTuple):
@@ -84,7 +94,7 @@ class Group(NamedTuple):
         ended = (ends >= 0).flatten()
         of_ends = seen.take_along_dim(ends.clamp(min=0)[:, None, :, None], dim=2)
         queries = [
-            Queries(each.to(device), answers.to(device), F.pad(sees, (before, 0), value=True).to(device))
+            Queries(each.to(device), answers.to(device), F.pad(sees, (before, 0), value=True).to(device), {})
             for each, answers, sees in (
                 (standing, (first_places + new)[new >= 0], seen),
                 (first_end + ended.cumsum(0) - 1, ended.nonzero().squeeze(1), of_ends),
@@ -133,13 +143,23 @@ class Packing:
         self.ends = torch.tensor(ends, device=device)
         self._order = torch.tensor(order, device=device).argsort()
 
-    def attend(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
-        """Queries, keys and values (1, h, t, d), and the (1, h, m, d) that stand before each text -> (1, h, t, d)."""
-        return self._run(block, [group.of_tokens for group in self.groups], q, before, k, v)
+    def attend(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
+        """Lets each token see the tokens of its own text.
 
-    def attend_at_ends(self, block: Block, q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
+        Args:
+            block: The layer.
+            q: (1, h, t, d) queries.
+            before: (2, 1, h, m, d) keys and values that stand before each text.
+            kv: (2, 1, h, t, d) keys and values.
+
+        Returns:
+            (1, h, t, d).
+        """
+        return self._run(block, [group.of_tokens for group in self.groups], q, before, kv)
+
+    def attend_at_ends(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
         """The same for the queries of the tokens that end the texts: (1, h, c, d)."""
-        return self._run(block, [group.of_ends for group in self.groups], q, before, k, v)
+        return self._run(block, [group.of_ends for group in self.groups], q, before, kv)
 
     def at_ends(self, x: Tensor) -> Tensor:
         """(1, t, d) -> (1, c, d), the tokens that end the texts, in the order of `ends`."""
@@ -155,16 +175,14 @@ class Packing:
             attend = partial(checkpoint, attend, use_reentrant=False, preserve_rng_state=block.dropout > 0)
         return attend(block, *parts)
 
-    def _attend(
-        self, block: Block, queries: Sequence[Queries], q: Tensor, before: tuple[Tensor, Tensor], k: Tensor, v: Tensor
-    ) -> Tensor:
+    def _attend(self, block: Block, queries: Sequence[Queries], q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
         """Queries (1, h, ., d), in the order in which they are asked -> the same."""
         answers = []
         for group, asked in zip(self.groups, queries, strict=True):
             rows = len(asked.seen)
-            keys = join(before[0], _in_places(k, group.nodes, rows))
-            values = join(before[1], _in_places(v, group.nodes, rows))
-            answer = block.attend(_in_places(q, asked.standing, rows), keys, values, asked.seen)
+            seen_keys = join(before, _in_places(kv, group.nodes, rows))  # [2 g h m+l d]
+            queried = _in_places(q, asked.standing, rows)
+            answer = block.attend(queried, seen_keys, asked.mask(queried.dtype))
             answers.append(answer.transpose(1, 2).flatten(0, 1).index_select(0, asked.answers))
         return torch.cat(answers).transpose(0, 1).unsqueeze(0)
 
@@ -203,8 +221,10 @@ def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def _in_places(packed: Tensor, standing: Tensor, rows: int) -> Tensor:
-    """(1, h, t, d) -> (g, h, l, d), tokens outermost in memory."""
-    return packed[0].transpose(0, 1).index_select(0, standing).unflatten(0, (rows, -1)).transpose(1, 2)
+    """(..., 1, h, t, d) -> (..., g, h, l, d), tokens outermost in memory."""
+    tokens = packed.movedim(-2, 0)  # [t ... 1 h d]
+    rows_of_tokens = tokens.index_select(0, standing).unflatten(0, (rows, -1))  # [g l ... 1 h d]
+    return rows_of_tokens.squeeze(-3).movedim((0, 1), (-4, -2))  # [... g h l d]
 
 
 def _paths(above: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ Shapes: B images, b batch, l tokens, n prompts, h heads, c channels of a head, d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -56,7 +55,7 @@ class TimmBlock(Block):
             and getattr(attn, "num_kv_groups", 1) == 1
         )
 
-    def project(self, x: Tensor, first: int, last: int) -> Sequence[Tensor]:
+    def project(self, x: Tensor, first: int, last: int) -> Tensor:
         """One fused map, or three; then the norms of queries and keys."""
         attn = self.attn
         heads = attn.num_heads
@@ -72,7 +71,9 @@ class TimmBlock(Block):
         else:  # an adapter has replaced it, so that it cannot be sliced
             parts = split_heads(attn.qkv(x), heads, parts=3)[first:last]
         norms = (attn.q_norm, attn.k_norm, nn.Identity())[first:last]
-        return [norm(part) for norm, part in zip(norms, parts, strict=True)]
+        if all(isinstance(norm, nn.Identity) for norm in norms):
+            return parts
+        return torch.stack([norm(part) for norm, part in zip(norms, parts, strict=True)])
 
     def rotate(self, projected: Tensor) -> Tensor:
         """Turns the patches, not the tokens before them, nor prompts that are carried behind them."""

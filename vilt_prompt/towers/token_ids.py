@@ -7,13 +7,44 @@ Shapes: C texts, L columns, n prompts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from vilt_prompt.checks import check_placed, is_readable
+
+Made = TypeVar("Made")
+
+# For each living tensor of ids: its version when it was read, and what was made of it.
+_MADE: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def keep_for(text: Tensor, key: Hashable, make: Callable[[], Made]) -> Made:
+    """Makes something of token ids once, for as long as their tensor lives and is not changed in place.
+
+    In a training loop the ids of the class names are the same tensor in every step: then no step reads their values,
+    for which it would have to wait for a GPU.
+
+    Args:
+        text: (C, L) token ids.
+        key: Everything else that the result depends on.
+        make: Makes the result, which must not hold `text` or a view of it: the tensor would live for ever.
+    """
+    # Inference tensors count no versions, and a compiler sees no values.
+    if not is_readable(text) or text.is_inference():
+        return make()
+    version, made = _MADE.get(text, (None, {}))
+    if version != text._version:
+        made = {}
+        _MADE[text] = (text._version, made)
+    if key not in made:
+        with torch.inference_mode(False):  # training may use the indices that inference made
+            made[key] = make()
+    kept: Made = made[key]
+    return kept
 
 
 def check_ids(text: Any, positions: int, embedding: Tensor) -> None:

@@ -1,0 +1,67 @@
+"""How many operations, waits and copies a call asks a device for, against the literal computation."""
+
+from __future__ import annotations
+
+import class_names
+import launches
+import models
+import open_clip
+import pytest
+import torch
+from cases import Case
+from subjects import Bench, Inputs
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """ViT-B/16 with its 12 and 12 layers, made narrow: the count does not depend on the width."""
+    found = open_clip.get_model_config("ViT-B-16")
+    found["vision_cfg"] |= {"width": 64, "head_width": 32, "image_size": 32}
+    found["text_cfg"] |= {"width": 64, "heads": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "configuration", lambda model: found)
+        patch.setattr(open_clip, "create_model", lambda model: open_clip.CLIP(**found))
+        yield Bench("ViT-B-16", "cpu")
+
+
+def counts(bench, measure, mode, labels=None, frames=None):
+    case = Case("cpu", "fp32", "ViT-B-16", measure, mode, labels, frames)
+    inputs, found = Inputs(case, bench.sizes), {}
+    for name in ("bare", "literal", "library"):
+        subject = bench.subject(name, case, inputs, memory=float("inf"))
+        with subject.ready(), torch.set_grad_enabled(mode == "train"):
+            found[name] = launches.count_launches(subject.parts[0], mode == "train")
+    return found
+
+
+@pytest.mark.parametrize("labels", ["hmdb51", "kinetics400"])
+def test_text(bench, labels):
+    found = counts(bench, "text", "train", labels)
+    library, literal = found["library"], found["literal"]
+    assert library.forward <= 1.4 * literal.forward
+    assert library.forward + library.backward <= literal.forward + literal.backward
+    assert (library.waits, library.copies) == (0, 0)
+
+
+def test_video(bench):
+    found = counts(bench, "step", "train", frames=1)
+    library, literal = found["library"], found["literal"]
+    assert library.forward + library.backward <= literal.forward + literal.backward
+    assert (library.waits, library.copies) == (0, 0)
+
+
+def test_inference(bench):
+    found = counts(bench, "image", "inference", frames=1)
+    # The bare model's fused attention counts once in each of 12 layers; taken apart it is a projection, scores, a map.
+    assert found["library"].forward <= 1.25 * (found["bare"].forward + 2 * 12)
+    assert found["library"].waits == 0
+
+
+def test_the_first_call_waits_and_the_second_does_not(bench):
+    ids = class_names.token_ids(class_names.read_names("hmdb51"))
+    with torch.no_grad():
+        first = launches.counted(lambda: bench.prompted.encode_text(ids), backward=False)
+        second = launches.counted(lambda: bench.prompted.encode_text(ids), backward=False)
+    assert first.waits > 0
+    assert second.waits == 0
+    assert second.forward < first.forward
