@@ -143,4 +143,4 @@ def test_the_tower_beside_the_prompted_one_may_be_of_any_kind():
 
 def test_the_page_exists():
     page, heading = towers.ADD_A_TOWER.split(", ")
-    assert f"\n## {heading}\n" in (Path(towers.__file__).resolve().parents[1] / page).read_text(encoding="utf-8")
+    assert f"\n## {heading}\n" in (Path(towers.__file__).resolve().parents[2] / page).read_text(encoding="utf-8")
