@@ -28,7 +28,7 @@ MODELS = (CLIP, CustomTextCLIP, CoCa)
 VISION_TOWERS: list[Any] = [VisionTower, TimmVisionTower]
 TEXT_TOWERS: list[Any] = [TextTower, HuggingFaceTextTower]
 
-ADD_A_TOWER = "CONTRIBUTING.md, A new family of towers"
+ADD_A_TOWER = "CONTRIBUTING.md, Add a family of encoders"
 
 
 def is_open_clip(model: Any) -> bool:
