@@ -35,7 +35,7 @@ def test_code_blocks(page, tmp_path, monkeypatch, hub):
         exec(compile(block, page.name, "exec"), names)
     if page.name == "README.md":
         assert len(blocks) == 2
-        assert blocks[1].count("\n") == 3
+        assert blocks[1].count("\n") == 5
         video = torch.stack([names["preprocess"](frame) for frame in names["frames"]])[None]
         with torch.no_grad():
             features = [trained.encode_video(video), trained.encode_text(names["tokenizer"](names["names"]))]
