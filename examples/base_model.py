@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from vilt_prompt.sharing.base_settings import check_activation_by_name
+
 SMALL_CLIP = Path(__file__).parent / "small_clip" / "emoji-vit-12x128"
 Tokenizer = Callable[..., Tensor]
 Preprocess = Callable[[Image.Image], Tensor]
@@ -17,7 +19,11 @@ Preprocess = Callable[[Image.Image], Tensor]
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """`--model`, `--pretrained`, `--device`."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", default="ViT-B-16", help="a name of open_clip, local-dir:FOLDER or hf-hub:REPOSITORY")
+    group.add_argument(
+        "--model",
+        default="ViT-B-16-quickgelu",
+        help="a name of open_clip, local-dir:FOLDER or hf-hub:REPOSITORY (default: %(default)s)",
+    )
     group.add_argument("--pretrained", help='its weights, such as "openai"; local-dir: and hf-hub: bring their own')
     group.add_argument("--device", help="cpu or cuda (default: a GPU where there is one)")
 
@@ -26,7 +32,8 @@ def load_clip(model: str, pretrained: str | None, device: torch.device) -> tuple
     """The open_clip model, what it wants done to pictures, and its tokenizer.
 
     Raises:
-        ValueError: open_clip has no such model, or cannot load it.
+        ValueError: open_clip has no such model, cannot load it, or would build it with another activation than its
+            weights need.
     """
     kind, _, folder = model.partition(":")
     if kind == "local-dir" and not (Path(folder) / "open_clip_config.json").is_file():
@@ -36,6 +43,7 @@ def load_clip(model: str, pretrained: str | None, device: torch.device) -> tuple
     if not folder and pretrained is None:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
         raise ValueError(f"{model} needs --pretrained, a file or one of: {tags}")
+    check_activation_by_name(model, pretrained)
     try:
         clip, _, preprocess = open_clip.create_model_and_transforms(model, pretrained=pretrained, device=device)
         tokenizer = open_clip.get_tokenizer(model)

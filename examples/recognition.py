@@ -10,9 +10,9 @@ Kinetics; so are CSV files (video,label,split) and folders (train/CLASS/, test/C
 
 Examples:
   python examples/recognition.py few-shot --videos UCF-101 --annotations ucfTrainTestlist --shots 16 \\
-      --model ViT-B-16 --pretrained openai --out runs/ucf101-16
+      --model ViT-B-16-quickgelu --pretrained openai --out runs/ucf101-16
   torchrun --nproc-per-node 4 examples/recognition.py base-to-novel --videos hmdb51 --annotations testTrainMulti_7030 \\
-      --model ViT-B-16 --pretrained openai --out runs/hmdb51-novel
+      --model ViT-B-16-quickgelu --pretrained openai --out runs/hmdb51-novel
 """
 
 import argparse

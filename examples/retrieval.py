@@ -6,9 +6,9 @@ is cut. Training is the symmetric contrastive loss of open_clip, over the videos
 
 Examples:
   python examples/retrieval.py --videos MSRVTT/videos --annotations MSRVTT/annotations \\
-      --model ViT-B-16 --pretrained openai --out runs/msrvtt
+      --model ViT-B-16-quickgelu --pretrained openai --out runs/msrvtt
   torchrun --nproc-per-node 4 examples/retrieval.py --videos didemo --annotations didemo_data --frames 32 \\
-      --model ViT-B-16 --pretrained openai --out runs/didemo
+      --model ViT-B-16-quickgelu --pretrained openai --out runs/didemo
 """
 
 import argparse

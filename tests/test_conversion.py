@@ -251,12 +251,17 @@ def test_training_goes_on(tmp_path):
     theirs = maple(3, build("4/4"))
     path = save(dassl(theirs.state_dict()), tmp_path)
     model = vilt_prompt.convert(
-        path, build("4/4"), adapter_name="maple", is_trainable=True, base_model="ViT-B-16", base_pretrained="openai"
+        path,
+        build("4/4", quick_gelu=True),
+        adapter_name="maple",
+        is_trainable=True,
+        base_model="ViT-B-16-quickgelu",
+        base_pretrained="openai",
     )
     assert all(parameter.requires_grad == ("prompts.vilt_" in name) for name, parameter in model.named_parameters())
     assert model.training
     config = model.peft_config["maple"]
-    assert (config.base_model, config.base_pretrained) == ("ViT-B-16", "openai")
+    assert (config.base_model, config.base_pretrained) == ("ViT-B-16-quickgelu", "openai")
 
 
 def test_the_text_that_the_checkpoint_was_trained_with(tmp_path):

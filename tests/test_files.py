@@ -140,11 +140,11 @@ def test_a_file_does_not_depend_on_its_name_its_neighbours_or_the_classes(tmp_pa
 def test_the_card_of_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", lambda *args: pytest.fail("a network call"))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: pytest.fail("a network call"))
-    model = wrapped(base_model="ViT-B-16", base_pretrained="openai")
+    model = wrapped(base_model="ViT-B-16", base_pretrained="laion2b_s34b_b88k")
     model.save_pretrained(tmp_path, metrics={"accuracy": 0.5}, class_names=["running"], dataset="me/clips")
     card = ModelCard.load(tmp_path / CARD)
     data = card.data.to_dict()
-    assert data["base_model"] == "timm/vit_base_patch16_clip_224.openai"
+    assert data["base_model"] == "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
     assert data["datasets"] == ["me/clips"]
     assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
     assert 'create_model_and_transforms(".")' in card.text
@@ -172,7 +172,7 @@ def test_the_card_of_a_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("base", "call", "elsewhere"),
     [
-        ({"base_model": "ViT-B-16", "base_pretrained": "openai"}, "create_model_and_transforms", False),
+        ({"base_model": "ViT-B-16", "base_pretrained": "laion2b_s34b_b88k"}, "create_model_and_transforms", False),
         ({"base_model": "hf-hub:timm/vit"}, "create_model_and_transforms", False),
         ({"base_model": "ViT-B-16", "base_pretrained": "mine/epoch_3.pt"}, "create_model_and_transforms", True),
         ({"base_model": "local-dir:mine"}, "create_model_and_transforms", True),

@@ -126,8 +126,8 @@ def save(tmp_path, **settings) -> PeftModel:
 
 
 def test_other_weights_of_the_same_shape(tmp_path):
-    save(tmp_path, base_model="ViT-B-16", base_pretrained="openai")
-    message = r"other weights \(its base: ViT-B-16 openai\): 32 of 32 sampled .* or pass strict_base=False"
+    save(tmp_path, base_model="ViT-B-16", base_pretrained="laion2b_s34b_b88k")
+    message = r"other weights \(its base: ViT-B-16 laion2b_s34b_b88k\): 32 of 32 sampled .* or pass strict_base=False"
     for load in (vilt_prompt.from_pretrained, PeftModel.from_pretrained):
         other = build("4/4", seed=1)
         with pytest.raises(ValueError, match=message):

@@ -66,7 +66,7 @@ def test_save_and_load(method, tmp_path):
 
 
 def test_a_saved_config_is_resolved_and_loads_again(tmp_path):
-    model = wrapped(K=None, base_model="ViT-B-16", base_pretrained="openai")
+    model = wrapped(K=None, base_model="ViT-B-16", base_pretrained="laion2b_s34b_b88k")
     model.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())
     expected = {
@@ -78,7 +78,7 @@ def test_a_saved_config_is_resolved_and_loads_again(tmp_path):
         "n_ctx": 3,
         "n_ctx_vision": 3,
     }
-    expected |= {"peft_type": "VILT_PROMPT", "base_model": "ViT-B-16", "base_pretrained": "openai"}
+    expected |= {"peft_type": "VILT_PROMPT", "base_model": "ViT-B-16", "base_pretrained": "laion2b_s34b_b88k"}
     assert {name: saved[name] for name in expected} == expected
     assert peft.PeftConfig.from_pretrained(tmp_path).K == 2
 

@@ -109,7 +109,7 @@ def test_one_video_on_a_given_model(script, adapter, videos, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "loaded"),
     [
-        ([], "ViT-B-16 openai"),
+        ([], "ViT-B-16 laion2b_s34b_b88k"),
         (["--pretrained", "mine.pt"], "ViT-B-16 mine.pt"),
         (["--model", "ViT-L-14"], "ViT-L-14 None"),
         (["--model", "ViT-L-14", "--pretrained", "mine.pt"], "ViT-L-14 mine.pt"),
@@ -120,7 +120,7 @@ def test_options_go_before_what_the_adapter_names(tmp_path, monkeypatch, options
         raise ValueError(f"{name} {pretrained}")
 
     clip, _, _ = open_clip.create_model_and_transforms(video_sets.MODEL)
-    model = vilt_prompt.wrap(clip, n_ctx=4, base_model="ViT-B-16", base_pretrained="openai")
+    model = vilt_prompt.wrap(clip, n_ctx=4, base_model="ViT-B-16", base_pretrained="laion2b_s34b_b88k")
     model.save_pretrained(str(tmp_path))
     monkeypatch.setattr(predict, "load_clip", load_clip)
     monkeypatch.setattr(sys, "argv", ["predict.py", "a.mp4", "--classes", "a", "--adapter", str(tmp_path), *options])

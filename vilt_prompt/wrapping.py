@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from vilt_prompt.adapter.tuner import PromptTuner, check_unwrapped
 from vilt_prompt.checks import check_string
 from vilt_prompt.config import PromptConfig, check_settings, names_weights, settings
 from vilt_prompt.prompts import refuse_adapter_name
+from vilt_prompt.sharing.base_settings import check_activation_by_name
 from vilt_prompt.towers.families import check_towers
 from vilt_prompt.towers.token_ids import content
 
@@ -48,7 +50,8 @@ def wrap(
 
     Raises:
         TypeError: If `model` is no open_clip model, or a setting is unknown or of the wrong type.
-        ValueError: If the model is wrapped already, or a setting does not fit it. The model is unchanged then.
+        ValueError: If the model is wrapped already, a setting does not fit it, or it has GELU where the weights of
+            `base_model` and `base_pretrained` need QuickGELU. The model is unchanged then.
     """
     check_unwrapped(model)
     check_settings("wrap", [*config], settings())
@@ -165,7 +168,8 @@ def create_model_and_transforms(
 
     Raises:
         TypeError: If `base_model` or `base_pretrained` is no string, or passed as `model_name` or `pretrained`.
-        ValueError: If the adapter does not name its base, open_clip cannot build it, or the adapter cannot be loaded.
+        ValueError: If the adapter does not name its base, open_clip cannot build it or would build it with another
+            activation than its weights need, or the adapter cannot be loaded.
         OSError: If the Hub, the connection or the disk fails.
     """
     refuse_adapter_name(adapter_name)
@@ -196,6 +200,13 @@ def create_model_and_transforms(
         )
     if {"pretrained", "model_name"} & {*model_arguments}:
         raise TypeError("model_name and pretrained are called base_model and base_pretrained here: pass those")
+    try:
+        check_activation_by_name(name, weights, model_arguments.get("force_quick_gelu", False))
+    except ValueError as error:
+        message = f"{error}: pass base_model= to build another base than the adapter {path_or_repo} names"
+        if strict_base:
+            raise ValueError(f"{message}, or strict_base=False if it was trained on such a model") from error
+        warnings.warn(f"{message}. It is built all the same (strict_base=False)", stacklevel=2)
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
             name, pretrained=weights, cache_dir=cache_dir, **model_arguments

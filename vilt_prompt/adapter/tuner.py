@@ -17,6 +17,7 @@ from vilt_prompt.config import PromptConfig
 from vilt_prompt.model.prompted import PromptedModel, patch, unpatch
 from vilt_prompt.prompts import PREFIX, PromptLayer, PromptTable, refuse_adapter_name
 from vilt_prompt.sharing.base_model import check_base, fingerprint
+from vilt_prompt.sharing.base_settings import check_activation
 from vilt_prompt.towers.families import check_towers, depths, is_open_clip, text_tower, vision_tower
 from vilt_prompt.towers.token_ids import content
 
@@ -150,6 +151,7 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
     towers, _, _ = config.structure()
     check_attentions(model, towers)
     if config.files is None:
+        check_activation(model, config.base_model, config.base_pretrained)
         config = config.replace(base_fingerprint=fingerprint(model))
     elif not check_base(model, config, config.strict_base):
         # What is learned from here on belongs to this base.

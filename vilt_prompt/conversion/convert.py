@@ -23,6 +23,7 @@ from vilt_prompt.adapter.tuner import OPEN_CLIP_VOCABULARY, check_unwrapped
 from vilt_prompt.checks import is_readable
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.conversion.checkpoints import read_tensors
+from vilt_prompt.sharing.base_settings import has_quick_gelu
 from vilt_prompt.sharing.files import check_numbers
 from vilt_prompt.towers.families import check_towers, depths, text_tower, vision_tower
 
@@ -76,8 +77,8 @@ def convert(
 
     Args:
         path: The checkpoint, such as `model.pth.tar-5`.
-        model: The open_clip model that it belongs to (for the published ones: `pretrained="openai"`), patched in place;
-            or a wrapped model, which gets one more adapter.
+        model: The open_clip model that it belongs to (for the published ones `ViT-B-16-quickgelu` with
+            `pretrained="openai"`), patched in place; or a wrapped model, which gets one more adapter.
         adapter_name: The adapter's name in this model.
         is_trainable: Whether training goes on; otherwise the adapter is frozen, and a model that was not wrapped is put
             in eval mode. In a wrapped model it is frozen until `set_adapter`.
@@ -91,8 +92,9 @@ def convert(
 
     Raises:
         TypeError: If `model` is neither an open_clip model nor a wrapped one.
-        ValueError: If the file cannot be read, holds no prompts for an adapter, or does not fit the model, which is
-            unchanged then.
+        ValueError: If the file cannot be read, holds no prompts for an adapter, or does not fit the model, or the model
+            has another activation than the weights of `base_model` and `base_pretrained` need. The model is unchanged
+            then.
     """
     wrapped = isinstance(model, SeveralAdapters)
     if not wrapped:
@@ -114,6 +116,8 @@ def convert(
     with torch.no_grad():
         for name, parameter in base.prompts.tensors(adapter_name).items():
             parameter.copy_(tensors[name])
+    if base_model is None or base_pretrained is None:
+        _warn_of_gelu(base)
     if is_readable(base.logit_scale):
         _tell_the_text(found, base)
     return model  # type: ignore[return-value]
@@ -262,6 +266,17 @@ def _same_weights(first: Tensor, second: Tensor | None) -> bool:
         return False
     first, second = first.float(), second.detach().float().cpu()
     return torch.allclose(first, second, rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE)
+
+
+def _warn_of_gelu(base: Any) -> None:
+    """Warns where the base cannot be OpenAI's CLIP, to which the published checkpoints of these methods belong."""
+    if text_tower(base).vocabulary == OPEN_CLIP_VOCABULARY and not has_quick_gelu(base):
+        warnings.warn(
+            "the model has GELU, but the published checkpoints of these methods belong to OpenAI's weights, which need "
+            'QuickGELU: create the model as "ViT-B-16-quickgelu", not "ViT-B-16". If the checkpoint was trained on '
+            "other weights, pass base_model= and base_pretrained=",
+            stacklevel=3,
+        )
 
 
 def _tell_the_text(found: Findings, base: Any) -> None:
