@@ -1,13 +1,15 @@
-"""Does each part of the method help? Many small runs on real clips, and tables of what can be told apart.
+"""Do prompts help, and does each part of the method? Many small runs on real clips, and tables of their comparisons.
 
-Each run trains one method on a few scenes of some actions by two kinds of person, and is tested on the third kind. Runs
-are files in a folder: what is done is not done again, and several processes may work in one folder at once.
+Each run trains one method on a few shots of some actions by two kinds of person, and is tested on the third kind. Runs
+are files in a folder: finished runs are not repeated, and several processes may work in one folder at once.
 
 Examples:
+  python examples/ablation.py --out runs/ablation --resume examples/miniature/runs.jsonl.gz
   python examples/ablation.py --out runs/ablation --plan
   python examples/ablation.py --out runs/ablation --only base-novel vilt
   python examples/ablation.py --out runs/ablation --pack examples/miniature/runs.jsonl.gz
   python examples/ablation.py --tables docs/results.md
+  python examples/ablation.py --picture docs/results.svg
 """
 
 import argparse
@@ -22,12 +24,14 @@ from miniature.actions import PERSONS, complete_actions
 from miniature.jobs import SEEDS, Job, all_jobs
 from miniature.learner import Base
 from miniature.methods import METHODS
+from miniature.picture import picture
 from miniature.plan import minutes
 from miniature.run import run
 from miniature.runs import Runs, pack, unpack
 from miniature.scenes import Scenes, scenes
 from miniature.tables import MARKED, filled
 from miniature.tasks import Tasks
+from miniature.training_scenes import TrainingScenes
 
 DATA = Path(__file__).parent / "data"
 PACKED = Path(__file__).parent / "miniature" / "runs.jsonl.gz"
@@ -42,17 +46,21 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter)
     parser.add_argument("--out", type=Path, default=Path("ablation-out"), help="folder of the runs")
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="runs with all these words in their key")
-    parser.add_argument("--jobs", type=int, metavar="N", help="do so many runs and stop")
+    parser.add_argument("--jobs", type=int, metavar="N", help="do that many runs and stop")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds of each method")
     parser.add_argument("--actions", type=int, default=30, metavar="N", help="the first of those that all persons do")
     parser.add_argument("--plan", action="store_true", help="print what is left to do, and do nothing")
-    parser.add_argument("--pack", type=Path, metavar="FILE", help="write what is done to one file, and do nothing else")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="take over the runs in a file that --pack wrote")
+    parser.add_argument(
+        "--pack", type=Path, metavar="FILE", help="write finished runs to one file, and do nothing else"
+    )
     parser.add_argument(
         "--tables", type=Path, metavar="PAGE", help=f"fill a page's tables from {PACKED.name}, and do nothing else"
     )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help=f"draw {PACKED.name} as SVG, and do nothing else")
     args = parser.parse_args()
     if args.tables is not None and not MARKED.search(args.tables.read_text()):
-        raise ValueError(f"{args.tables} has no line <!-- ablation: main --> with <!-- /ablation --> after it")
+        raise ValueError(f"{args.tables} has no line <!-- ablation: primary --> with <!-- /ablation --> after it")
     return args
 
 
@@ -64,7 +72,7 @@ def chosen(args: argparse.Namespace) -> list[Job]:
     """
     jobs = all_jobs(args.seeds)
     wanted = {job for job in jobs if all(word in job.key.split("_") for word in args.only)}
-    wanted |= {point for job in wanted for point in job.grid}
+    wanted |= {point for job in wanted for point in job.rates}
     if not wanted:
         settings = sorted({job.setting for job in all_jobs()})
         raise ValueError(
@@ -83,28 +91,33 @@ def some_actions(clips: list[Clip], count: int) -> list[Clip]:
 
 
 def work(jobs: list[Job], runs: Runs, args: argparse.Namespace, clips: list[Clip]) -> None:
-    """Does what is not done, in order, unless another process is at it."""
+    """Does the runs that are left, in order, except those that another process is doing."""
     clip, preprocess, tokenizer = load_clip(f"local-dir:{SMALL_CLIP}", None, torch.device("cpu"))
     base = Base(clip.eval(), tokenizer)
     # Scenes are drawn at the model's size, so that of its preprocessing only the last step is left: colours.
     stage = scenes(clips, base.clip, preprocess.transforms[-1], args.out / "scenes.pt")
+    training = TrainingScenes(clips, base.clip, preprocess.transforms[-1])
     tasks = Tasks(clips)
     for _ in range(len(jobs) if args.jobs is None else args.jobs):
-        # From the start each time: what waited for another process's runs may be ready now.
-        if not any(attempt(job, runs, base, stage, tasks) for job in jobs):
+        # From the start each time: a job that waited for another process's runs may be ready now.
+        if not any(attempt(job, runs, base, stage, training, tasks) for job in jobs):
             return
 
 
-def attempt(job: Job, runs: Runs, base: Base, stage: Scenes, tasks: Tasks) -> bool:
-    """Does a run, if it is not done, nobody is at it, and what it needs is done; whether it did."""
+def attempt(job: Job, runs: Runs, base: Base, stage: Scenes, training: TrainingScenes, tasks: Tasks) -> bool:
+    """Does a run if it is not done, no other process is doing it, and the runs that it needs are done.
+
+    Returns:
+        Whether it did the run.
+    """
     if runs.done(job):
         return False
-    records = {point: record for point in job.grid if (record := runs.get(point)) is not None}
-    if len(records) < len(job.grid):
+    records = {point: record for point in job.rates if (record := runs.get(point)) is not None}
+    if len(records) < len(job.rates):
         return False
     with runs.claim(job) as free:
         if free:
-            record = run(job, records, base, stage, tasks)
+            record = run(job, records, base, stage, training, tasks)
             runs.put(job, record)
             print(f"{time.strftime('%H:%M:%S')} {job.key} {record['seconds']} s", flush=True)
         return free
@@ -118,7 +131,13 @@ def main() -> None:
         page = args.tables.read_text(encoding="utf-8")
         args.tables.write_text(filled(page, unpack(PACKED), Tasks(clips)), encoding="utf-8")
         return
+    if args.picture is not None:
+        args.picture.write_text(picture(unpack(PACKED), Tasks(clips)), encoding="utf-8")
+        return
     jobs, runs = chosen(args), Runs(args.out)
+    if args.resume is not None:
+        for job, record in unpack(args.resume).items():
+            runs.put(job, record)
     if args.pack is not None:
         pack(runs.all(), args.pack)
     elif args.plan:

@@ -1,7 +1,7 @@
-"""One model of one method: what it makes of videos and of texts, and how it learns."""
+"""One model of one method: its features of videos and of class names, and how it learns."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import open_clip
@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from base_model import Tokenizer
 from miniature.methods import Method
-from miniature.scenes import TRAINING_SCENES, Scenes
+from miniature.scenes import TRAINING, Scenes
 from miniature.tasks import Examples
 from torch import Generator, Tensor, nn
 
 import vilt_prompt
 from vilt_prompt.losses import TEMPLATE
 
-BATCH = 10
-CHUNK = 32  # videos that one pass takes without gradients
+RETRIEVAL_BATCH = 10
+CHUNK = 32  # videos in one pass without gradients
 WEIGHT_DECAY = 1e-3  # the paper's
 
 
@@ -40,7 +40,7 @@ class Base:
 
 
 class Learner:
-    """A copy of the base, with what its method trains.
+    """A copy of the base model, with the prompts of a method.
 
     Attributes:
         trained: The parameters that training changes.
@@ -49,49 +49,52 @@ class Learner:
     def __init__(self, method: Method, base: Base, scenes: Scenes) -> None:
         self.method, self.base, self.scenes = method, base, scenes
         self.model = copy.deepcopy(base.clip)
-        if method.prompts is not None:
-            self.model = vilt_prompt.wrap(self.model, tokenizer=base.tokenizer, **method.prompts)
-        elif method.trains == "nothing":
+        if method.prompts is None:
             self.model.requires_grad_(False)
+        else:
+            self.model = vilt_prompt.wrap(self.model, tokenizer=base.tokenizer, **method.prompts)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def videos(self, clips: Sequence[int], numbers: Sequence[int]) -> Tensor:
         """Normalised features of scenes of clips, (len(clips) * len(numbers), D)."""
-        if self.method.frozen_vision:
+        if self.method.has_frozen_vision:
             return F.normalize(self.scenes.frozen(clips, numbers), dim=-1)
-        videos = self.scenes.videos(clips, numbers)
-        if self.method.prompts is not None:
-            return self.model.encode_video(videos, normalize=True)
-        frames = self.model.encode_image(videos.flatten(0, 1)).unflatten(0, videos.shape[:2])
-        return F.normalize(frames.mean(1), dim=-1)
+        features: Tensor = self.model.encode_video(self.scenes.videos(clips, numbers), normalize=True)
+        return features
 
     def classes(self, names: Sequence[str]) -> Tensor:
         """Normalised features of class names, (C, D)."""
-        if self.method.frozen_text:
+        if self.method.has_frozen_text:
             return self.base.template(names)
-        if self.method.prompts is not None:
-            return self.model.encode_text(self.base.tokenizer(list(names)), normalize=True)
-        return self.model.encode_text(self.base.tokenizer([TEMPLATE.format(name) for name in names]), normalize=True)
+        features: Tensor = self.model.encode_text(self.base.tokenizer(list(names)), normalize=True)
+        return features
 
     @torch.no_grad()
     def encode(self, clips: Sequence[int], numbers: Sequence[int]) -> Tensor:
-        """As `videos`, for many clips and without gradients."""
+        """Normalised features of scenes of many clips, without gradients, (len(clips) * len(numbers), D)."""
         step = max(1, CHUNK // len(numbers))
         return torch.cat([self.videos(clips[at : at + step], numbers) for at in range(0, len(clips), step)])
 
-    def learn_classes(self, shots: Examples, rate: float, steps: int, generator: Generator) -> None:
-        """Cross-entropy over the classes and the scenario term (Eq. 12 and 13)."""
+    def learn_classes(
+        self, classes: Sequence[str], batches: Iterable[tuple[Tensor, Tensor]], rate: float, steps: int
+    ) -> None:
+        """Descends cross-entropy over the classes and the scenario term (Eq. 12 and 13).
+
+        Args:
+            classes: C names.
+            batches: For each step videos (B, T, 3, S, S) and labels (B,). Where the image encoder is frozen, its
+                features (B, D) take the place of the videos.
+            rate: The learning rate of the first step.
+            steps: The number of batches.
+        """
         temperature = self.method.temperature or 1 / self.base.clip.logit_scale.exp().item()
-        criterion = vilt_prompt.ScenarioGuidedLoss(self.base.template(shots.classes), self.method.alpha, temperature)
-        batches = endless_batches(len(shots.clips), generator)
+        criterion = vilt_prompt.ScenarioGuidedLoss(self.base.template(classes), self.method.alpha, temperature)
+        waiting = iter(batches)
 
         def loss() -> Tensor:
-            chosen = next(batches)
-            labels = torch.tensor([shots.labels[n] for n in chosen])
-            # Without a draw where there is nothing to draw.
-            scene = int(torch.randint(self.method.scenes, (), generator=generator)) if self.method.scenes > 1 else 0
-            videos = self.videos([shots.clips[n] for n in chosen], [TRAINING_SCENES[scene]])
-            return criterion(videos, self.classes(shots.classes), labels)
+            videos, labels = next(waiting)
+            features = videos if self.method.has_frozen_vision else self.model.encode_video(videos)
+            return criterion(features, self.classes(classes), labels)
 
         self._descend(loss, rate, steps)
 
@@ -108,9 +111,7 @@ class Learner:
             chosen = next(batches)
             clips = [clips_of[n][int(torch.randint(len(clips_of[n]), (), generator=generator))] for n in chosen]
             texts = self.base.tokenizer([shots.classes[n] for n in chosen])
-            return criterion(
-                self.videos(clips, TRAINING_SCENES[:1]), self.model.encode_text(texts, normalize=True), scale
-            )
+            return criterion(self.videos(clips, TRAINING), self.model.encode_text(texts, normalize=True), scale)
 
         self._descend(loss, rate, steps)
 
@@ -128,9 +129,9 @@ class Learner:
 
 
 def endless_batches(count: int, generator: Generator) -> Iterator[list[int]]:
-    """Shuffled numbers below `count`, again and again, in batches of `BATCH`, or of all where they are fewer."""
+    """Shuffled numbers below `count`, again and again, in batches of `RETRIEVAL_BATCH`, or of all if they are fewer."""
     waiting: list[int] = []
-    size = min(BATCH, count)
+    size = min(RETRIEVAL_BATCH, count)
     while True:
         # A batch never spans two epochs: nothing is twice in it.
         waiting = waiting if len(waiting) >= size else torch.randperm(count, generator=generator).tolist()

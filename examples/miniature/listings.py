@@ -1,10 +1,11 @@
-"""What `docs/results.md` lists beside its comparisons: zero-shot accuracy, clean clips, the grid."""
+"""Listings beside the comparisons: zero-shot accuracy, learning rates, which runs are done."""
 
-from miniature.jobs import SHOTS, TRAINED, UNTRAINED, Job
+from miniature.actions import PERSONS
+from miniature.jobs import FEW, FEW_SHOT_SEEDS, FEW_SHOTS, RATES, SEEDS, SHOTS, Job
 from miniature.markdown import WITHOUT, markdown
 from miniature.methods import METHODS
 from miniature.run import accuracy, repeated, task_of
-from miniature.scores import Records
+from miniature.scores import Records, cells_of
 from miniature.tasks import Tasks
 
 
@@ -14,48 +15,36 @@ def zero_shot(records: Records, tasks: Tasks) -> str:
     if job not in records:
         return "Not run."
     test = task_of(job, tasks).tests["all"]
-    found = records[job]["predictions"]
-    wild, white = accuracy(found["all"], repeated(test.labels)), accuracy(found["all clean"], test.labels)
-    return markdown(
-        ["top-1 in %", "wild", "clean"],
-        [[f"{len(test.classes)} actions, {len(test.clips)} clips", f"{100 * wild:.1f}", f"{100 * white:.1f}"]],
-    )
+    right = accuracy(records[job]["predictions"]["all"], repeated(test.labels))
+    return f"Zero-shot over all {len(test.classes)} actions, {len(test.clips)} clips: {100 * right:.1f}%."
 
 
-def clean(records: Records, tasks: Tasks) -> str:
-    """The sanity check: the first seed's models on clean clips, beside wild ones."""
-    rows = []
-    for method in UNTRAINED + TRAINED:
-        job = Job("base-novel", method, "person", 0, SHOTS)
-        if job in records:
-            found, cells = records[job]["predictions"], []
-            for name, test in task_of(job, tasks).tests.items():
-                for kind, labels in (("", repeated(test.labels)), (" clean", test.labels)):
-                    known = name + kind in found
-                    cells.append(f"{100 * accuracy(found[name + kind], labels):.1f}" if known else WITHOUT)
-            rows.append([METHODS[method].title, *cells])
-    return markdown(["top-1 in %", "base, wild", "base, clean", "novel, wild", "novel, clean"], rows)
-
-
-def grid(records: Records, tasks: Tasks) -> str:
-    """What learning rate and length were chosen from."""
-    points: dict[tuple[str, str], dict[tuple[int, float], float]] = {}
+def rates(records: Records, tasks: Tasks) -> str:
+    """The accuracies that learning rates were chosen from."""
+    right: dict[tuple[str, str], dict[float, float]] = {}
     for job in records:
-        if job.setting == "grid":
-            labels = task_of(job, tasks).tests["validation"].labels
-            right = accuracy(records[job]["predictions"]["validation"], labels)
-            points.setdefault((job.person, job.method), {})[job.steps, job.rate] = right
-    columns = sorted({point for each in points.values() for point in each})
-    header = ["tested on", "method", *(f"{steps} steps, {rate:g}" for steps, rate in columns)]
+        if job.setting == "rate":
+            labels = repeated(task_of(job, tasks).tests["validation"].labels)
+            share = accuracy(records[job]["predictions"]["validation"], labels)
+            right.setdefault((job.method, job.person), {})[job.rate] = share
     rows = []
-    for (person, method), right in sorted(points.items()):
-        best = max(columns, key=lambda point: right.get(point, -1.0))
-        cells = [f"{100 * right[point]:.1f}" if point in right else WITHOUT for point in columns]
-        rows.append(
-            [
-                person,
-                METHODS[method].title,
-                *(f"**{c}**" if p == best else c for p, c in zip(columns, cells, strict=True)),
-            ]
-        )
-    return markdown(header, rows) if rows else "Not run."
+    for (method, person), shares in sorted(right.items()):
+        # As in the choice: of equals, the first. Nothing is chosen before all are there.
+        best = max(RATES, key=lambda rate: shares.get(rate, -1.0)) if len(shares) == len(RATES) else None
+        cells = [f"{100 * shares[rate]:.1f}" if rate in shares else WITHOUT for rate in RATES]
+        bold = [f"**{cell}**" if rate == best else cell for rate, cell in zip(RATES, cells, strict=True)]
+        rows.append([METHODS[method].title, person, *bold])
+    return markdown(["method", "person under test", *(f"{rate:g}" for rate in RATES)], rows) if rows else "Not run."
+
+
+def runs(records: Records, tasks: Tasks) -> str:
+    """How many runs of each method are done, of how many."""
+    del tasks
+    methods = dict.fromkeys(job.method for job in records if job.setting == "base-novel")
+    rows = []
+    for method in (name for name in METHODS if name in methods):
+        done = len(cells_of(records, "base-novel", method, (SHOTS,)))
+        few = len(cells_of(records, "few-shot", method, FEW_SHOTS))
+        of_few = f"{few} of {len(PERSONS) * FEW_SHOT_SEEDS}" if method in FEW else WITHOUT
+        rows.append([METHODS[method].title, f"{done} of {len(PERSONS) * SEEDS}", of_few])
+    return markdown(["runs", "base to novel", "few shots, each K"], rows) if rows else "Not run."

@@ -1,7 +1,7 @@
 """Are two methods different? Paired bootstraps over classes, with Holm's correction for several comparisons.
 
-Runs of one method are no independent samples: they share clips, and the clips of a class are near-copies. So everything
-within a class is averaged first, and classes are what is drawn. Both methods get the same draws.
+The runs of a method are not independent samples: they share clips, and the clips of a class are near-copies. So all
+results of a class are averaged first, and the bootstrap draws classes. Both methods get the same draws.
 
 Shapes: C classes, B draws.
 """
@@ -23,14 +23,32 @@ POWER = 0.8
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two methods to compare.
+
+    Attributes:
+        metric: What to compare.
+        first: The scores of one method.
+        second: Those of the other, which are subtracted.
+        margin: How much worse the first one may be. The question is whether it is not worse than that.
+    """
+
+    metric: Metric
+    first: Scores
+    second: Scores
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One method minus another.
 
     Attributes:
-        difference: Of all classes as they are.
+        difference: With each class once.
         interval: 95%, as if it were the only comparison.
         corrected: At the level that Holm's procedure gives it among all planned comparisons.
-        found: Whether the corrected interval, and those of all comparisons that come before it, leave out 0.
+        found: Whether the corrected interval, and those of all comparisons that come before it, exclude minus the
+            margin, which is 0 unless a pair has one.
         detectable: The smallest difference that would be found in 8 of 10 such experiments, at the level of the first
             comparison in Holm's procedure.
     """
@@ -82,29 +100,38 @@ def value(metric: Metric, scores: Scores) -> float:
     return float(metric(scores, np.ones((1, classes)))[0])
 
 
-def compare(pairs: Sequence[tuple[Metric, Scores, Scores]], level: float = 0.05) -> list[Comparison]:
-    """Compares all planned pairs, the first of each minus the second.
+def compare(pairs: Sequence[Pair], planned: int | None = None, level: float = 0.05) -> list[Comparison]:
+    """Compares pairs, the first of each minus the second.
 
-    Holm's procedure: the comparison with the smallest p is tested at level / m, the next one at level / (m - 1), ...,
-    and after the first one that is not found none is.
+    Holm's procedure: the comparison with the smallest p is tested at level / m, the next one at level / (m - 1), and so
+    on. After the first one that is not found, none is.
+
+    Args:
+        pairs: The comparisons.
+        planned: m, the number of planned comparisons; None for all given ones. Those that could not be made count too.
+        level: The chance of any false finding.
+
+    Returns:
+        One comparison for each pair.
     """
     if not pairs:
         return []
-    draws = draw(len(next(iter(pairs[0][1].values()))))
-    differences = [metric(first, draws) - metric(second, draws) for metric, first, second in pairs]
+    m = len(pairs) if planned is None else planned
+    draws = draw(len(next(iter(pairs[0].first.values()))))
+    differences = [pair.metric(pair.first, draws) - pair.metric(pair.second, draws) for pair in pairs]
     differences = [each[np.isfinite(each)] for each in differences]
-    p = [2 * min((d <= 0).mean(), (d >= 0).mean()) for d in differences]
-    factor = NormalDist().inv_cdf(1 - level / len(pairs) / 2) + NormalDist().inv_cdf(POWER)
+    beyond = [each + pair.margin for each, pair in zip(differences, pairs, strict=True)]
+    p = [2 * min((each <= 0).mean(), (each >= 0).mean()) for each in beyond]
+    factor = NormalDist().inv_cdf(1 - level / m / 2) + NormalDist().inv_cdf(POWER)
     results: dict[int, Comparison] = {}
-    own, going_on = level / len(pairs), True
+    own, going_on = level / m, True
     for rank, n in enumerate(sorted(range(len(pairs)), key=lambda n: p[n])):
         # After the first that is not found the level stays, so that no interval says otherwise.
-        own = level / (len(pairs) - rank) if going_on else own
-        corrected = interval_of(differences[n], own)
-        going_on = going_on and not corrected[0] <= 0 <= corrected[1]
-        metric, first, second = pairs[n]
+        own = level / (m - rank) if going_on else own
+        low, high = corrected = interval_of(differences[n], own)
+        going_on = going_on and not low <= -pairs[n].margin <= high
         results[n] = Comparison(
-            difference=value(metric, first) - value(metric, second),
+            difference=value(pairs[n].metric, pairs[n].first) - value(pairs[n].metric, pairs[n].second),
             interval=interval_of(differences[n], level),
             corrected=corrected,
             found=going_on,

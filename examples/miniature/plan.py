@@ -1,37 +1,37 @@
-"""How long what is left will take."""
+"""How long the runs that are left will take."""
 
 from collections.abc import Mapping, Sequence
 
-from miniature.jobs import LENGTHS, Job
+from miniature.jobs import SHOTS, Job
 from miniature.methods import METHODS
 from miniature.runs import Record
 
-# Of one processor core, before anything was run; runs that are done correct it.
-STEP_S, TEST_S, LEAST_S = 1.0, 20.0, 1.0
+# Guesses for one processor core; the times of runs that are done correct them.
+IMAGE_S, TEXT_S, PROBE_S, LEAST_S = 250.0, 60.0, 30.0, 1.0
 
 
 def guess(job: Job) -> float:
-    """Seconds of a run: a method that leaves the image tower alone takes next to none."""
+    """Seconds of a run. Methods that leave the image encoder alone share its features of the rendered epochs."""
     method = METHODS[job.method]
-    if method.frozen_vision or (job.setting == "retrieval" and method.trains == "nothing"):
+    if job.method == "probe":
+        return PROBE_S
+    if not method.is_trained:
         return LEAST_S
-    test = TEST_S / 3 if job.setting == "grid" else TEST_S
-    return STEP_S * (job.steps or max(LENGTHS)) * method.longer + test
+    seconds = TEXT_S if method.has_frozen_vision else IMAGE_S
+    # From base to novel there are 15 actions, in few shots 30.
+    return seconds * 2 * job.shots / SHOTS if job.setting == "few-shot" else seconds
 
 
 def minutes(jobs: Sequence[Job], records: Mapping[Job, Record]) -> str:
-    """What is left, by setting and in all; guesses are scaled by what the runs that are done took."""
+    """The runs that are left, by setting and in all; guesses are scaled by the time that finished runs took."""
     done = [job for job in jobs if job in records]
     took, guessed = sum(records[job]["seconds"] for job in done), sum(map(guess, done))
     scale = took / guessed if done else 1.0
-    lines = []
-    for setting in dict.fromkeys(job.setting for job in jobs):
-        own = [job for job in jobs if job.setting == setting]
+
+    def line(name: str, own: Sequence[Job]) -> str:
         left = [job for job in own if job not in records]
-        lines.append(
-            f"{setting:12}{len(left):5} of {len(own):4} left, {scale * sum(map(guess, left)) / 60:7.1f} minutes"
-        )
-    left = [job for job in jobs if job not in records]
-    return "\n".join(
-        [*lines, f"{'all':12}{len(left):5} of {len(jobs):4} left, {scale * sum(map(guess, left)) / 60:7.1f} minutes"]
-    )
+        return f"{name:12}{len(left):5} of {len(own):4} left, {scale * sum(map(guess, left)) / 60:7.1f} minutes"
+
+    settings = dict.fromkeys(job.setting for job in jobs)
+    by_setting = [line(setting, [job for job in jobs if job.setting == setting]) for setting in settings]
+    return "\n".join([*by_setting, line("all", jobs)])

@@ -1,27 +1,31 @@
 """Does one run: trains its method on its task, and keeps every prediction."""
 
 import time
+import zlib
 from collections.abc import Mapping
 
 import torch
-from baselines import linear_probe, nearest_centroid
+import torch.nn.functional as F
+from baselines import linear_probe
 from miniature.jobs import Job
 from miniature.learner import Base, Learner
 from miniature.methods import METHODS
 from miniature.runs import Record
-from miniature.scenes import CLEAN, TESTS, TRAINING, TRAINING_SCENES, Scenes
-from miniature.tasks import GRID_SEED, Examples, Task, Tasks
+from miniature.scenes import TESTS, Scenes
+from miniature.tasks import Examples, Task, Tasks
+from miniature.training_scenes import PROBE_SCENES, TrainingScenes
 from torch import Generator, Tensor
 
 from vilt_prompt.protocols import ranks
 
-RETRIEVAL_RATE, RETRIEVAL_STEPS = 5e-3, 60  # not chosen: there is no grid for retrieval
+RETRIEVAL_RATE, RETRIEVAL_STEPS = 5e-3, 60  # not chosen
+WEIGHTS = (0.25, 0.5, 0.75)  # of the frozen model in averaged scores; 0.5 was fixed before the runs
 
 
 def task_of(job: Job, tasks: Tasks) -> Task:
-    """What a run learns and is tested on."""
-    if job.setting == "grid":
-        return tasks.grid(job.person)
+    """The examples that a run learns from and is tested on."""
+    if job.setting == "rate":
+        return tasks.rate(job.person)
     if job.setting == "zero-shot":
         return tasks.zero_shot()
     if job.setting == "retrieval":
@@ -30,20 +34,26 @@ def task_of(job: Job, tasks: Tasks) -> Task:
     return make(job.person, job.seed, job.shots)
 
 
-def chosen(job: Job, records: Mapping[Job, Record], tasks: Tasks) -> tuple[float, int]:
-    """Learning rate and length: those of the run of the grid that is right most often; of equals, the first.
+def seed_of(job: Job) -> int:
+    """A seed for the prompts, the scenes and the order: equal for all methods, different for each fold.
+
+    Folds must not share their chance: the bootstrap takes runs of different folds for different samples.
+    """
+    return zlib.crc32(f"{job.setting}/{job.person}/{job.seed}".encode())
+
+
+def chosen_rate(job: Job, records: Mapping[Job, Record], tasks: Tasks) -> float:
+    """The learning rate that was right most often on the person that it was judged on; of equals, the first.
 
     Raises:
-        KeyError: If a run of the grid is not done.
+        KeyError: If one of the runs that decide it is not done.
     """
-    if job.setting == "grid":
-        return job.rate, job.steps
+    if job.setting == "rate":
+        return job.rate
     if job.setting == "retrieval":
-        return RETRIEVAL_RATE, RETRIEVAL_STEPS
-    labels = tasks.grid(job.person).tests["validation"].labels
-
-    best = max(job.grid, key=lambda point: accuracy(records[point]["predictions"]["validation"], labels))
-    return best.rate, best.steps
+        return RETRIEVAL_RATE
+    labels = repeated(tasks.rate(job.person).tests["validation"].labels)
+    return max(job.rates, key=lambda point: accuracy(records[point]["predictions"]["validation"], labels)).rate
 
 
 def accuracy(predictions: list[int], labels: list[int]) -> float:
@@ -56,59 +66,85 @@ def repeated(labels: list[int]) -> list[int]:
     return [label for label in labels for _ in TESTS]
 
 
-def run(job: Job, records: Mapping[Job, Record], base: Base, scenes: Scenes, tasks: Tasks) -> Record:
-    """Trains and tests."""
+def averaged(test: str, weight: float) -> str:
+    """The name under which a record keeps the predictions of averaged scores.
+
+    Example:
+        >>> averaged("base", 0.5)
+        'base, 0.5 frozen'
+    """
+    return f"{test}, {weight:g} frozen"
+
+
+def run(
+    job: Job, records: Mapping[Job, Record], base: Base, scenes: Scenes, training: TrainingScenes, tasks: Tasks
+) -> Record:
+    """Trains and tests.
+
+    Args:
+        job: The run.
+        records: Those of the runs that decide its learning rate.
+        base: The frozen model.
+        scenes: The test scenes.
+        training: The training scenes.
+        tasks: All tasks.
+
+    Returns:
+        Every prediction, and how the run was trained.
+    """
     start = time.perf_counter()
-    method, task = METHODS[job.method], task_of(job, tasks)
-    seed = GRID_SEED if job.setting == "grid" else job.seed
+    method, task, seed = METHODS[job.method], task_of(job, tasks), seed_of(job)
     torch.manual_seed(seed)
     learner = Learner(method, base, scenes)
     record: Record = {"trained": sum(parameter.numel() for parameter in learner.trained)}
-    if method.trains != "nothing":
-        rate, steps = chosen(job, records, tasks)
-        steps *= method.longer
-        record |= {"rate": rate, "steps": steps}
-        learn = learner.learn_captions if job.setting == "retrieval" else learner.learn_classes
-        learn(task.shots, rate, steps, Generator().manual_seed(seed))
     if job.setting == "retrieval":
+        if method.is_trained:
+            generator = Generator().manual_seed(seed)
+            learner.learn_captions(task.shots, RETRIEVAL_RATE, RETRIEVAL_STEPS, generator)
         record["ranks"] = {name: search(learner, test) for name, test in task.tests.items()}
+    elif job.method == "probe":
+        record["predictions"] = probe(learner, task, training, seed)
     else:
-        record["predictions"] = predictions(job, learner, task)
+        if method.is_trained:
+            rate, steps = chosen_rate(job, records, tasks), training.steps(task.shots)
+            record |= {"rate": rate, "steps": steps}
+            batches = training.frozen_batches if method.has_frozen_vision else training.batches
+            learner.learn_classes(task.shots.classes, batches(task.shots, seed), rate, steps)
+        record["predictions"] = predictions(learner, task)
     return {**record, "seconds": round(time.perf_counter() - start, 1)}
 
 
-def predictions(job: Job, learner: Learner, task: Task) -> dict[str, list[int]]:
-    """The class of each test scene, by the name of the test; with the first seed, of clean scenes too."""
-    kinds = {"": TRAINING if job.setting == "grid" else TESTS}
-    if job.seed == 0 and job.setting != "grid":
-        kinds[" clean"] = CLEAN
+@torch.no_grad()
+def predictions(learner: Learner, task: Task) -> dict[str, list[int]]:
+    """The predicted class of each test scene, by the name of the test; of trained models, of averaged scores too."""
     found: dict[str, list[int]] = {}
     for name, test in task.tests.items():
-        for kind, numbers in kinds.items():
-            if not learner.method.baseline:
-                with torch.no_grad():
-                    classes = learner.classes(test.classes)
-                found[name + kind] = (learner.encode(test.clips, numbers) @ classes.T).argmax(-1).tolist()
-            elif test.classes == task.shots.classes:  # they know nothing of others
-                found[name + kind] = baseline(learner, task.shots, test, numbers).tolist()
+        scores = learner.encode(test.clips, TESTS) @ learner.classes(test.classes).T
+        found[name] = scores.argmax(-1).tolist()
+        if learner.method.is_trained:
+            videos = F.normalize(learner.scenes.frozen(test.clips, TESTS), dim=-1)
+            frozen = videos @ learner.base.template(test.classes).T
+            for weight in WEIGHTS:
+                found[averaged(name, weight)] = torch.lerp(scores, frozen, weight).argmax(-1).tolist()
     return found
 
 
-def baseline(learner: Learner, shots: Examples, test: Examples, numbers: list[int]) -> Tensor:
-    """What a centroid of pixels, or a probe of frozen features, says of scenes."""
-    own = TRAINING_SCENES[: learner.method.scenes]
-    labels = torch.tensor(shots.labels).repeat_interleave(len(own))
-    if learner.method.baseline == "centroid":
-        scenes = learner.scenes
-        return nearest_centroid(scenes.videos(shots.clips, own), labels, scenes.videos(test.clips, numbers))
-    persons = [person for person in shots.persons for _ in own]
-    return linear_probe(learner.encode(shots.clips, own), labels, persons, learner.encode(test.clips, numbers))
+def probe(learner: Learner, task: Task, training: TrainingScenes, seed: int) -> dict[str, list[int]]:
+    """The predictions of a linear probe on frozen features. It has none for classes without shots."""
+    shots = task.shots
+    features = F.normalize(training.frozen(shots, seed, PROBE_SCENES), dim=-1)
+    labels, persons = torch.tensor(shots.labels).repeat(PROBE_SCENES), shots.persons * PROBE_SCENES
+    return {
+        name: linear_probe(features, labels, persons, learner.encode(test.clips, TESTS)).tolist()
+        for name, test in task.tests.items()
+        if test.classes == shots.classes
+    }
 
 
 def search(learner: Learner, test: Examples) -> dict[str, list[int]]:
     """The rank of the first clip that belongs to each caption, and of the caption of each clip."""
     with torch.no_grad():
         texts = learner.classes(test.classes) if learner.method.prompts else learner.base.texts(test.classes)
-    similarity = texts @ learner.encode(test.clips, TESTS[:1]).T  # [captions, clips]
+    similarity: Tensor = texts @ learner.encode(test.clips, TESTS[:1]).T  # [captions, clips]
     relevant = torch.arange(len(test.classes)).unsqueeze(1) == torch.tensor(test.labels)
     return {"captions": ranks(similarity, relevant).tolist(), "clips": ranks(similarity.T, relevant.T).tolist()}

@@ -37,7 +37,7 @@ class Runs:
     def put(self, job: Job, record: Record) -> None:
         """Keeps what a run found."""
         new = self._file(job).with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps({"job": dataclasses.asdict(job), **record}))
+        new.write_text(json.dumps({**record, "job": dataclasses.asdict(job)}))
         new.replace(self._file(job))
 
     @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""The scenes of all cut-outs, rendered once, and what the frozen model makes of them.
+"""The test scenes of all cut-outs, rendered once, and the frozen model's features of them.
 
-Every clip has one scene for training, three for testing, and a clean one, on white, as a sanity check. A scene depends
-on its clip and its number alone, so that all runs, on any machine, see the same ones.
+Every clip has three scenes for testing, and one that retrieval trains on. A scene depends on its clip and its number
+alone, so that all runs, on any machine, see the same ones.
 
 Shapes: N clips, R scenes of each, T frames, S by S pixels, D features.
 """
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from clips import Clip, read_alpha
 from einops import rearrange
 from torch import Tensor, nn
@@ -24,8 +23,6 @@ from vilt_prompt.protocols import sample_frames
 FRAMES = 4
 TRAINING = [0]  # numbers of scenes
 TESTS = [1, 2, 3]
-CLEAN = [4]
-TRAINING_SCENES = TRAINING + TESTS  # no clip is in both training and tests, so more scenes of a shot are at hand
 
 
 @dataclass(frozen=True)
@@ -80,14 +77,7 @@ def render(file: Path, size: int) -> Tensor:
     # Python's own hash of a text differs between processes.
     seed = zlib.crc32(file.name.encode())
     rendered = [wild(frames[None], size, Dice(seed + number))[0] for number in TRAINING + TESTS]
-    return ((torch.stack([*rendered, on_white(frames, size)])) * 255).round().to(torch.uint8)
-
-
-def on_white(frames: Tensor, size: int) -> Tensor:
-    """A cut-out (T, 4, H, W) as it is, on white, (T, 3, S, S) in 0..1."""
-    colour, alpha = frames[:, :3] / 255, frames[:, 3:] / 255
-    pictures = colour * alpha + 1 - alpha
-    return F.interpolate(pictures, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
+    return (torch.stack(rendered) * 255).round().to(torch.uint8)
 
 
 @torch.no_grad()

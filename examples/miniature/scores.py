@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from miniature.jobs import Job
 from miniature.paired import Scores, class_means
-from miniature.run import repeated, task_of
+from miniature.rows import Row
+from miniature.run import averaged, repeated, task_of
 from miniature.runs import Record
 from miniature.tasks import Tasks
 
@@ -13,22 +14,25 @@ Cell = tuple[str, int]  # who is in the test, and the seed
 RECALL_AT = (1, 5)
 
 
+def cells_of(records: Records, setting: str, method: str, shots: Sequence[int]) -> set[Cell]:
+    """The tests and seeds that a method has run with every K."""
+    each = [
+        {(job.person, job.seed) for job in records if (job.setting, job.method, job.shots) == (setting, method, K)}
+        for K in shots
+    ]
+    return set.intersection(*each)
+
+
 def common(
     records: Records, setting: str, methods: Sequence[str], shots: Sequence[int], featured: str
 ) -> tuple[list[str], list[Cell]]:
-    """Methods, and the tests and seeds that each of these has run with every K: what is paired.
+    """Chooses the methods that a table can pair, and the tests and seeds that each of these has run with every K.
 
-    Of all such choices with the featured method, where that has runs, the one with the most runs: a method that has
-    just begun would leave the others with its few seeds.
+    Of all such choices with the featured method, if that has runs, the one with the most runs is taken. So a method
+    that has just begun does not leave the others with its few seeds.
     """
-    cells: dict[str, set[Cell]] = {}
-    for method in methods:
-        per_shots = [
-            {(job.person, job.seed) for job in records if (job.setting, job.method, job.shots) == (setting, method, K)}
-            for K in shots
-        ]
-        if shared := set.intersection(*per_shots):
-            cells[method] = shared
+    cells = {method: cells_of(records, setting, method, shots) for method in methods}
+    cells = {method: own for method, own in cells.items() if own}
     if not cells:
         return [], []
     choices = [own for own in cells.values() if own <= cells.get(featured, own)]
@@ -36,13 +40,13 @@ def common(
     return [method for method, own in cells.items() if best <= own], sorted(best)
 
 
-def scores_of(records: Records, tasks: Tasks, setting: str, method: str, K: int, cells: Sequence[Cell]) -> Scores:
-    """For each test, the mean over runs and scenes of what belongs to each action, (C,)."""
+def scores_of(records: Records, tasks: Tasks, setting: str, row: Row, K: int, cells: Sequence[Cell]) -> Scores:
+    """For each test, the mean over runs and scenes of each action, (C,)."""
     hits: dict[str, list[bool]] = {}
     actions: dict[str, list[int]] = {}
     number = {action: n for n, action in enumerate(tasks.actions)}
     for person, seed in cells:
-        job = Job(setting, method, person, seed, K)
+        job = Job(setting, row.method, person, seed, K)
         for name, test in task_of(job, tasks).tests.items():
             if setting == "retrieval":
                 # A caption is a person's kind and an action.
@@ -51,9 +55,9 @@ def scores_of(records: Records, tasks: Tasks, setting: str, method: str, K: int,
                 for k in RECALL_AT:
                     hits.setdefault(f"{name} R@{k}", []).extend(rank <= k for rank in found)
                     actions.setdefault(f"{name} R@{k}", []).extend(of_class)
-            elif name in records[job]["predictions"]:
+            elif (kept := averaged(name, row.weight) if row.weight else name) in records[job]["predictions"]:
                 labels = repeated(test.labels)
-                found = records[job]["predictions"][name]
+                found = records[job]["predictions"][kept]
                 hits.setdefault(name, []).extend(a == b for a, b in zip(found, labels, strict=True))
                 actions.setdefault(name, []).extend(number[test.classes[label]] for label in labels)
     return {name: class_means(hits[name], actions[name], len(number)) for name in hits}

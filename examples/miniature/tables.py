@@ -1,105 +1,105 @@
-"""The comparisons of `docs/results.md`, made of the runs that are done."""
+"""The tables of the results pages, made from the runs that are done."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from miniature import listings
 from miniature.actions import PERSONS
-from miniature.jobs import OPEN, SHOTS, TABLE_8, TRAINED, TRIED, UNTRAINED, Job
-from miniature.listings import clean, grid, zero_shot
+from miniature.jobs import (
+    FEW,
+    FEW_SHOT_SEEDS,
+    NEIGHBOURS,
+    SEEDS,
+    SHOTS,
+    TABLE_8,
+    VARIANTS,
+    Job,
+)
 from miniature.markdown import WITHOUT, markdown
-from miniature.methods import METHODS
-from miniature.paired import Comparison, Metric, Scores, compare, harmonic_mean_of, mean_of, value
-from miniature.scores import RECALL_AT, Records, common, scores_of
+from miniature.paired import Comparison, Metric, Pair, Scores, compare, mean_of, value
+from miniature.primary import METRICS, Question, answers, verdict
+from miniature.rows import Row, with_averages
+from miniature.run import WEIGHTS
+from miniature.scores import RECALL_AT, Cell, Records, common, scores_of
 from miniature.tasks import Tasks
 
 MARKED = re.compile(r"<!-- ablation: ([\w-]+) -->\n.*?<!-- /ablation -->", flags=re.DOTALL)
-BASE_NOVEL = {
-    "base": mean_of("base"),
-    "novel": mean_of("novel"),
-    "harmonic mean": harmonic_mean_of("base", "novel"),
-}
-RECALLS = {f"{test} R@{k}": mean_of(f"{test} R@{k}") for test in ("base", "novel") for k in RECALL_AT}
 SHOT_NUMBERS = (1, 2, 4, 8)
-FEW_SHOT = {f"K = {K}": mean_of(f"K = {K}") for K in SHOT_NUMBERS}
+NOT_RUN = "Not run."
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a table compares.
+    """Rows with their means, and secondary comparisons with one of them.
 
     Attributes:
         setting: Of its runs.
-        featured: The method that it is about.
-        methods: A line for each.
+        reference: The row that the others are compared with.
+        rows: All rows, the reference among them.
         metrics: A column for each.
-        planned: Pairs of methods, the first to be compared with the second in every metric.
         shots: The Ks of its runs.
-        persons: Whose tests count.
+        runs: How many runs of each row the protocol has.
     """
 
     setting: str
-    featured: str
-    methods: list[str]
+    reference: Row
+    rows: list[Row]
     metrics: dict[str, Metric]
-    planned: list[tuple[str, str]]
     shots: tuple[int, ...] = (SHOTS,)
-    persons: tuple[str, ...] = ("", *PERSONS)
+    runs: int = len(PERSONS) * SEEDS
 
 
-_MAIN = UNTRAINED + TRAINED
+_METHODS = ["zero-shot", "probe", "coop", "kgcoop", *NEIGHBOURS, "independent", "vilt"]
 TABLES = {
-    "main": Table("base-novel", "vilt", _MAIN, BASE_NOVEL, [("vilt", other) for other in _MAIN if other != "vilt"]),
-    "parts": Table(
-        "base-novel",
-        "vilt",
-        ["zero-shot", "text", "independent-alpha0", "vilt-alpha0", "vilt", "vpt", "text-scenario", "independent",
-         "independent-n14"],
-        BASE_NOVEL,
-        [("text", "zero-shot"), ("independent-alpha0", "text"), ("vilt-alpha0", "independent-alpha0"),
-         ("vilt", "vilt-alpha0"), ("vilt", "vpt"), ("vilt", "text-scenario"), ("vilt", "independent"),
-         ("vilt", "independent-n14")],
+    "summary": Table(
+        "base-novel", Row("zero-shot"), with_averages(["zero-shot", "probe", "independent", "vilt"]), METRICS
     ),
-    "text-side": Table(
+    "methods": Table("base-novel", Row("zero-shot"), with_averages(_METHODS), METRICS),
+    "variants": Table(
         "base-novel",
-        "coop",
-        ["zero-shot", "centroid", "probe", "coop", "kgcoop", "text", "text-scenario"],
-        BASE_NOVEL,
-        [*((method, "zero-shot") for method in ("probe", "coop", "kgcoop", "text", "text-scenario")),
-         ("kgcoop", "coop"), ("text-scenario", "text"), ("text", "coop")],
+        Row("vilt"),
+        [Row("vilt"), *with_averages(["vilt-tau007", "text", *VARIANTS])],
+        METRICS,
     ),
-    "tried": Table(
+    "weights": Table(
         "base-novel",
-        "vilt-s4",
-        ["zero-shot", "probe", "vilt", *TRIED],
-        BASE_NOVEL,
-        [("vilt-s4", other) for other in ("zero-shot", "vilt", *TRIED) if other != "vilt-s4"],
+        Row("vilt"),
+        [Row("vilt"), *(Row("vilt", weight) for weight in WEIGHTS), Row("zero-shot")],
+        METRICS,
     ),
     "few-shot": Table(
         "few-shot",
-        "vilt",
-        _MAIN,
-        FEW_SHOT,
-        [*((method, "zero-shot") for method in ("probe", "coop", "kgcoop")),
-         *(("vilt", other) for other in _MAIN if other != "vilt")],
+        Row("zero-shot"),
+        with_averages(FEW),
+        {f"K = {K}": mean_of(f"K = {K}") for K in SHOT_NUMBERS},
         SHOT_NUMBERS,
+        len(PERSONS) * FEW_SHOT_SEEDS,
     ),
-    "open": Table("base-novel", "vilt", ["vilt", *OPEN], BASE_NOVEL, [(other, "vilt") for other in OPEN]),
     "retrieval": Table(
-        "retrieval", "vilt-n6", TABLE_8, RECALLS, [("vilt-n6", other) for other in TABLE_8 if other != "vilt-n6"], (0,)
+        "retrieval",
+        Row("zero-shot"),
+        [Row(method) for method in TABLE_8],
+        {f"{test} R@{k}": mean_of(f"{test} R@{k}") for test in ("base", "novel") for k in RECALL_AT},
+        (0,),
+        SEEDS,
     ),
-}  # fmt: skip
-# Where not all methods were run on all folds: all methods on one.
-TABLES["few-shot-one"] = replace(TABLES["few-shot"], persons=PERSONS[:1])
+}
 
 
 def filled(page: str, records: Records, tasks: Tasks) -> str:
     """A page with the tables between its marks made anew.
 
     Raises:
-        ValueError: If a mark names no table.
+        ValueError: If a mark does not name a table.
     """
-    special = {"zero-shot": zero_shot, "grid": grid, "clean": clean}
+    special: dict[str, Callable[[Records, Tasks], str]] = {
+        "primary": primary,
+        "folds": folds,
+        "zero-shot": listings.zero_shot,
+        "rates": listings.rates,
+        "runs": listings.runs,
+    }
 
     def between(match: re.Match[str]) -> str:
         name = match[1]
@@ -111,74 +111,97 @@ def filled(page: str, records: Records, tasks: Tasks) -> str:
     return MARKED.sub(between, page)
 
 
-def table(what: Table, records: Records, tasks: Tasks) -> str:
-    """The smallest detectable difference, the means, and the planned comparisons."""
-    records = {job: record for job, record in records.items() if job.person in what.persons}
-    methods, cells = common(records, what.setting, what.methods, what.shots, what.featured)
-    if not cells:
-        return "Not run."
-    scores = {method: _scores(what, method, records, tasks, cells) for method in methods}
-    planned = [
-        (metric, first, second)
-        for first, second in what.planned
-        for metric in what.metrics
-        if first in methods and second in methods and _has(scores[first], metric) and _has(scores[second], metric)
-    ]
-    found = compare([(what.metrics[metric], scores[a], scores[b]) for metric, a, b in planned])
-    by_pair = {(a, b): {} for _, a, b in planned}
-    for (metric, a, b), comparison in zip(planned, found, strict=True):
-        by_pair[a, b][metric] = comparison
-    persons, seeds = sorted({person for person, _ in cells}), sorted({seed for _, seed in cells})
-    who = f", tested on: {', '.join(persons)}" if persons != [""] else ""
-    lines = [f"{len(cells)} runs of each method{who}, seeds {', '.join(map(str, seeds))}.", ""]
-    if found:
-        smallest = [
-            f"{metric} {min(each):.1f} to {max(each):.1f}"
-            for metric in what.metrics
-            if (each := [100 * pairs[metric].detectable for pairs in by_pair.values() if metric in pairs])
+def primary(records: Records, tasks: Tasks) -> str:
+    """The six primary comparisons, with corrected intervals and verdicts."""
+    planned = len(PERSONS) * SEEDS
+    rows = [
+        [
+            f"{answer.question.first.title} - {answer.question.second.title}",
+            answer.question.metric,
+            f"{len(answer.cells)} of {planned}",
+            f"{100 * answer.comparison.difference:+.1f} ({_signed(answer.comparison.corrected)})",
+            verdict(answer),
         ]
-        lines = [f"Smallest detectable difference, in points: {'; '.join(smallest)}.", "", *lines]
-    rows = [
-        [METHODS[method].title, f"{_trained(what, method, records, cells):,}", *_percents(what, scores[method])]
-        for method in methods
+        for answer in answers(records, tasks)
     ]
-    lines += [markdown(["", "trained", *what.metrics], rows), ""]
-    rows = [
-        [f"{METHODS[a].title} - {METHODS[b].title}", *(_cell(pairs.get(metric)) for metric in what.metrics)]
-        for (a, b), pairs in by_pair.items()
-    ]
-    if rows:
-        lines += [markdown(["difference in points (corrected interval)", *what.metrics], rows)]
-    return "\n".join(lines).strip()
+    header = ["primary comparison", "metric", "runs", "points (corrected interval)", "result"]
+    return markdown(header, rows) if rows else NOT_RUN
 
 
-def _scores(what: Table, method: str, records: Records, tasks: Tasks, cells: list[tuple[str, int]]) -> Scores:
-    by_shots = {K: scores_of(records, tasks, what.setting, method, K, cells) for K in what.shots}
-    if len(what.shots) == 1:
-        return by_shots[what.shots[0]]
-    return {f"K = {K}": scores["all"] for K, scores in by_shots.items()}
+def folds(records: Records, tasks: Tasks) -> str:
+    """The differences of the primary comparisons, for each person under test alone."""
+    by_question: dict[Question, dict[str, str]] = {}
+    for person in PERSONS:
+        for answer in answers(records, tasks, [person]):
+            by_question.setdefault(answer.question, {})[person] = f"{100 * answer.comparison.difference:+.1f}"
+    rows = [
+        [
+            f"{question.first.title} - {question.second.title}",
+            question.metric,
+            *(found.get(person, WITHOUT) for person in PERSONS),
+        ]
+        for question, found in by_question.items()
+    ]
+    return markdown(["difference in points, tested on", "metric", *PERSONS], rows) if rows else NOT_RUN
+
+
+def table(what: Table, records: Records, tasks: Tasks) -> str:
+    """The mean of each row, and its difference from the reference with an interval that is not corrected."""
+    scores, cells = table_scores(what, records, tasks)
+    if what.reference not in scores:
+        return NOT_RUN
+    rows = []
+    for row, own in scores.items():
+        differences = differences_from(what, scores, row)
+        cells_of_row = [
+            f"{100 * value(metric, own):.1f}" + (f" ({_signed(differences[name].interval)})" if differences else "")
+            if _has(own, name)
+            else WITHOUT
+            for name, metric in what.metrics.items()
+        ]
+        trained = records[Job(what.setting, row.method, *cells[0], what.shots[0])]["trained"]
+        rows.append([row.title, f"{trained:,}", *cells_of_row])
+    header = ["", "trained", *what.metrics]
+    note = f"In brackets: 95% interval of the difference from {what.reference.title}, in points, not corrected."
+    return f"{_who(cells, what.runs)} {note}\n\n{markdown(header, rows)}"
+
+
+def table_scores(what: Table, records: Records, tasks: Tasks) -> tuple[dict[Row, Scores], list[Cell]]:
+    """The scores of each row that has the runs, over the tests and seeds that all these rows have."""
+    methods = list(dict.fromkeys(row.method for row in what.rows))
+    methods, cells = common(records, what.setting, methods, what.shots, what.reference.method)
+    scores: dict[Row, Scores] = {}
+    for row in what.rows:
+        if row.method in methods:
+            by_shots = {K: scores_of(records, tasks, what.setting, row, K, cells) for K in what.shots}
+            several = {f"K = {K}": own["all"] for K, own in by_shots.items() if "all" in own}
+            scores[row] = several or by_shots[what.shots[0]]
+    return scores, cells
+
+
+def differences_from(what: Table, scores: dict[Row, Scores], row: Row) -> dict[str, Comparison]:
+    """A row minus the reference, in every metric that both have; each interval as if it were the only one."""
+    if row == what.reference:
+        return {}
+    return {
+        name: compare([Pair(metric, scores[row], scores[what.reference])])[0]
+        for name, metric in what.metrics.items()
+        if _has(scores[row], name)
+    }
 
 
 def _has(scores: Scores, metric: str) -> bool:
-    return metric in scores or {"base", "novel"} <= scores.keys()
+    return metric in scores or (metric == "harmonic mean" and {"base", "novel"} <= scores.keys())
 
 
-def _trained(what: Table, method: str, records: Records, cells: list[tuple[str, int]]) -> int:
-    person, seed = cells[0]
-    trained: int = records[Job(what.setting, method, person, seed, what.shots[0])]["trained"]
-    return trained
+def _who(cells: list[Cell], planned: int) -> str:
+    """Which runs a table is made of."""
+    persons, seeds = sorted({person for person, _ in cells}), sorted({seed for _, seed in cells})
+    who = f"tested on {', '.join(persons)}; " if persons != [""] else ""
+    count = f"{planned} runs" if len(cells) == planned else f"Only {len(cells)} of {planned} planned runs"
+    return f"{count} of each row: {who}seeds {', '.join(map(str, seeds))}."
 
 
-def _percents(what: Table, scores: Scores) -> Iterator[str]:
-    for name, metric in what.metrics.items():
-        yield f"{100 * value(metric, scores):.1f}" if _has(scores, name) else WITHOUT
-
-
-def _cell(comparison: Comparison | None) -> str:
-    if comparison is None:
-        return WITHOUT
-    low, high = (100 * end for end in comparison.corrected)
-    verdict = "no detectable difference"
-    if comparison.found:
-        verdict = "**ahead**" if comparison.difference > 0 else "**behind**"
-    return f"{100 * comparison.difference:+.1f} ({low:+.1f} to {high:+.1f}), {verdict}"
+def _signed(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{100 * low:+.1f} to {100 * high:+.1f}"

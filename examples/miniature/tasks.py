@@ -8,7 +8,7 @@ from miniature.actions import PERSONS, base_and_novel, complete_actions
 
 from vilt_prompt.protocols import sample_shots
 
-GRID_SEED = 1000  # of the draws that learning rate and length are chosen on; runs have 0, 1, ...
+RATE_SEED = 1000  # of the draw of base actions that learning rates are chosen on; runs have 0, 1, ...
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Tasks:
         tests = {"all": self._test(self.actions, person)}
         return Task(self._shots(self.actions, self._others(person), seed, shots), tests)
 
-    def grid(self, person: str) -> Task:
-        """Base actions by one kind of training person; the same by the other. The test's person plays no part."""
-        base, _ = base_and_novel(self.actions, GRID_SEED)
+    def rate(self, person: str) -> Task:
+        """Base actions by one kind of training person; the same by the other. The person under test plays no part."""
+        base, _ = base_and_novel(self.actions, RATE_SEED)
         first, second = self._others(person)
         return Task(self._of(base, [first]), {"validation": self._of(base, [second])})
 
