@@ -13,7 +13,7 @@ import open_clip
 import torch
 
 import vilt_prompt
-from vilt_prompt.config import METHODS
+from vilt_prompt import METHODS
 
 PAGE = Path(__file__).with_suffix(".md")
 MARKED = re.compile(r"(?<=<!-- methods -->\n).*?(?=<!-- /methods -->)", flags=re.DOTALL)

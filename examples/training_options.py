@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import nn
 
 import vilt_prompt
-from vilt_prompt.config import METHODS
+from vilt_prompt import METHODS
 
 # Those that may differ after a restart without changing the result.
 NOT_SETTINGS = {"out", "resume", "workers", "device", "save_every", "test_every", "grad_checkpointing", "adapter"}

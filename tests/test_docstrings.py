@@ -16,6 +16,7 @@ import pytest
 
 import vilt_prompt
 import vilt_prompt.protocols
+from vilt_prompt import losses, methods
 from vilt_prompt.adapter.peft_model import PromptPeftModel
 from vilt_prompt.adapter.several import SeveralAdapters
 from vilt_prompt.checks import AdapterIOError
@@ -26,6 +27,7 @@ WRAPPED = (PromptedModel, SeveralAdapters, PromptPeftModel)  # where the methods
 # Public for PEFT's, open_clip's and the library's own calls, and not meant to be called by users.
 NOT_API = {"adapter_content", "create_or_update_model_card", "encode_text_without_prompts", "train"}
 NOT_API |= {"replace", "resolve", "structure"}
+CONSTANTS = {"METHODS": methods, "TEMPLATE": losses}  # and the modules that say what they are
 EQUATIONS = {
     "encode_video": ["Eq. 4"],
     "layer_prompts": ["Eq. 10", "11"],
@@ -48,7 +50,7 @@ def functions_of(kind: type) -> dict[str, Callable[..., Any]]:
 
 
 def public() -> dict[str, Any]:
-    objects = {name: getattr(vilt_prompt, name) for name in vilt_prompt.__all__}
+    objects = {name: getattr(vilt_prompt, name) for name in vilt_prompt.__all__ if name not in CONSTANTS}
     for name, value in vars(vilt_prompt.protocols).items():
         if not name.startswith("_") and getattr(value, "__module__", None) == "vilt_prompt.protocols":
             objects[f"protocols.{name}"] = value
@@ -111,6 +113,12 @@ def test_says_what_it_is(name):
     assert first.endswith((".", ":", ")")), f"{name}: {first!r} is no sentence"
 
 
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_a_constant_says_what_it_is(name):
+    lines = inspect.getsource(CONSTANTS[name])
+    assert re.search(rf'^{name}\b(?:.|\n)*?^(?:}}\n)?"""\w.*\."""$', lines, flags=re.M)
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_explains_each_parameter(name):
     said = sections(name)
@@ -155,7 +163,7 @@ def test_shows_its_equation(name):
 def test_every_public_name_is_in_the_api_page():
     shown = set(re.findall(r"^::: vilt_prompt\.(\w+)$", API, flags=re.M))
     assert shown == {*vilt_prompt.__all__, "protocols"}
-    for kind in (*WRAPPED, *(PUBLIC[name] for name in vilt_prompt.__all__ if inspect.isclass(PUBLIC[name]))):
+    for kind in (*WRAPPED, *(PUBLIC[name] for name in vilt_prompt.__all__ if inspect.isclass(PUBLIC.get(name)))):
         listed = re.search(rf"^::: vilt_prompt[\w.]*\b{kind.__name__}$(?:\n    .*)*?members: \[(.*)\]", API, flags=re.M)
         members = set() if listed is None else set(listed[1].split(", "))
         assert members == functions_of(kind).keys(), kind.__name__

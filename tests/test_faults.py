@@ -21,7 +21,7 @@ from zoo import build, text_ids
 
 import vilt_prompt
 from vilt_prompt import PromptConfig
-from vilt_prompt.prompts import PromptLayer
+from vilt_prompt.adapter.layer import PromptLayer
 
 SETTINGS = {"K": 1, "n_ctx": 3, "depth": 3}
 LENGTHS = [1, 4, 2, 4]

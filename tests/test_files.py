@@ -585,7 +585,7 @@ def test_hostile_settings(changes, message, tmp_path):
     refused(tmp_path / "by PEFT", message)
     wrapped().save_pretrained(tmp_path / "by us")
     rewrite_config(tmp_path / "by us", **changes)
-    if set(changes) & {"method", *vilt_prompt.sharing.files.STRUCTURE}:
+    if set(changes) & {"method", *vilt_prompt.config.STRUCTURE}:
         message += f"|do not belong together: .*{next(iter(changes))} is .* was saved. Copy both files again"
     refused(tmp_path / "by us", message)
 
@@ -665,6 +665,4 @@ def test_mutated_files(writer, tmp_path):
 
 
 def settings(model: PeftModel) -> dict[str, object]:
-    return {
-        name: getattr(model.peft_config["default"], name) for name in ("method", *vilt_prompt.sharing.files.STRUCTURE)
-    }
+    return {name: getattr(model.peft_config["default"], name) for name in ("method", *vilt_prompt.config.STRUCTURE)}

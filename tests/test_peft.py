@@ -55,7 +55,7 @@ def test_get_peft_model_is_wrap():
     assert same(features(model), features(wrapped()))
 
 
-@pytest.mark.parametrize("method", vilt_prompt.config.METHODS)
+@pytest.mark.parametrize("method", vilt_prompt.METHODS)
 def test_save_and_load(method, tmp_path):
     model = wrapped(method=method, K=None)
     model.save_pretrained(tmp_path)

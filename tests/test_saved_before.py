@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import vilt_prompt
-from vilt_prompt.config import METHODS
+from vilt_prompt import METHODS
 
 SAVED = Path(__file__).parent / "data" / "saved_without_base_settings"
 SMALL_CLIP = Path(__file__).parents[1] / "examples" / "small_clip" / "emoji-vit-12x128"

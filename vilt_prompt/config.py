@@ -1,4 +1,4 @@
-"""What an adapter is: its settings, the published methods by name, and how they resolve against a model."""
+"""The settings of an adapter, their checks, and how they resolve against a model. No files, no Hub."""
 
 from __future__ import annotations
 
@@ -8,36 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from peft import PeftConfig
-from peft.utils import CONFIG_NAME
 
 from vilt_prompt.checks import check_choice, check_count, check_string, nearest
-from vilt_prompt.sharing.files import AGAIN, PEFT_TYPE, read
-from vilt_prompt.sharing.hub import fetch
+from vilt_prompt.methods import METHODS, SMALLER_TOWER
 
+PEFT_TYPE = "VILT_PROMPT"
 TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
-HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-SMALLER_TOWER = "smaller tower"
-EACH_TOWER = "each tower"
 
-
-@dataclass(frozen=True)
-class Method:
-    """A published method as a setting of the one mechanism."""
-
-    towers: str
-    lead: str
-    depth: int | str  # fewer layers where a tower has fewer
-    mapper: str
-
-
-METHODS = {
-    "vilt": Method("both", "split", SMALLER_TOWER, "shared"),
-    "maple": Method("both", "text", 9, "per_layer"),
-    "independent": Method("both", "own", EACH_TOWER, "none"),  # IVLP, ViFi-CLIP's "VL prompting"
-    "coop": Method("text", "own", 1, "none"),  # with the scenario term KgCoOp
-    "vpt_shallow": Method("vision", "own", 1, "none"),
-    "vpt_deep": Method("vision", "own", EACH_TOWER, "none"),
-}
+# The fields that fix the shapes of the tensors, and the layers that they enter.
+STRUCTURE = ("towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
+# The other fields: where the prompts started, and the weights that they belong to.
+NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint")
 
 
 @dataclass
@@ -137,7 +118,7 @@ class PromptConfig(PeftConfig):
         *,
         strict_base: bool = True,
         **kwargs: Any,
-    ) -> Any:
+    ) -> PromptConfig:
         """The config of a saved adapter. PEFT calls it before it changes a model, so damaged files are found in time.
 
         Args:
@@ -149,19 +130,11 @@ class PromptConfig(PeftConfig):
         Raises:
             ValueError: If there is no such adapter, or one of its files is missing, damaged or a pickle.
         """
-        for_the_hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        folder = fetch(pretrained_model_name_or_path, subfolder=subfolder, **for_the_hub)
-        files = read(folder, os.fspath(pretrained_model_name_or_path))
-        try:
-            config = cls.from_peft_type(**files.config)
-            if not isinstance(config.ctx_init, list | None):
-                raise ValueError(f"ctx_init is {config.ctx_init!r}, a saved one is a list of token ids")
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{files.folder / CONFIG_NAME} is not valid: {error}. {AGAIN[0].upper()}{AGAIN[1:]}"
-            ) from error
-        config.files, config.strict_base = files, strict_base
-        return config
+        # The one late import of the library: PEFT looks for this method on the class of a config, and what it does is
+        # the business of `sharing`, which imports this module.
+        from vilt_prompt.sharing.saved_config import read_config
+
+        return read_config(pretrained_model_name_or_path, subfolder=subfolder, strict_base=strict_base, **kwargs)
 
     def resolve(self, text_layers: int, vision_layers: int) -> PromptConfig:
         """The same settings with nothing left open, for towers of these depths, 0 where one is unknown.

@@ -19,6 +19,7 @@ from vilt_prompt.model.prompted import prompted_model
 from vilt_prompt.towers.token_ids import tokenized
 
 TEMPLATE = "a video of a person doing {}."
+"""The hand-crafted prompt of the paper, with `{}` for the name of the class."""
 
 
 @torch.no_grad()
@@ -83,7 +84,12 @@ def scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
 
 
 class LossTerms(NamedTuple):
-    """The two terms of the loss, detached; the scenario term without its weight."""
+    """The two terms of the loss, detached.
+
+    Attributes:
+        cross_entropy: Eq. 13, a scalar.
+        scenario: `scenario_loss`, a scalar, without its weight alpha.
+    """
 
     cross_entropy: Tensor
     scenario: Tensor

@@ -1,34 +1,25 @@
-"""The prompts and their maps: which prompt enters which layer of which tower (Eq. 10 and 11), and nothing else.
+"""Which prompt enters which layer of which tower, and the maps F and F~ (Eq. 10 and 11).
 
 Shapes: n prompt vectors, k learned layers of a tower, d_t and d_v the widths of the text and the vision tower.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-from collections.abc import Iterator
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from vilt_prompt.config import PromptConfig
 
-PREFIX = "vilt_"  # every parameter of an adapter has it in its path
-LONGEST_NAME = 255  # bytes that file systems allow for the name of a folder
-
-# What `use_adapter` chose in this thread or asyncio task, which share the layers, innermost first. torch.compile guards
-# on the value.
-_choices: ContextVar[tuple[tuple[PromptLayer, str], ...]] = ContextVar("vilt_prompt_choices", default=())
+OTHER_TOWER = {"text": "vision", "vision": "text"}
 
 
 class LayerPrompts(NamedTuple):
-    """What enters each layer (Eq. 10 and 11); None: nothing fresh.
+    """The prompts that enter the layers of both towers (Eq. 10 and 11). None: no fresh prompt enters this layer.
 
     Attributes:
         text: Entry i-1 is the (n, d_t) prompt of layer i: P_i where text leads, F~(P~_i) where vision does.
@@ -40,7 +31,10 @@ class LayerPrompts(NamedTuple):
 
 
 class Source(NamedTuple):
-    """The prompt of one layer: a row of those that tower `leader` learns, mapped for the other tower."""
+    """Where the prompt of one layer comes from: a row of the prompts that tower `leader` learns.
+
+    In a layer of the other tower the row goes through the map out of `leader` first.
+    """
 
     leader: str
     row: int
@@ -48,7 +42,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class PromptTable:
-    """Which prompt enters which layer. Entry i-1 is layer i; None: nothing fresh."""
+    """The source of the prompt of each layer. Entry i-1 is layer i; None: no fresh prompt enters it."""
 
     text: tuple[Source | None, ...]
     vision: tuple[Source | None, ...]
@@ -76,25 +70,69 @@ class PromptTable:
                 table["vision"][i] = Source("vision" if led else "text", row)
         return cls(tuple(table["text"]), tuple(table["vision"]))
 
+    def layers(self, tower: str) -> tuple[Source | None, ...]:
+        """The sources of one tower's layers."""
+        return self.text if tower == "text" else self.vision
+
     def learned(self, tower: str) -> int:
         """k: the number of layers whose prompt `tower` learns."""
         return len({source for source in self.text + self.vision if source is not None and source.leader == tower})
 
-    def mapped(self, leader: str, tower: str) -> int:
-        """How many layers of `tower` take their prompt from `leader`, the other one."""
-        return sum(source is not None and source.leader == leader for source in getattr(self, tower))
+    def mapped(self, leader: str) -> int:
+        """The number of layers of the other tower whose prompt is mapped from `leader`."""
+        return sum(source is not None and source.leader == leader for source in self.layers(OTHER_TOWER[leader]))
 
 
 def partner(i: int, layers: int, others: int) -> int:
-    """Which of the other tower's layers stands at the relative depth of layer i, both counted from 0.
+    """The layer of the other tower at the relative depth of layer i, both counted from 0.
 
     Counted from 1 that is layer ceil(i * others / layers).
     """
     return ((i + 1) * others + layers - 1) // layers - 1
 
 
+def entering_prompts(
+    table: PromptTable, tower: str, learned: Mapping[str, Tensor], maps: Mapping[str, nn.Linear | PerLayerLinear]
+) -> list[Tensor | None]:
+    """The (n, d) prompt that enters each layer of a tower: Eq. 10 for text, Eq. 11 for vision.
+
+    Args:
+        table: The source of each layer's prompt.
+        tower: "text" or "vision".
+        learned: The prompts P (k, n, d_t) under "text", P~ (k, n, d_v) under "vision".
+        maps: F under "text", F~ under "vision".
+
+    Returns:
+        One entry for each layer. None: no fresh prompt enters it.
+    """
+    sources = table.layers(tower)
+    prompts: list[Tensor | None] = [None] * len(sources)
+    for leader in ("text", "vision"):
+        layers = [i for i, source in enumerate(sources) if source is not None and source.leader == leader]
+        if not layers:
+            continue
+        entering = learned[leader]  # [k n d]
+        if leader != tower:
+            rows = [source.row for source in sources if source is not None and source.leader == leader]
+            if rows != list(range(len(entering))):  # under proportional pairing layers may share or skip rows
+                entering = entering[rows]
+            mapper = maps[leader]
+            # open_clip's convert_weights_to_lp halves every nn.Linear, the maps among them.
+            entering = mapper(entering.to(mapper.weight.dtype))
+        for i, prompt in zip(layers, entering.unbind(), strict=True):
+            prompts[i] = prompt
+    return prompts
+
+
+def new_map(config: PromptConfig, layers: int, d_in: int, d_out: int) -> nn.Linear | PerLayerLinear:
+    """F or F~ of a resolved config, in float32: one map for all `layers`, or one for each."""
+    if config.mapper == "per_layer":
+        return PerLayerLinear(layers, d_in, d_out)
+    return nn.Linear(d_in, d_out, dtype=torch.float32)
+
+
 class PerLayerLinear(nn.Module):
-    """k linear maps side by side, one for each layer: (k, n, d_in) -> (k, n, d_out). Initialised as nn.Linear."""
+    """k linear maps, one for each layer: (k, n, d_in) -> (k, n, d_out). Initialised as nn.Linear."""
 
     def __init__(self, k: int, d_in: int, d_out: int) -> None:
         super().__init__()
@@ -105,183 +143,3 @@ class PerLayerLinear(nn.Module):
     def forward(self, prompts: Tensor) -> Tensor:
         """(k, n, d_in) -> (k, n, d_out)."""
         return prompts @ self.weight.mT + self.bias.unsqueeze(1)
-
-
-class PromptLayer(nn.Module, BaseTunerLayer):
-    """The learned prompts and maps of all adapters: `vilt_text` (k, n, d_t), `vilt_vision` (k, n, d_v), F and F~."""
-
-    adapter_layer_names = ("vilt_text", "vilt_vision", "vilt_F", "vilt_F_tilde")
-    other_param_names = ("tables",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.vilt_text = nn.ParameterDict()
-        self.vilt_vision = nn.ParameterDict()
-        self.vilt_F = nn.ModuleDict()
-        self.vilt_F_tilde = nn.ModuleDict()
-        self.tables: dict[str, PromptTable] = {}
-        self.configs: dict[str, PromptConfig] = {}  # the tuner's own
-        self.enable_adapters(True)
-
-    def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
-        """Makes the prompts, N(0, 0.02^2), and maps of a new adapter, in float32."""
-        self.tables[adapter_name] = table
-        learned = {tower: table.learned(tower) for tower in ("text", "vision")}
-        for tower, n in (("text", config.n_ctx), ("vision", config.n_ctx_vision)):
-            if learned[tower]:
-                shape = (learned[tower], int(n or 0), widths[tower])
-                prompts = torch.empty(shape, dtype=torch.float32).normal_(std=0.02)
-                self._learned(tower)[adapter_name] = nn.Parameter(prompts)
-        for leader, follower in (("text", "vision"), ("vision", "text")):
-            mapped = table.mapped(leader, follower)
-            if mapped:
-                d_in, d_out = widths[leader], widths[follower]
-                self._maps(leader)[adapter_name] = (
-                    PerLayerLinear(mapped, d_in, d_out)
-                    if config.mapper == "per_layer"
-                    else nn.Linear(d_in, d_out, dtype=torch.float32)
-                )
-
-    def start_from(self, adapter_name: str, embeddings: Tensor) -> None:
-        """Fills the first rows of the first text prompt with embeddings (at most n, d_t)."""
-        with torch.no_grad():
-            self.vilt_text[adapter_name][0, : len(embeddings)] = embeddings
-
-    def tower_prompts(self, tower: str) -> list[Tensor | None]:
-        """The (n, d) prompt that enters each layer of a tower under the current adapter; None: nothing fresh."""
-        adapter = self.current()
-        sources = getattr(self.tables[adapter], tower)
-        prompts: list[Tensor | None] = [None] * len(sources)
-        for leader in ("text", "vision"):
-            layers = [i for i, source in enumerate(sources) if source is not None and source.leader == leader]
-            if not layers:
-                continue
-            learned = self._learned(leader)[adapter]  # [k n d]
-            rows = [sources[i].row for i in layers]
-            if leader != tower:
-                mapper = self._maps(leader)[adapter]
-                if rows != list(range(len(learned))):  # under proportional pairing layers may share or skip rows
-                    learned = learned[rows]
-                # open_clip's convert_weights_to_lp halves every nn.Linear, the maps among them.
-                learned = mapper(learned.to(mapper.weight.dtype))
-            for i, prompt in zip(layers, learned.unbind(), strict=True):
-                prompts[i] = prompt
-        return prompts
-
-    @property
-    def enabled(self) -> bool:
-        """Whether an adapter takes part in the forward pass."""
-        return not self.disable_adapters and (bool(self.active_adapters) or self._chosen() is not None)
-
-    @contextlib.contextmanager
-    def choose(self, adapter_name: str) -> Iterator[None]:
-        """Lets an adapter take part in place of the active one, in this thread or asyncio task."""
-        choice = (self, adapter_name)
-        _choices.set((choice, *_choices.get()))
-        try:
-            yield
-        finally:
-            # Generators inside such blocks may end in any order, even in another thread: a token of the variable would
-            # then put back the choice of somebody else.
-            choices = list(_choices.get())
-            if choice in choices:
-                choices.remove(choice)
-                _choices.set(tuple(choices))
-
-    def is_chosen(self, adapter_name: str) -> bool:
-        """Whether this thread or asyncio task is inside a `choose(adapter_name)`."""
-        return any(layer is self and name == adapter_name for layer, name in _choices.get())
-
-    def tensors(self, adapter_name: str) -> dict[str, nn.Parameter]:
-        """The parameters of one adapter under names such as `vilt_F.weight`."""
-        tensors: dict[str, nn.Parameter] = {}
-        for kind in self.adapter_layer_names:
-            entries = getattr(self, kind)
-            if adapter_name in entries:
-                entry = entries[adapter_name]
-                parts = {"": entry} if isinstance(entry, nn.Parameter) else dict(entry.named_parameters())
-                tensors |= {f"{kind}.{part}".rstrip("."): parameter for part, parameter in parts.items()}
-        return tensors
-
-    def rename(self, old: str, new: str) -> None:
-        """Gives an adapter another name, in the same place among the others."""
-        for kind in (*self.adapter_layer_names, *self.other_param_names):
-            entries = getattr(self, kind)
-            renamed = [(new if name == old else name, entry) for name, entry in entries.items()]
-            entries.clear()
-            entries.update(renamed)
-
-    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
-        """PEFT's switch, for one adapter at a time; more, or one that is not there, are a ValueError."""
-        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
-        if len(names) > 1:
-            raise ValueError(f"one adapter can be active at a time, got {names}: choose one of them")
-        for name in names:
-            if name not in self.tables:
-                raise ValueError(f"there is no adapter {name!r}; there are: {', '.join(self.tables)}")
-        super().set_adapter(names, inference_mode=inference_mode)
-
-    def delete_adapter(self, adapter_name: str) -> None:
-        """Deletes an adapter. If it was active and frozen, the next one is active and frozen too."""
-        own = self.tensors(adapter_name).values()
-        active_and_frozen = adapter_name in self.active_adapters and not any(p.requires_grad for p in own)
-        super().delete_adapter(adapter_name)
-        if active_and_frozen:
-            self.set_adapter(self.active_adapters, inference_mode=True)
-
-    def enable_adapters(self, enabled: bool) -> None:
-        """Switches all adapters on or off. PEFT's own version makes a frozen one trainable on the way back."""
-        # An entry for each open block of `disable_adapter`, which threads and generators leave in any order.
-        self._disable_adapters: Any = [None] * (not enabled)
-
-    @property
-    def weight(self) -> Tensor:
-        """Missing, as is `bias`: PEFT's own is a base layer's, which prompts do not have."""
-        raise AttributeError
-
-    bias = weight
-
-    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        # The model moves prompts.
-        pass
-
-    def _chosen(self) -> str | None:
-        for layer, name in _choices.get():
-            if layer is self:
-                return name
-        return None
-
-    def current(self) -> str:
-        """The adapter that takes part here: the chosen one, else the active one; a ValueError if there is none."""
-        adapter = self._chosen()
-        if adapter is None:
-            if not self.active_adapters:
-                raise ValueError("no adapter is active: add one with add_adapter(...) and set_adapter(...)")
-            (adapter,) = self.active_adapters
-        if adapter not in self.tables:
-            raise ValueError(
-                f"the adapter {adapter!r} was deleted or renamed while `with model.use_adapter(...)` used it; "
-                f"there are: {', '.join(self.tables)}"
-            )
-        return adapter
-
-    def _learned(self, tower: str) -> nn.ParameterDict:
-        return self.vilt_text if tower == "text" else self.vilt_vision
-
-    def _maps(self, leader: str) -> Any:
-        return self.vilt_F if leader == "text" else self.vilt_F_tilde
-
-
-def refuse_adapter_name(adapter_name: Any) -> None:
-    """Refuses what is no name of a folder, or would mislead PEFT, which finds tensors by the name in their keys."""
-    if not isinstance(adapter_name, str):
-        raise TypeError(f"an adapter name must be a string, got {adapter_name!r}")
-    key_parts = {"base_model", "model", "prompts", "weight", "bias", *PromptLayer.adapter_layer_names}
-    taken = hasattr(nn.ModuleDict(), adapter_name) or hasattr(nn.ParameterDict(), adapter_name)
-    no_folder = set(adapter_name) & set("./\\:\0") or len(os.fsencode(adapter_name)) > LONGEST_NAME
-    if adapter_name in key_parts or adapter_name in PREFIX or taken or no_folder:
-        raise ValueError(
-            f"the adapter name {adapter_name[:40]!r} is refused: it is empty, a part of the names of parameters, or no "
-            f"name of a folder (no dot, slash, backslash, colon or null byte, at most {LONGEST_NAME} bytes); choose "
-            'another one, such as "ucf101"'
-        )

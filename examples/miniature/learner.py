@@ -14,7 +14,7 @@ from miniature.tasks import Examples
 from torch import Generator, Tensor, nn
 
 import vilt_prompt
-from vilt_prompt.losses import TEMPLATE
+from vilt_prompt import TEMPLATE
 
 RETRIEVAL_BATCH = 10
 CHUNK = 32  # videos in one pass without gradients

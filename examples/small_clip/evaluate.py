@@ -14,7 +14,7 @@ from rendering import plain
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from vilt_prompt.losses import TEMPLATE
+from vilt_prompt import TEMPLATE
 from vilt_prompt.protocols import sample_frames
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the examples' own clips and scenes

@@ -13,7 +13,7 @@ from teacher import ConvTeacher
 from torch import Tensor, nn
 from training import Training
 
-from vilt_prompt.losses import TEMPLATE
+from vilt_prompt import TEMPLATE
 
 SCALE = 20.0  # of cosines, before each softmax
 

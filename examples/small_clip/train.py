@@ -27,7 +27,7 @@ from stages import caption_bank, train_teacher, train_text, train_vision
 from tokenizer import save_fast_tokenizer, trimmed_tokenizer
 from training import Training
 
-from vilt_prompt.losses import TEMPLATE
+from vilt_prompt import TEMPLATE
 
 MERGES = 8000
 CONFIG: dict[str, Any] = {

@@ -16,13 +16,14 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
+from vilt_prompt.adapter.fitting import check_shapes, resolve_for
+from vilt_prompt.adapter.layer import PREFIX
 from vilt_prompt.adapter.several import SeveralAdapters, differences
-from vilt_prompt.adapter.tuner import PromptTuner, check_shapes, resolve_for
-from vilt_prompt.config import HUB_ARGUMENTS, TASK_TYPE, PromptConfig, check_settings
-from vilt_prompt.prompts import PREFIX
+from vilt_prompt.adapter.tuner import PromptTuner
+from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, PromptConfig, check_settings
 from vilt_prompt.sharing.card import TrainingFacts, model_card
-from vilt_prompt.sharing.files import CARD_NAME, PEFT_TYPE, check_numbers, write
-from vilt_prompt.sharing.hub import push
+from vilt_prompt.sharing.files import CARD_NAME, check_numbers, write
+from vilt_prompt.sharing.hub import HUB_ARGUMENTS, push
 
 
 class PromptPeftModel(SeveralAdapters, PeftModel):
@@ -151,14 +152,65 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
         loaded.files = None
         return result
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> CommitInfo:
-        """Shares an adapter: `vilt_prompt.push_to_hub(self, repo_id, **options)`.
+    def push_to_hub(  # type: ignore[override]  # PEFT's own takes the arguments of transformers
+        self,
+        repo_id: str,
+        *,
+        adapter_name: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str = "Upload prompts",
+        class_names: Sequence[str] | None = None,
+        template: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+        dataset: str | None = None,
+        license: str | None = None,  # noqa: A002
+    ) -> CommitInfo:
+        """Shares an adapter on the Hugging Face Hub: config, tensors and a model card, in one commit.
+
+        They go to the repository's root, whatever the adapter's name.
 
         Args:
-            repo_id: Such as "user/ucf101-16shot".
-            options: Its other arguments.
+            repo_id: Such as "user/ucf101-16shot". The repository is made if there is none.
+            adapter_name: None: the active one.
+            private: Whether a new repository is private. None: as the Hub does by default.
+            token: Of a user who may write. None: the token of `hf auth login`.
+            revision: Branch, made if there is none. None: the main one.
+            create_pr: Whether to open a pull request instead.
+            commit_message: First line of the commit.
+            class_names: The names of the classes in training. This and all that follows goes into the model card; a
+                README that is there is kept.
+            template: The hand-crafted prompt of the scenario-guided term.
+            metrics: Names and values, such as {"top-1 accuracy": 93.1}.
+            dataset: The dataset of training and metrics. A dataset's id on the Hub is linked.
+            license: An identifier of the Hub, such as "mit".
+
+        Returns:
+            The commit, with its `oid`, `commit_url` and `pr_url`.
+
+        Raises:
+            TypeError: If `repo_id` is not a string, or something for the card is of the wrong type.
+            ValueError: If the adapter cannot be saved, or the repository cannot be written to.
+            OSError: If the Hub or the connection fails. The branch is unchanged then.
         """
-        return push_to_hub(self, repo_id, **options)
+        if not isinstance(repo_id, str):
+            raise TypeError(f'repo_id must be a string such as "user/ucf101-16shot", got {repo_id!r}')
+        facts = TrainingFacts(class_names, template, metrics, dataset, license)
+        config, tensors = self.adapter_content(self.active_adapter if adapter_name is None else adapter_name)
+        return push(
+            repo_id,
+            config,
+            tensors,
+            lambda full_id: model_card(config, tensors, facts, full_id),
+            private=private,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+            is_card_filled=bool(facts),
+        )
 
     def create_or_update_model_card(self, output_dir: str) -> None:
         """Writes the active adapter's card to a folder, unless there is a README. Trainers call it."""
@@ -177,69 +229,6 @@ class PromptPeftModel(SeveralAdapters, PeftModel):
                 "delete it first"
             )
         return resolved
-
-
-def push_to_hub(
-    wrapped: PromptPeftModel,
-    repo_id: str,
-    *,
-    adapter_name: str | None = None,
-    private: bool | None = None,
-    token: str | bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    commit_message: str = "Upload prompts",
-    class_names: Sequence[str] | None = None,
-    template: str | None = None,
-    metrics: Mapping[str, float] | None = None,
-    dataset: str | None = None,
-    license: str | None = None,  # noqa: A002
-) -> CommitInfo:
-    """Shares an adapter on the Hugging Face Hub: config, tensors and a model card, in one commit.
-
-    They go to the repository's root, whatever the adapter's name.
-
-    Args:
-        wrapped: What `wrap` or `from_pretrained` returned.
-        repo_id: Such as "user/ucf101-16shot"; the repository is made if there is none.
-        adapter_name: None: the active one.
-        private: Whether a new repository is private; None: as the Hub does by default.
-        token: Of a user who may write; None: that of `hf auth login`.
-        revision: Branch, made if there is none; None: the main one.
-        create_pr: Whether to open a pull request instead.
-        commit_message: First line of the commit.
-        class_names: Those of the training. For the model card, as all that follows; a README that is there is kept.
-        template: The hand-crafted prompt of the scenario-guided term.
-        metrics: Names and values, such as {"top-1 accuracy": 93.1}.
-        dataset: Of training and metrics; a dataset's id on the Hub is linked.
-        license: An identifier of the Hub, such as "mit".
-
-    Returns:
-        The commit, with its `oid`, `commit_url` and `pr_url`.
-
-    Raises:
-        TypeError: If `wrapped` is no wrapped model, or something for the card is of the wrong type.
-        ValueError: If the adapter cannot be saved, or the repository not be written to.
-        OSError: If the Hub or the connection fails; the branch is unchanged.
-    """
-    if not isinstance(wrapped, PromptPeftModel):
-        raise TypeError(f"expected what wrap() returned, got {type(wrapped).__name__}")
-    if not isinstance(repo_id, str):
-        raise TypeError(f'repo_id must be a string such as "user/ucf101-16shot", got {repo_id!r}')
-    facts = TrainingFacts(class_names, template, metrics, dataset, license)
-    config, tensors = wrapped.adapter_content(wrapped.active_adapter if adapter_name is None else adapter_name)
-    return push(
-        repo_id,
-        config,
-        tensors,
-        lambda full_id: model_card(config, tensors, facts, full_id),
-        private=private,
-        token=token,
-        revision=revision,
-        create_pr=create_pr,
-        commit_message=commit_message,
-        is_card_filled=bool(facts),
-    )
 
 
 # PEFT knows what is in its tables, which take a plain string for a type of one's own.

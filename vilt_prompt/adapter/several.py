@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from peft import PeftConfig
 
-from vilt_prompt.config import PromptConfig
-from vilt_prompt.prompts import PromptLayer, refuse_adapter_name
-from vilt_prompt.sharing.files import STRUCTURE
+from vilt_prompt.adapter.layer import PromptLayer
+from vilt_prompt.adapter.names import check_adapter_name
+from vilt_prompt.config import STRUCTURE, PromptConfig
 
 
 class SeveralAdapters:
@@ -184,7 +184,7 @@ class SeveralAdapters:
             raise ValueError(f"there is no adapter {adapter_name!r}; there are: {_listed(self.peft_config)}")
 
     def _check_new(self, adapter_name: Any) -> None:
-        refuse_adapter_name(adapter_name)
+        check_adapter_name(adapter_name)
         if adapter_name in self.peft_config:
             raise ValueError(
                 f"there is an adapter {adapter_name!r} already: choose another name than {_listed(self.peft_config)}"

@@ -1,6 +1,6 @@
 """`convert`: checkpoints of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts and VPT become adapters.
 
-Layers count from 1: block i of theirs is layer i + 1, and `compound_prompts_text.i` enters their block i + 1.
+The keys of a checkpoint say which method it is of, and the shapes of its tensors with which settings.
 
 Shapes: n prompt vectors, J prompted layers, C classes, d_t and d_v the widths of the towers.
 """
@@ -8,9 +8,7 @@ Shapes: n prompt vectors, J prompted layers, C classes, d_t and d_v the widths o
 from __future__ import annotations
 
 import os
-import re
 import warnings
-from dataclasses import dataclass, field
 from typing import Any
 
 import open_clip
@@ -18,47 +16,18 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
+from vilt_prompt.adapter.fitting import OPEN_CLIP_VOCABULARY, check_unwrapped
 from vilt_prompt.adapter.several import SeveralAdapters
-from vilt_prompt.adapter.tuner import OPEN_CLIP_VOCABULARY, check_unwrapped
 from vilt_prompt.checks import is_readable
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.conversion.checkpoints import read_tensors
+from vilt_prompt.conversion.keys import Findings, some, sort_tensors
 from vilt_prompt.sharing.base_settings import has_quick_gelu
 from vilt_prompt.sharing.files import check_numbers
 from vilt_prompt.towers.families import check_towers, depths, text_tower, vision_tower
 
-LEARNER = r"(?:prompt_learner\.)?"  # CoOp and KgCoOp save the learner alone
-# What a key means, and the layer of the tensor without a number i, or with 0.
-KEYS = [
-    (LEARNER + r"ctx", "text", 1),
-    (LEARNER + r"compound_prompts_text\.(?P<i>\d+)", "coupled", 2),
-    (r"text_encoder\.transformer\.resblocks\.(?P<i>\d+)\.VPT_shallow", "text", 1),
-    (r"image_encoder\.VPT", "vision", 1),
-    (r"image_encoder\.transformer\.resblocks\.(?P<i>\d+)\.VPT_shallow", "vision", 1),
-    (LEARNER + r"proj\.(?P<part>weight|bias)", "map", 1),
-    (LEARNER + r"compound_prompt_projections\.(?P<i>\d+)\.(?P<part>weight|bias)", "map", 2),
-    (LEARNER + r"token_suffix", "suffix", 0),
-    # More of the class list, and what KgCoOp does not use.
-    (LEARNER + r"(token_prefix|token_midfix|complete_text_embeddings|bias_vectors)", "ignored", 0),
-    (LEARNER + r"meta_net\.linear1\.(weight|bias)", "ignored", 0),
-    (LEARNER + r"meta_net\.linear2\.(weight|bias)", "image-conditioned", 0),
-    (r"(image_encoder|text_encoder)\..+|logit_scale", "frozen", 0),
-]
-
 RELATIVE_TOLERANCE = 5e-3  # rounding to half precision stays below; an epoch of fine-tuning does not
 ABSOLUTE_TOLERANCE = 1e-5
-
-
-@dataclass
-class Findings:
-    """What the keys of a checkpoint mean."""
-
-    text: dict[int, Tensor] = field(default_factory=dict)  # layer: (n, d_t)
-    vision: dict[int, Tensor] = field(default_factory=dict)  # layer: (n, d_v)
-    maps: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # layer: weight (d_v, d_t), bias (d_v,)
-    coupled: bool = False  # whether the text prompts are MaPLe's, which has a map for each
-    frozen: dict[str, Tensor] = field(default_factory=dict)  # weights of CLIP, under open_clip's names
-    suffix: Tensor | None = None  # (C, L, d_t), token embeddings of what stands after the prompts
 
 
 def convert(
@@ -100,7 +69,7 @@ def convert(
     if not wrapped:
         check_unwrapped(model)
     base: Any = model.get_base_model() if wrapped else model  # type: ignore[operator]
-    found = _sort(read_tensors(path), base, path)
+    found = sort_tensors(read_tensors(path), base, path)
     config = _config(found, base, path)
     check_towers(base, config.structure()[0])
     _check_fit(found, base, path)
@@ -121,50 +90,6 @@ def convert(
     if is_readable(base.logit_scale):
         _tell_the_text(found, base)
     return model  # type: ignore[return-value]
-
-
-def _sort(tensors: dict[str, Tensor], base: Any, path: Any) -> Findings:
-    found = Findings()
-    unknown = []
-    for key, tensor in tensors.items():
-        meaning, layer, part = _recognise(key)
-        if meaning in ("text", "vision", "coupled"):
-            prompts = found.vision if meaning == "vision" else found.text
-            if layer in prompts:
-                raise ValueError(f"{path} holds two prompts of one tower and layer, {key} is the second: expected one")
-            prompts[layer] = tensor
-            found.coupled |= meaning == "coupled"
-        elif meaning == "map":
-            found.maps.setdefault(layer, {})[part] = tensor
-        elif meaning == "suffix":
-            found.suffix = tensor
-        elif meaning == "frozen":
-            found.frozen[_open_clip_name(key, base)] = tensor
-        elif meaning == "image-conditioned":
-            raise ValueError(f"{path} is of CoCoOp, whose prompts depend on the image: an adapter's do not")
-        elif meaning == "unknown":
-            unknown.append(key)
-    if unknown:
-        raise ValueError(
-            f"{path} has tensors that belong to no known method, {len(unknown)} in all: {_some(unknown)}. Known are "
-            "MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts and VPT"
-        )
-    return found
-
-
-def _recognise(key: str) -> tuple[str, int, str]:
-    """The meaning of a key, its layer, and which part of a map it is."""
-    for pattern, meaning, first in KEYS:
-        if match := re.fullmatch(pattern, key):
-            groups = match.groupdict()
-            return meaning, first + int(groups.get("i") or 0), groups.get("part") or ""
-    return "unknown", 0, ""
-
-
-def _open_clip_name(key: str, base: Any) -> str:
-    """Their CLIP's parts have the same names in open_clip, behind another prefix."""
-    key = key.replace("image_encoder.", "visual.", 1)
-    return key.replace("text_encoder.", "text." if hasattr(base, "text") else "", 1)
 
 
 def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
@@ -254,7 +179,7 @@ def _check_base(found: Findings, base: Any, path: Any, strict: bool) -> None:
     if not different:
         return
     message = (
-        f"{path} was trained on other weights than the model has: {len(different)} of {held} differ, {_some(different)}"
+        f"{path} was trained on other weights than the model has: {len(different)} of {held} differ, {some(different)}"
     )
     if strict:
         raise ValueError(f"{message}. Give the model those weights, or pass strict_base=False")
@@ -302,7 +227,3 @@ def _nearest_ids(embedded: Tensor, embedding: Tensor) -> Tensor:
 
 def _token_embedding(base: Any) -> Tensor:
     return text_tower(base).embedding.weight.detach().float().cpu()
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

@@ -15,10 +15,11 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vilt_prompt.adapter.layer import PromptLayer
 from vilt_prompt.adapter.other_adapters import check_state_dict
 from vilt_prompt.checks import check_count, check_placed
 from vilt_prompt.model.video import check_frame_mask, check_frames, encode_each_frame, mean_over_frames
-from vilt_prompt.prompts import LayerPrompts, PromptLayer
+from vilt_prompt.prompts import LayerPrompts
 from vilt_prompt.towers.families import prompts_where_needed, run_tower, text_tower, vision_tower
 
 _PROMPTED: dict[type[nn.Module], type[nn.Module]] = {}

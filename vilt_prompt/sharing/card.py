@@ -15,15 +15,7 @@ from torch import Tensor
 
 from vilt_prompt.checks import check_string, check_strings
 from vilt_prompt.config import names_weights
-
-METHOD_NAMES = {
-    "vilt": "ViLT-CLIP (Wang et al., AAAI 2024)",
-    "maple": "MaPLe (Khattak et al., CVPR 2023)",
-    "independent": "independent prompts in both towers (IVLP, ViFi-CLIP, CVPR 2023)",
-    "coop": "CoOp (Zhou et al., IJCV 2022)",
-    "vpt_shallow": "VPT-shallow (Jia et al., ECCV 2022)",
-    "vpt_deep": "VPT-deep (Jia et al., ECCV 2022)",
-}
+from vilt_prompt.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -132,7 +124,7 @@ def _snippet(config: dict[str, Any], facts: TrainingFacts, repo_id: str | None) 
 def _training(config: dict[str, Any], facts: TrainingFacts) -> str:
     rows = {
         "base model": _base_name(config) or "not recorded",
-        "method": METHOD_NAMES.get(config["method"], config["method"]),
+        "method": METHODS[config["method"]].paper,
         "towers with prompts": config["towers"],
         "who leads": config["lead"],
         "maps between the towers": config["mapper"],

@@ -27,14 +27,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vilt_prompt.checks import AdapterIOError
+from vilt_prompt.config import NOTES, PEFT_TYPE, STRUCTURE
 
-PEFT_TYPE = "VILT_PROMPT"
 CARD_NAME = "README.md"
 RECORD = "vilt_prompt"  # key of the safetensors' metadata
-
-# What the shape and the place of the tensors follow from.
-STRUCTURE = ("towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
-NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint")
 
 LARGEST_CONFIG = 2**20  # bytes; ours have about 5,000
 MOST_TENSORS = 100  # ours have at most 6; what is named in errors shall be readable

@@ -31,6 +31,7 @@ from vilt_prompt.sharing.files import CARD_NAME, config_text, serialise
 
 ATTEMPTS = 4
 FIRST_WAIT = 1.0  # seconds, doubled each time
+HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")  # of `fetch`
 
 T = TypeVar("T")
 

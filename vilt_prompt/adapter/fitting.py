@@ -1,0 +1,118 @@
+"""Whether an adapter fits a model: all that is checked before the model is touched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip
+import torch
+from peft import PeftModel
+from torch import nn
+
+from vilt_prompt.adapter.layer import PromptLayer
+from vilt_prompt.adapter.names import check_adapter_name
+from vilt_prompt.adapter.other_adapters import check_attentions
+from vilt_prompt.config import PromptConfig
+from vilt_prompt.prompts import PromptTable
+from vilt_prompt.sharing.base_model import check_base, fingerprint
+from vilt_prompt.sharing.base_settings import check_activation
+from vilt_prompt.towers.families import check_towers, depths, is_open_clip, text_tower, vision_tower
+from vilt_prompt.towers.token_ids import content
+
+OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own tokenizer, which open_clip ships
+
+
+def check_unwrapped(model: Any) -> None:
+    """Refuses what is no open_clip model (TypeError), or wrapped already (ValueError)."""
+    if isinstance(getattr(model, "prompts", None), PromptLayer):
+        raise ValueError(
+            "the model is wrapped already: use wrapped.add_adapter(name, PromptConfig(...)), or unwrap(wrapped) first"
+        )
+    if isinstance(model, PeftModel):
+        raise TypeError(
+            f"the model is PEFT's already ({model.peft_type}): wrap the open_clip model inside, "
+            "wrap(model.get_base_model(), ...)"
+        )
+    if not is_open_clip(model):
+        raise TypeError(
+            "expected an open_clip model (CLIP, CustomTextCLIP or CoCa), such as open_clip.create_model(...), got "
+            f"{type(model).__name__}"
+        )
+
+
+def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfig:
+    """The config of an adapter with nothing left open; a ValueError if it does not fit the model."""
+    check_adapter_name(adapter_name)
+    towers, _, _ = config.structure()
+    check_attentions(model, towers)
+    if config.files is None:
+        check_activation(model, config.base_model, config.base_pretrained)
+        config = config.replace(base_fingerprint=fingerprint(model))
+    elif not check_base(model, config, config.strict_base):
+        # What is learned from here on belongs to this base.
+        config = config.replace(base_model=None, base_pretrained=None, base_fingerprint=fingerprint(model))
+    check_towers(model, towers)
+    if towers != "vision":
+        text = text_tower(model)
+        if config.n_ctx > text.positions - 2:
+            raise ValueError(
+                f"n_ctx={config.n_ctx} leaves no room for a start and an end token in the text tower's "
+                f"{text.positions} positions: choose n_ctx in 1..{text.positions - 2}"
+            )
+        if config.ctx_init is not None and config.files is None:
+            config = config.replace(ctx_init=_first_ids(config.ctx_init, text))
+    config = config.resolve(*depths(model))
+    if config.files is not None:
+        check_shapes(model, config, config.files.shapes)
+        config.files.verify()
+    return config
+
+
+def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[int, ...]]) -> None:
+    """Refuses tensors of other shapes than a resolved config asks for on this model (ValueError)."""
+    layer = PromptLayer()
+    try:
+        with torch.device("meta"):
+            add_prompts(model, config, "adapter", layer)
+    except (RuntimeError, OverflowError) as error:  # more elements than can be counted
+        raise ValueError(f"n_ctx={config.n_ctx}, n_ctx_vision={config.n_ctx_vision} are out of all range") from error
+    expected = {
+        "base_model.model.prompts." + key.replace(".adapter", ""): tuple(tensor.shape)
+        for key, tensor in layer.state_dict().items()
+    }
+    problems = [f"{key} is missing" for key in expected if key not in found]
+    problems += [f"{key} is one too many" for key in found if key not in expected]
+    problems += [
+        f"{key} is of shape {found[key]}, {shape} was expected"
+        for key, shape in expected.items()
+        if found.get(key, shape) != shape
+    ]
+    if problems:
+        more = f" (and {len(problems) - 6} more)" if len(problems) > 6 else ""
+        raise ValueError(
+            f"the adapter's tensors do not fit its config on this model: {'; '.join(problems[:6])}{more}. Is it "
+            "that of the training?"
+        )
+
+
+def add_prompts(model: nn.Module, config: PromptConfig, adapter_name: str, layer: PromptLayer) -> None:
+    """Makes the parameters of an adapter for this model in a layer."""
+    towers = {"text": text_tower(model), "vision": vision_tower(model)}
+    widths = {name: tower.width for name, tower in towers.items() if tower is not None}
+    layer.add(adapter_name, config, PromptTable.of(config, *depths(model)), widths)
+
+
+def _first_ids(ctx_init: str | list[int], text: Any) -> list[int]:
+    if isinstance(ctx_init, str):
+        if text.vocabulary != OPEN_CLIP_VOCABULARY:
+            raise ValueError(
+                f"ctx_init={ctx_init!r} is a text, but the vocabulary of {text.vocabulary} ids is not open_clip's own: "
+                "pass wrap(..., tokenizer=tokenizer), or token ids"
+            )
+        return content(open_clip.SimpleTokenizer(), ctx_init)
+    if max(ctx_init, default=0) >= text.vocabulary:
+        raise ValueError(
+            f"ctx_init has token ids up to {max(ctx_init)}, the vocabulary ends at {text.vocabulary - 1}: are they of "
+            "this model's tokenizer?"
+        )
+    return ctx_init

@@ -1,0 +1,148 @@
+"""The parameters of all adapters in a model: their learned prompts and their maps.
+
+Shapes: n prompt vectors, k learned layers of a tower, d_t and d_v the widths of the text and the vision tower.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from vilt_prompt.adapter import choice
+from vilt_prompt.config import PromptConfig
+from vilt_prompt.prompts import OTHER_TOWER, PromptTable, entering_prompts, new_map
+
+PREFIX = "vilt_"  # in the path of every parameter of an adapter, by which PEFT finds them
+
+
+class PromptLayer(nn.Module, BaseTunerLayer):
+    """The learned prompts and maps of all adapters: `vilt_text` (k, n, d_t), `vilt_vision` (k, n, d_v), F and F~."""
+
+    adapter_layer_names = ("vilt_text", "vilt_vision", "vilt_F", "vilt_F_tilde")
+    other_param_names = ("tables",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vilt_text = nn.ParameterDict()
+        self.vilt_vision = nn.ParameterDict()
+        self.vilt_F = nn.ModuleDict()
+        self.vilt_F_tilde = nn.ModuleDict()
+        self.tables: dict[str, PromptTable] = {}
+        self.configs: dict[str, PromptConfig] = {}  # the tuner's own
+        self.enable_adapters(True)
+
+    def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
+        """Makes the prompts, N(0, 0.02^2), and maps of a new adapter, in float32."""
+        self.tables[adapter_name] = table
+        for tower, n in (("text", config.n_ctx), ("vision", config.n_ctx_vision)):
+            if k := table.learned(tower):
+                prompts = torch.empty((k, int(n or 0), widths[tower]), dtype=torch.float32).normal_(std=0.02)
+                self._learned(tower)[adapter_name] = nn.Parameter(prompts)
+        for leader, follower in OTHER_TOWER.items():
+            if mapped := table.mapped(leader):
+                self._maps(leader)[adapter_name] = new_map(config, mapped, widths[leader], widths[follower])
+
+    def start_from(self, adapter_name: str, embeddings: Tensor) -> None:
+        """Fills the first rows of the first text prompt with embeddings (at most n, d_t)."""
+        with torch.no_grad():
+            self.vilt_text[adapter_name][0, : len(embeddings)] = embeddings
+
+    def tower_prompts(self, tower: str) -> list[Tensor | None]:
+        """The (n, d) prompt that enters each layer of a tower under the current adapter. None: no fresh prompt."""
+        adapter = self.current()
+        learned = {each: self._learned(each)[adapter] for each in OTHER_TOWER if adapter in self._learned(each)}
+        maps = {each: self._maps(each)[adapter] for each in OTHER_TOWER if adapter in self._maps(each)}
+        return entering_prompts(self.tables[adapter], tower, learned, maps)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether an adapter takes part in the forward pass."""
+        return not self.disable_adapters and (bool(self.active_adapters) or choice.chosen(self) is not None)
+
+    @contextlib.contextmanager
+    def choose(self, adapter_name: str) -> Iterator[None]:
+        """Lets an adapter take part instead of the active one, in this thread or asyncio task."""
+        with choice.choose(self, adapter_name):
+            yield
+
+    def is_chosen(self, adapter_name: str) -> bool:
+        """Whether this thread or asyncio task is inside a `choose(adapter_name)`."""
+        return choice.is_chosen(self, adapter_name)
+
+    def tensors(self, adapter_name: str) -> dict[str, nn.Parameter]:
+        """The parameters of one adapter under names such as `vilt_F.weight`."""
+        tensors: dict[str, nn.Parameter] = {}
+        for kind in self.adapter_layer_names:
+            entries = getattr(self, kind)
+            if adapter_name in entries:
+                entry = entries[adapter_name]
+                parts = {"": entry} if isinstance(entry, nn.Parameter) else dict(entry.named_parameters())
+                tensors |= {f"{kind}.{part}".rstrip("."): parameter for part, parameter in parts.items()}
+        return tensors
+
+    def rename(self, old: str, new: str) -> None:
+        """Gives an adapter another name, in the same place among the others."""
+        for kind in (*self.adapter_layer_names, *self.other_param_names):
+            entries = getattr(self, kind)
+            renamed = [(new if name == old else name, entry) for name, entry in entries.items()]
+            entries.clear()
+            entries.update(renamed)
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """PEFT's switch, for one adapter at a time; more, or one that is not there, are a ValueError."""
+        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        if len(names) > 1:
+            raise ValueError(f"one adapter can be active at a time, got {names}: choose one of them")
+        for name in names:
+            if name not in self.tables:
+                raise ValueError(f"there is no adapter {name!r}; there are: {', '.join(self.tables)}")
+        super().set_adapter(names, inference_mode=inference_mode)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Deletes an adapter. If it was active and frozen, the next one is active and frozen too."""
+        own = self.tensors(adapter_name).values()
+        active_and_frozen = adapter_name in self.active_adapters and not any(p.requires_grad for p in own)
+        super().delete_adapter(adapter_name)
+        if active_and_frozen:
+            self.set_adapter(self.active_adapters, inference_mode=True)
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """Switches all adapters on or off. PEFT's own version makes a frozen one trainable on the way back."""
+        # An entry for each open block of `disable_adapter`, which threads and generators leave in any order.
+        self._disable_adapters: Any = [None] * (not enabled)
+
+    @property
+    def weight(self) -> Tensor:
+        """Missing, as is `bias`: PEFT's own is a base layer's, which prompts do not have."""
+        raise AttributeError
+
+    bias = weight
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        # The model moves prompts.
+        pass
+
+    def current(self) -> str:
+        """The adapter that takes part here: the chosen one, else the active one. A ValueError if there is none."""
+        adapter = choice.chosen(self)
+        if adapter is None:
+            if not self.active_adapters:
+                raise ValueError("no adapter is active: add one with add_adapter(...) and set_adapter(...)")
+            (adapter,) = self.active_adapters
+        if adapter not in self.tables:
+            raise ValueError(
+                f"the adapter {adapter!r} was deleted or renamed while `with model.use_adapter(...)` used it; "
+                f"there are: {', '.join(self.tables)}"
+            )
+        return adapter
+
+    def _learned(self, tower: str) -> nn.ParameterDict:
+        return self.vilt_text if tower == "text" else self.vilt_vision
+
+    def _maps(self, leader: str) -> Any:  # a ModuleDict does not know the type of its modules
+        return self.vilt_F if leader == "text" else self.vilt_F_tilde
