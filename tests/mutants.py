@@ -41,14 +41,8 @@ SLOW = ("compile", "vit_b_16")
 
 # For each file: the classes and functions in it, or nothing for all of them.
 TARGETS: dict[str, tuple[str, ...]] = {
-    "prompts": (
-        "PromptTable",
-        "partner",
-        "PerLayerLinear",
-        "PromptLayer.add",
-        "PromptLayer.start_from",
-        "PromptLayer.tower_prompts",
-    ),
+    "prompts": (),
+    "adapter/layer": ("PromptLayer.add", "PromptLayer.start_from", "PromptLayer.tower_prompts"),
     "causal": (),
     "packing": (),
     "token_ids": (),
@@ -67,9 +61,9 @@ EQUIVALENT: dict[str, str] = {
     "prompts PromptTable.of: (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 0) -> (text_layers, vision_layers) if proportional else (config.depth or -1, config.depth or 0)": NEVER,
     "prompts PromptTable.of: (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 0) -> (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 1)": NEVER,
     "prompts PromptTable.of: (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 0) -> (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or -1)": NEVER,
-    "prompts PromptLayer.add: shape = (learned[tower], int(n or 0), widths[tower]) -> shape = (learned[tower], int(n or 1), widths[tower])": "a tower that learns has a number of prompts; the 0 is for the type checker",
-    "prompts PromptLayer.add: shape = (learned[tower], int(n or 0), widths[tower]) -> shape = (learned[tower], int(n or -1), widths[tower])": "a tower that learns has a number of prompts; the 0 is for the type checker",
-    "prompts PromptLayer.tower_prompts: True -> False": STRICT,
+    "prompts entering_prompts: True -> False": STRICT,
+    "adapter/layer PromptLayer.add: torch.empty((k, int(n or 0), widths[tower]), dtype=torch.float32).normal_(std=0.02) -> torch.empty((k, int(n or 1), widths[tower]), dtype=torch.float32).normal_(std=0.02)": "a tower that learns has a number of prompts; the 0 is for the type checker",
+    "adapter/layer PromptLayer.add: torch.empty((k, int(n or 0), widths[tower]), dtype=torch.float32).normal_(std=0.02) -> torch.empty((k, int(n or -1), widths[tower]), dtype=torch.float32).normal_(std=0.02)": "a tower that learns has a number of prompts; the 0 is for the type checker",
     "causal SideBySide.attend_at_ends: attended = block.attend(q, join(before[0], k), join(before[1], v), mask.unsqueeze(2)) -> attended = block.attend(q, join(before[0], k), join(before[1], v), mask.unsqueeze(1))": "(c, 1, m) becomes (c, 1, 1, m) either way",
     "attention prompt_of: return (None, prompt) if i + 1 == fresh < len(prompts) else (prompt, None) -> return (None, prompt) if i + 1 == fresh <= len(prompts) else (prompt, None)": "prompts become tokens in the last layer too, whose outputs nobody reads: more work",
     "causal _layer: p == 1 and (not block.dropout) -> p == 0 and (not block.dropout)": "attention of one token over itself gives its value: more work",
@@ -243,7 +237,7 @@ def _text(node: Any) -> str:
 
 def put_in(mutant: Mutant) -> None:
     """Replaces the functions of the imported module in place, so that whoever imported them has the mutant's."""
-    module = importlib.import_module(f"vilt_prompt.{mutant.module}")
+    module = importlib.import_module(f"vilt_prompt.{mutant.module.replace('/', '.')}")
     scratch = ModuleType(module.__name__)
     exec(mutant.code, scratch.__dict__)
     _transplant(module, scratch, module.__name__)
@@ -351,7 +345,9 @@ class Forks:
 def _record(frame: Any, event: str, called: set[tuple[str, str]]) -> None:
     path = frame.f_code.co_filename
     if event == "call" and "/vilt_prompt/" in path:
-        called.add((Path(path).stem, frame.f_code.co_qualname.split(".<locals>")[0]))
+        called.add(
+            (path.rpartition("/vilt_prompt/")[2].removesuffix(".py"), frame.f_code.co_qualname.split(".<locals>")[0])
+        )
 
 
 def passes(item: pytest.Item, after: pytest.Item | None) -> bool:
