@@ -41,6 +41,28 @@ def test_the_site_fetches_nothing():
     assert not settings.keys() & {"extra_javascript", "extra_css", "repo_url"}
 
 
+def test_code_fits_beside_the_menu():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")):
+        code = re.findall(r"^ *```(?:python|bash)\n(.*?)^ *```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for block in code:
+            assert not [line for line in block.splitlines() if len(line) > 85], page.name
+
+
+def test_releases_are_tested_on_the_versions_that_the_package_names():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    tested = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    named = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert tested == named == ["3.10", "3.11", "3.12", "3.13", "3.14"]
+
+
+def test_a_release_publishes_what_the_gate_has_built():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
+    steps = [step.get("run", step.get("uses")) for step in jobs["build"]["steps"]]
+    assert any(step.startswith(".ci/run") for step in steps)
+    assert jobs["pypi"]["permissions"] == {"id-token": "write"}  # trusted publishing: there is no token to keep
+    assert jobs["pypi"]["needs"] == jobs["site"]["needs"] == "build"
+
+
 def test_the_table_of_methods_is_up_to_date():
     shown = choosing.MARKED.search(choosing.PAGE.read_text())
     assert shown is not None
