@@ -25,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import vilt_prompt
 from vilt_prompt.towers import packing
-from vilt_prompt.towers.open_clip import TextTower
+from vilt_prompt.towers.open_clip_text import TextTower
 
 Step = Callable[[], contextlib.AbstractContextManager[object]]
 

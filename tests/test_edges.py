@@ -15,7 +15,7 @@ from test_towers import ids_with_room, wrapped_with_reference
 from torch import nn
 
 import vilt_prompt
-from vilt_prompt.towers.open_clip import OpenClipBlock
+from vilt_prompt.towers.open_clip_blocks import OpenClipBlock
 
 
 def of_unknown_kind(model: nn.Module) -> nn.Module:

@@ -1,14 +1,13 @@
-"""What is read off token ids, against loops over them: padding, starts and ends, room, and what a text is made of."""
+"""What is read off token ids, against loops over them: padding, starts and ends, and room."""
 
 from __future__ import annotations
 
 import gc
 
-import open_clip
 import pytest
 import torch
 from architectures import build, class_ids
-from torch import Tensor, nn
+from torch import nn
 
 import vilt_prompt
 from vilt_prompt.towers import token_ids
@@ -17,7 +16,6 @@ from vilt_prompt.towers.token_ids import (
     check_room,
     check_start,
     check_values,
-    content,
     filled,
     keep_for,
     make_room,
@@ -118,46 +116,6 @@ def test_the_text_that_begins_with_padding_is_named(row):
     texts[row, 0] = PAD
     with pytest.raises(ValueError, match=rf"text {row} begins with padding \(id 0\) in place of a start token"):
         check_start(texts, PAD)
-
-
-def tokenizer(start: list[int], end: list[int], pad: int) -> object:
-    """Every letter is an id, "a" 3, with special tokens around them."""
-
-    def tokenize(texts: list[str]) -> Tensor:
-        rows = [[*start, *(ord(letter) - ord("a") + 3 for letter in text), *end] for text in texts]
-        return torch.tensor([row + [pad] * (COLUMNS + 4 - len(row)) for row in rows])
-
-    return tokenize
-
-
-AROUND = {
-    "a start and an end": ([START], [END], PAD),
-    "an end alone": ([], [END], PAD),
-    "padding with the end": ([START], [END], END),
-    "padding of no other use": ([], [], PAD),
-    "a language before and two ends": ([9, START], [END, END], PAD),
-}
-
-
-@pytest.mark.parametrize("text", ["", "a", "ab", "aa", "abcab"])
-@pytest.mark.parametrize(("start", "end", "pad"), AROUND.values(), ids=AROUND)
-def test_content_is_what_stands_between(start, end, pad, text):
-    assert content(tokenizer(start, end, pad), text) == [ord(letter) - ord("a") + 3 for letter in text]
-
-
-def test_content_keeps_special_tokens_that_are_in_the_text():
-    tokenize = open_clip.SimpleTokenizer()
-    assert content(tokenize, "a photo of") == tokenize.encode("a photo of")
-    start = tokenize.encoder["<start_of_text>"]
-    assert content(tokenize, "<start_of_text>") == [start]
-    assert content(tokenize, "a <start_of_text>") == [*tokenize.encode("a"), start]
-    assert content(tokenize, "<start_of_text> a") == [start, *tokenize.encode("a")]
-    assert content(tokenize, "a <end_of_text>") == [*tokenize.encode("a"), tokenize.encoder["<end_of_text>"]]
-
-
-def test_content_of_a_text_that_fills_every_column_and_has_no_end_token():
-    rows = {"a b": [1, 5, 6], "": [1, 0, 0]}
-    assert content(lambda texts: torch.tensor([rows[text] for text in texts]), "a b") == [5, 6]
 
 
 def test_what_is_made_of_ids_is_kept_until_they_change():

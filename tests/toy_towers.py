@@ -11,7 +11,8 @@ from open_clip import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from torch import Tensor, nn
 
 from vilt_prompt.towers.bidirectional import run_bidirectional
-from vilt_prompt.towers.blocks import WholeBlock, prompt_length
+from vilt_prompt.towers.blocks import WholeBlock
+from vilt_prompt.towers.layers import prompt_length
 from vilt_prompt.towers.token_ids import check_ids, check_room, check_values
 
 IMAGE, PATCH, WORDS, COLUMNS, LAYERS, WIDTH = 16, 8, 50, 12, 3, 16

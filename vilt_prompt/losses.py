@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vilt_prompt.checks import check_floats, check_labels, check_strings, is_readable
 from vilt_prompt.model.prompted import prompted_model
-from vilt_prompt.towers.token_ids import tokenized
+from vilt_prompt.tokenization import tokenized
 
 TEMPLATE = "a video of a person doing {}."
 """The hand-crafted prompt of the paper, with `{}` for the name of the class."""

@@ -12,8 +12,8 @@ from vilt_prompt.adapter.fitting import check_unwrapped
 from vilt_prompt.adapter.names import check_adapter_name
 from vilt_prompt.adapter.tuner import PromptTuner
 from vilt_prompt.config import PromptConfig, check_settings, settings
+from vilt_prompt.tokenization import content
 from vilt_prompt.towers.families import check_towers
-from vilt_prompt.towers.token_ids import content
 
 
 def wrap(

@@ -11,13 +11,12 @@ from torch import nn
 
 from vilt_prompt.adapter.layer import PromptLayer
 from vilt_prompt.adapter.names import check_adapter_name
-from vilt_prompt.adapter.other_adapters import check_attentions
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.prompts import PromptTable
 from vilt_prompt.sharing.base_model import check_base, fingerprint
 from vilt_prompt.sharing.base_settings import check_activation
-from vilt_prompt.towers.families import check_towers, depths, is_open_clip, text_tower, vision_tower
-from vilt_prompt.towers.token_ids import content
+from vilt_prompt.tokenization import content
+from vilt_prompt.towers.families import check_attentions, check_towers, depths, is_open_clip, text_tower, vision_tower
 
 OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own tokenizer, which open_clip ships
 

@@ -15,9 +15,17 @@ from torch import Tensor, nn
 
 from vilt_prompt.adapter import choice
 from vilt_prompt.config import PromptConfig
+from vilt_prompt.model.prompted import prompted_model
 from vilt_prompt.prompts import OTHER_TOWER, PromptTable, entering_prompts, new_map
 
 PREFIX = "vilt_"  # in the path of every parameter of an adapter, by which PEFT finds them
+
+
+def prompt_layer(wrapped: Any) -> PromptLayer:
+    """The layer that holds the adapters of a wrapped model. A TypeError if the model is not wrapped."""
+    layer = prompted_model(wrapped).prompts
+    assert isinstance(layer, PromptLayer)
+    return layer
 
 
 class PromptLayer(nn.Module, BaseTunerLayer):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from vilt_prompt.adapter.fitting import add_prompts, check_shapes, check_unwrapped, resolve_for
 from vilt_prompt.adapter.layer import PREFIX, PromptLayer
 from vilt_prompt.adapter.other_adapters import PromptConfigs, put_back, set_aside
-from vilt_prompt.model.prompted import PromptedModel, patch, unpatch
+from vilt_prompt.model.patching import patch, unpatch
+from vilt_prompt.model.prompted import PromptedModel
 from vilt_prompt.towers.families import text_tower
 
 
@@ -40,7 +41,7 @@ class PromptTuner(BaseTuner):
         self.peft_config[adapter_name] = resolve_for(model, self.peft_config[adapter_name], adapter_name)
         is_first = not isinstance(model, PromptedModel)
         if is_first:
-            patch(model)
+            patch(model, PromptLayer())
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except BaseException:

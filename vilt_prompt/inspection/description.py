@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vilt_prompt.adapter.layer import PromptLayer
+from vilt_prompt.adapter.layer import PromptLayer, prompt_layer
 from vilt_prompt.checks import is_readable
 from vilt_prompt.inspection.tables import Table
 from vilt_prompt.model.prompted import prompted_model
@@ -88,7 +88,7 @@ def describe(wrapped: Any) -> Description:
         ValueError: If no adapter is active.
     """
     model = prompted_model(wrapped)
-    prompts = model.prompts
+    prompts = prompt_layer(model)
     name = prompts.current()
     config = prompts.configs[name]
     with torch.inference_mode(False), torch.enable_grad():  # whether a prompt is trained is read off its graph

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vilt_prompt.adapter.layer import prompt_layer
 from vilt_prompt.checks import check_count, is_readable
 from vilt_prompt.inspection.description import prompt_names
 from vilt_prompt.inspection.tables import Table
@@ -98,11 +99,12 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
             device.
     """
     model = prompted_model(wrapped)
-    name = model.prompts.current()
+    prompts = prompt_layer(model)
+    name = prompts.current()
     decode, known = _decoder(tokenizer)
     check_count("k", k, optional=False)
-    names = prompt_names(model.prompts.tables[name], "text", model.prompts.configs[name].mapper == "per_layer")
-    fresh = [(i, p) for i, p in enumerate(model.prompts.tower_prompts("text"), start=1) if p is not None]
+    names = prompt_names(prompts.tables[name], "text", prompts.configs[name].mapper == "per_layer")
+    fresh = [(i, p) for i, p in enumerate(prompts.tower_prompts("text"), start=1) if p is not None]
     if not fresh:
         return NearestTokens(name, ())
     embedding: Tensor = text_tower(model).embedding.weight  # [V d_t]

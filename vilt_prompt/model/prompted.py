@@ -1,6 +1,4 @@
-"""The prompted open_clip model: how an open_clip model becomes one in place, and what its methods are then.
-
-It is given a subclass of its own class, as `fully_shard` does: all names stay what they were.
+"""The prompted open_clip model: how it encodes videos, images and texts.
 
 Shapes: B batch, T frames, C texts, L their columns, D features.
 """
@@ -8,28 +6,39 @@ Shapes: B batch, T frames, C texts, L their columns, D features.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
-from open_clip import CoCa
+import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.adapter.layer import PromptLayer
-from vilt_prompt.adapter.other_adapters import check_state_dict
 from vilt_prompt.checks import check_count, check_placed
-from vilt_prompt.model.video import check_frame_mask, check_frames, encode_each_frame, mean_over_frames
+from vilt_prompt.model.video import check_frame_mask, check_frames, encode_each_frame, frames_of, mean_over_frames
 from vilt_prompt.prompts import LayerPrompts
 from vilt_prompt.towers.families import prompts_where_needed, run_tower, text_tower, vision_tower
 
-_PROMPTED: dict[type[nn.Module], type[nn.Module]] = {}
+
+class PromptSource(Protocol):
+    """Where the prompts of a model come from: the layer that holds its adapters."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether an adapter takes part in the forward pass."""
+
+    def tower_prompts(self, tower: str) -> list[Tensor | None]:
+        """The (n, d) prompt that enters each layer of the tower "text" or "vision". None: no fresh prompt."""
+
+    def to(self, device: torch.device) -> Any:
+        """Move the parameters of all adapters."""
 
 
 class PromptedModel(nn.Module):
     """Mixin over an open_clip model; its child `prompts` holds the adapters."""
 
     normalizes_by_default = False
-    prompts: PromptLayer
+    prompts: PromptSource
     flags_before: dict[str, bool]
     base_class: type[nn.Module]
     logit_scale: Tensor
@@ -140,7 +149,7 @@ class PromptedModel(nn.Module):
             ValueError: If both `video` and `image` are given, a mask without a video, or what the `encode_...` refuse.
             TypeError: If an input is one that they refuse.
         """
-        frames = one_of(video, image, frame_mask)
+        frames = frames_of(video, image, frame_mask)
         image_features = None
         if frames is not None and frames.ndim == 4:
             image_features = self.encode_image(frames, normalize=True)
@@ -221,113 +230,6 @@ class PromptedModel(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-class PromptedCoCa(PromptedModel):
-    """Mixin over `CoCa`. Its caption decoder has no prompts; what it reads is prompted."""
-
-    normalizes_by_default = True
-
-    def forward(
-        self,
-        video: Tensor | None = None,
-        text: Tensor | None = None,
-        image_latent: Tensor | None = None,
-        image_embs: Tensor | None = None,
-        output_labels: bool = True,
-        *,
-        image: Tensor | None = None,
-        frame_mask: Tensor | None = None,
-    ) -> Any:
-        """What CoCa's own forward returns, for videos (B, T, 3, H, W) or images (B, 3, H, W) and token ids (C, L).
-
-        The decoder reads the mean over the frames of each image token, as the features are a mean over the frames.
-
-        Raises:
-            ValueError: If there is no image, or an input is one that the model's `encode_...` refuse.
-            TypeError: If an input is one that they refuse.
-        """
-        base: Any = super(PromptedModel, self)
-        frames = one_of(video, image, frame_mask)
-        if frames is None and (image_latent is None or image_embs is None):
-            raise ValueError(
-                "CoCa's forward needs images or a video, or image_latent= and image_embs=: the decoder reads them. "
-                "Features of texts alone are encode_text(text)"
-            )
-        if frames is not None and frames.ndim == 5 and (image_latent is None or image_embs is None):
-            self._check_video(frames, frame_mask)
-            encoded = encode_each_frame(self._encode_frames_with_tokens, frames, frame_mask)
-            image_latent, image_embs = (mean_over_frames(part, frame_mask) for part in encoded)
-            image_latent = F.normalize(image_latent, dim=-1)
-        return base.forward(frames, text, image_latent, image_embs, output_labels)
-
-    def _encode_image(self, images: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
-        base: Any = super()
-        prompts = self._active_prompts("vision")
-        if prompts is None:
-            return base._encode_image(images, normalize=normalize)
-        self._check_frames("image", images, 4)
-        features, tokens = run_tower(vision_tower(self), images, prompts, with_tokens=True)
-        return F.normalize(features, dim=-1) if normalize else features, tokens
-
-    def _encode_text(self, text: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
-        base: Any = super()
-        prompts = self._active_prompts("text")
-        if prompts is None:
-            return base._encode_text(text, normalize=normalize)
-        features, tokens = run_tower(text_tower(self), text, prompts, with_tokens=True)
-        return F.normalize(features, dim=-1) if normalize else features, tokens
-
-    def _encode_frames_with_tokens(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        return self._encode_image(frames, normalize=False)
-
-    def _encode_text_as_open_clip(self, text: Tensor) -> Tensor:
-        # CoCa's own encode_text comes back to `_encode_text`, with prompts.
-        base: Any = super(PromptedModel, self)
-        features, _ = base._encode_text(text, normalize=True)
-        return features
-
-
-def patch(model: Any) -> None:
-    """Turns an open_clip model into a frozen `PromptedModel`."""
-    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    flags |= {name: module.training for name, module in model.named_modules()}
-    model.requires_grad_(False)
-    model.__class__ = _prompted(type(model))
-    model.flags_before = flags
-    model.prompts = PromptLayer()
-    freeze_statistics(model)
-
-
-def unpatch(model: Any) -> nn.Module:
-    """Undoes `patch`: class, `requires_grad` of every parameter and training mode of every module as before."""
-    flags = model.flags_before
-    del model.prompts, model.flags_before
-    model.__class__ = model.base_class
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(flags.get(name, parameter.requires_grad))
-    for name, module in model.named_modules():
-        module.training = flags.get(name, module.training)
-    return model
-
-
-def _prompted(cls: type[nn.Module]) -> Any:
-    """One subclass for each open_clip class."""
-    if cls not in _PROMPTED:
-        mixin = PromptedCoCa if issubclass(cls, CoCa) else PromptedModel
-        members = {"__module__": cls.__module__, "base_class": cls, "__reduce_ex__": _reduce}
-        _PROMPTED[cls] = type(f"Prompted{cls.__name__}", (mixin, cls), members)
-    return _PROMPTED[cls]
-
-
-def _reduce(model: Any, protocol: Any) -> Any:
-    # The class is made at run time, so copies and pickles name what it is made of.
-    return _rebuild, (model.base_class,), model.__dict__
-
-
-def _rebuild(cls: type[nn.Module]) -> Any:
-    prompted = _prompted(cls)
-    return prompted.__new__(prompted)
-
-
 def prompted_model(wrapped: Any) -> PromptedModel:
     """The open_clip object with its prompts, in the PEFT model around it or by itself."""
     model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
@@ -336,27 +238,23 @@ def prompted_model(wrapped: Any) -> PromptedModel:
     return model
 
 
-def one_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:
-    """What `forward` got under one of its two names: videos (B, T, 3, H, W), images (B, 3, H, W), or None."""
-    if video is not None and image is not None:
-        raise ValueError("video and image are two names of one argument: pass one of them")
-    frames = image if video is None else video
-    if frames is None:
-        if frame_mask is not None:
-            raise ValueError("frame_mask was passed without a video: pass both, or neither")
-        return None
-    expected = "expected a video (B, T, 3, H, W) or images (B, 3, H, W)"
-    if not isinstance(frames, Tensor):
-        raise TypeError(f"{expected}, got {type(frames).__name__}")
-    if frames.ndim not in (4, 5):
-        raise ValueError(f"{expected}, got {tuple(frames.shape)}")
-    if frames.ndim == 4 and frame_mask is not None:
-        raise ValueError(f"frame_mask belongs to a video (B, T, 3, H, W), got images {tuple(frames.shape)}")
-    return frames
-
-
 def freeze_statistics(model: nn.Module) -> None:
     """Puts batch norms into eval mode."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.training = False
+
+
+def check_state_dict(keys: Iterable[str], prefix: str) -> None:
+    """Refuses prompts that come with tensors of something else than the model (ValueError).
+
+    PEFT saves the tensors of all tuners in a model with each: a LoRA's file would overwrite prompts without a word.
+    """
+    inside = [key.removeprefix(prefix) for key in keys]
+    prompts = [key for key in inside if key.startswith("prompts.")]
+    if prompts and len(prompts) < len(inside) and "logit_scale" not in inside:
+        raise ValueError(
+            f"what is loaded has the tensors of an adapter of another kind, and prompts ({prompts[0]}, ...), which "
+            "would replace those of the model: PEFT saves them along. Load that adapter before the prompts (wrap the "
+            "model after it), or load the two in two calls"
+        )

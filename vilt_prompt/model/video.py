@@ -60,6 +60,25 @@ def mean_over_frames(features: Tensor, frame_mask: Tensor | None) -> Tensor:
     return features.sum(dim=1) / count
 
 
+def frames_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:
+    """What `forward` got under one of its two names: videos (B, T, 3, H, W), images (B, 3, H, W), or None."""
+    if video is not None and image is not None:
+        raise ValueError("video and image are two names of one argument: pass one of them")
+    frames = image if video is None else video
+    if frames is None:
+        if frame_mask is not None:
+            raise ValueError("frame_mask was passed without a video: pass both, or neither")
+        return None
+    expected = "expected a video (B, T, 3, H, W) or images (B, 3, H, W)"
+    if not isinstance(frames, Tensor):
+        raise TypeError(f"{expected}, got {type(frames).__name__}")
+    if frames.ndim not in (4, 5):
+        raise ValueError(f"{expected}, got {tuple(frames.shape)}")
+    if frames.ndim == 4 and frame_mask is not None:
+        raise ValueError(f"frame_mask belongs to a video (B, T, 3, H, W), got images {tuple(frames.shape)}")
+    return frames
+
+
 def check_frames(name: str, frames: Any, rank: int, size: tuple[int, int] | None) -> None:
     """Refuses what are no float tensor of images (B, 3, H, W), `rank` 4, or videos (B, T, 3, H, W), `rank` 5.
 

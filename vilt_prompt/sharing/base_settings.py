@@ -8,7 +8,8 @@ import open_clip
 from torch import nn
 
 from vilt_prompt.towers.families import text_tower, vision_tower
-from vilt_prompt.towers.open_clip import TextTower, VisionTower
+from vilt_prompt.towers.open_clip_text import TextTower
+from vilt_prompt.towers.open_clip_vision import VisionTower
 
 QUICK_GELU = "quick_gelu"
 GELU = "gelu"

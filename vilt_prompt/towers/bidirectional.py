@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.towers.blocks import Block, Prompts, WholeBlock, join, prompt_of, run_layer
+from vilt_prompt.towers.blocks import Block, WholeBlock, join
+from vilt_prompt.towers.layers import Prompts, prompt_of, run_layer
 
 Pooled = Tensor | int | None  # which tokens the tower pools: one index (b,) for each row, the first few, or all
 

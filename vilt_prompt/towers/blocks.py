@@ -8,23 +8,19 @@ Shapes: b batch, l tokens, m keys, n prompts, h heads, c channels of a head, d w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
-
-from vilt_prompt.towers.sharding import gathered
 
 # A prompt is projected together with its tokens where they are this many times as many. Its queries are computed then
 # and dropped, at most a hundredth of the layer's work, and a norm and a map are launched once instead of twice.
 FEW_PROMPTS = 8
-
-Prompts = Sequence[Tensor | None]  # the (n, d) prompt that enters each layer; None: carried on, or none at all
 
 
 class Block:
@@ -122,6 +118,11 @@ def take_apart(module: nn.Module, kinds: Sequence[Any], **context: Any) -> Block
     return WholeBlock(module)
 
 
+def is_adapted(module: nn.Module) -> bool:
+    """Whether PEFT has put an adapter of another kind, such as LoRA, around a module."""
+    return isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
+
+
 def project_rows(weight: Tensor, bias: Tensor | None, x: Tensor, first: int, last: int, heads: int) -> Tensor:
     """One matrix for queries, keys and values, of which [first, last) are wanted: (b, l, d) -> (s, b, h, l, c)."""
     third = weight.shape[0] // 3
@@ -153,31 +154,3 @@ def join(*parts: Tensor | None) -> Tensor:
     # Tokens stay outermost in memory, as the maps wrote them: [b l 2 h c].
     rows = [part.expand(-1, batch, -1, -1, -1).permute(1, 3, 0, 2, 4) for part in given]
     return torch.cat(rows, dim=1).permute(2, 0, 3, 1, 4)
-
-
-def prompt_of(
-    i: int, prompts: Prompts, x: Tensor, enter: Callable[[Tensor], Tensor]
-) -> tuple[Tensor | None, Tensor | None]:
-    """The prompt (1, n, d) that enters layer i, from 0: as keys and values, or, if it is carried on, as tokens."""
-    prompt = prompts[i]
-    if prompt is None:
-        return None, None
-    prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
-    if i == 0:
-        prompt = enter(prompt)
-    fresh = sum(each is not None for each in prompts)
-    return (None, prompt) if i + 1 == fresh < len(prompts) else (prompt, None)
-
-
-def prompt_length(prompts: Prompts) -> int:
-    """n, 0 where no layer has a prompt."""
-    return max((len(prompt) for prompt in prompts if prompt is not None), default=0)
-
-
-def run_layer(layer: Callable[..., Any], block: Block | WholeBlock, *tensors: Any, checkpointing: bool) -> Any:
-    """Runs one layer, keeping only its inputs for the backward pass under the tower's checkpointing."""
-    if checkpointing and torch.is_grad_enabled():
-        layer = partial(checkpoint, layer, use_reentrant=False)
-    # A block that runs whole is called, and gathers its weights itself.
-    modules = [block.module] if isinstance(block, Block) else []
-    return gathered(modules, layer, block, *tensors)

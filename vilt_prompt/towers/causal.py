@@ -1,7 +1,7 @@
 """Layers under a causal mask: open_clip's text towers, [SOS, P, name, EOS].
 
 SOS and the prompts see nothing of the name: they are one prefix, computed once for all texts. All tokens lie along one
-axis, so that each linear map runs once; a layout, `SideBySide` or `Packing`, says how attention finds the texts.
+axis, so that each linear map runs once; a layout, `Padded` or `Packing`, says how attention finds the texts.
 
 Shapes: c texts, l tokens of each after the first, t = c l or fewer if packed, n prompts, p tokens of the prefix (1, or
 1 + n once prompts are carried), b prefixes (1 where all texts share it, else c), h heads, d width.
@@ -16,56 +16,12 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from vilt_prompt.towers.blocks import Block, Prompts, WholeBlock, join, prompt_of, run_layer
+from vilt_prompt.towers.blocks import Block, WholeBlock, join
+from vilt_prompt.towers.layers import Prompts, prompt_of, run_layer
 from vilt_prompt.towers.packing import Packing
+from vilt_prompt.towers.padded import Padded
 
-
-class SideBySide:
-    """Texts of equal length, one after the other: t = c l."""
-
-    def __init__(
-        self, texts: int, length: int, ends: Tensor | None, before: int, seen: Tensor | None, device: torch.device
-    ) -> None:
-        """Args: c, l, and more that attention wants to know.
-
-        ends: The column of the token that is pooled of each text, (c,); None: all are.
-        before: How many keys stand before each text.
-        seen: (c, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen by those that follow.
-        """
-        self.texts, self.length, self.ends = texts, length, ends
-        mask = torch.ones(length, before + length, dtype=torch.bool, device=device).tril(before)[None, None]
-        self.mask = mask if seen is None else mask & F.pad(seen, (before, 0), value=True)
-
-    def attend(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
-        """Queries (1, h, t, .), keys and values before each text (2, b, h, m, .) and its own (2, 1, h, t, .).
-
-        Returns:
-            (1, h, t, .).
-        """
-        q = rearrange(q, "1 h (c l) d -> c h l d", c=self.texts)
-        kv = rearrange(kv, "s 1 h (c l) d -> s c h l d", c=self.texts)
-        attended = block.attend(q, join(before, kv), self.mask)
-        return rearrange(attended, "c h l d -> 1 h (c l) d")
-
-    def attend_at_ends(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
-        """The same for the queries of the pooled tokens: (1, h, c, .)."""
-        kv = rearrange(kv, "s 1 h (c l) d -> s c h l d", c=self.texts)
-        mask = self.mask.expand(self.texts, -1, -1, -1)[torch.arange(self.texts, device=q.device), :, self.ends]
-        q = rearrange(q, "1 h c d -> c h 1 d")
-        attended = block.attend(q, join(before, kv), mask.unsqueeze(2))
-        return rearrange(attended, "c h 1 d -> 1 h c d")
-
-    def at_ends(self, x: Tensor) -> Tensor:
-        """(1, t, d) -> (1, c, d), the pooled tokens."""
-        assert self.ends is not None
-        return x[:, torch.arange(self.texts, device=x.device) * self.length + self.ends]
-
-    def in_order(self, x: Tensor) -> Tensor:
-        """What `at_ends` gave, a layer on -> (c, 1, d)."""
-        return rearrange(x, "1 c d -> c 1 d")
-
-
-Layout = SideBySide | Packing
+Layout = Padded | Packing
 
 
 def run_causal(
@@ -103,7 +59,7 @@ def run_causal(
         x = run_layer(layer, block, x, prompt, layout, (prefixes, prefix), checkpointing=checkpointing)
     if layout.ends is not None:
         return layout.in_order(x)
-    assert isinstance(layout, SideBySide)
+    assert isinstance(layout, Padded)
     texts = _texts(x, layout, prefixes, prefix)
     return torch.cat([texts[:, :1], texts[:, prefix:]], dim=1)
 
@@ -114,7 +70,7 @@ def _layer(
     """(1, b p + t, d) -> (1, b p + t, d)."""
     b, p = prefixes
     if isinstance(block, WholeBlock):
-        assert isinstance(layout, SideBySide)
+        assert isinstance(layout, Padded)
         return _whole_layer(block, x, prompt, layout, b, p)
     queries, keys_values, prompt_kv = block.qkv(x, prompt)
     (prefix_q, q), (prefix_kv, kv) = _apart(queries, b, p), _apart(keys_values, b, p)
@@ -145,7 +101,7 @@ def _apart(projected: Tensor, b: int, p: int) -> tuple[Tensor, Tensor]:
     return rearrange(prefix, "... 1 h (b p) c -> ... b h p c", b=b), others
 
 
-def _whole_layer(block: WholeBlock, x: Tensor, prompt: Tensor | None, layout: SideBySide, b: int, p: int) -> Tensor:
+def _whole_layer(block: WholeBlock, x: Tensor, prompt: Tensor | None, layout: Padded, b: int, p: int) -> Tensor:
     """Every text has the prefix and the prompt as tokens of its own."""
     texts = _texts(x, layout, b, p)
     n = 0
@@ -159,7 +115,7 @@ def _whole_layer(block: WholeBlock, x: Tensor, prompt: Tensor | None, layout: Si
     return torch.cat([prefix, rearrange(texts[:, p + n :], "c l d -> 1 (c l) d")], dim=1)
 
 
-def _texts(x: Tensor, layout: SideBySide, b: int, p: int) -> Tensor:
+def _texts(x: Tensor, layout: Padded, b: int, p: int) -> Tensor:
     """All tokens (1, b p + t, d) -> each text with its prefix, (c, p + l, d)."""
     prefix = rearrange(x[:, : b * p], "1 (b p) d -> b p d", b=b).expand(layout.texts, -1, -1)
     return torch.cat([prefix, rearrange(x[:, b * p :], "1 (c l) d -> c l d", c=layout.texts)], dim=1)

@@ -17,10 +17,14 @@ from __future__ import annotations
 from typing import Any
 
 from open_clip import CLIP, CoCa, CustomTextCLIP
+from open_clip.transformer import ResidualAttentionBlock
+from timm.models.eva import EvaBlock, EvaBlockPostNorm
 from torch import Tensor, nn
 
+from vilt_prompt.towers import open_clip_blocks, timm
 from vilt_prompt.towers.hugging_face import HuggingFaceTextTower
-from vilt_prompt.towers.open_clip import TextTower, VisionTower
+from vilt_prompt.towers.open_clip_text import TextTower
+from vilt_prompt.towers.open_clip_vision import VisionTower
 from vilt_prompt.towers.sharding import gathered
 from vilt_prompt.towers.timm import TimmVisionTower
 
@@ -64,6 +68,23 @@ def check_towers(model: Any, towers: str) -> None:
         _check_tower(VISION_TOWERS, model.visual, "vision", way_out)
     if towers != "vision":
         _check_tower(TEXT_TOWERS, _text_module(model), "text", 'vision prompts alone: towers="vision"')
+
+
+def check_attentions(model: nn.Module, towers: str) -> None:
+    """Raise a ValueError if an adapter of another kind is on an attention that ignores it.
+
+    Args:
+        model: The open_clip model.
+        towers: Which towers get prompts, and are checked: "both", "text" or "vision".
+    """
+    for name, module in model.named_modules():
+        tower = "vision" if name.startswith("visual.") else "text"
+        if towers not in ("both", tower):
+            continue
+        if isinstance(module, ResidualAttentionBlock):
+            open_clip_blocks.check_attention(module.attn)
+        elif isinstance(module, EvaBlock | EvaBlockPostNorm):
+            timm.check_attention(module.attn)
 
 
 def prompts_where_needed(model: nn.Module, text: Any, check: bool) -> list[Tensor | None] | None:

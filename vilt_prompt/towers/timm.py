@@ -24,9 +24,9 @@ from timm.models.vision_transformer_relpos import (
 )
 from torch import Tensor, nn
 
-from vilt_prompt.adapter.other_adapters import check_attention
 from vilt_prompt.towers.bidirectional import run_bidirectional
-from vilt_prompt.towers.blocks import Block, Prompts, join_heads, project_each, project_rows, split_heads, take_apart
+from vilt_prompt.towers.blocks import Block, is_adapted, join_heads, project_each, project_rows, split_heads, take_apart
+from vilt_prompt.towers.layers import Prompts
 from vilt_prompt.towers.sharding import class_of, gathered
 
 PRE_NORM = (ViTBlock, EvaBlock, RelPosBlock)
@@ -193,3 +193,16 @@ class TimmVisionTower:
             for module, rope in zip(trunk.blocks, ropes, strict=True)
         ]
         return x, blocks
+
+
+def check_attention(attention: nn.Module) -> None:
+    """Raise a ValueError if there is an adapter where EVA01's attention ignores it.
+
+    It reads the weights of its `qkv` and never calls it. Blocks check this at each call, because an adapter can be
+    added after `wrap`.
+    """
+    if isinstance(attention, EvaAttention) and attention.q_bias is not None and is_adapted(attention.qkv):
+        raise ValueError(
+            "there is an adapter of another kind, such as LoRA, on qkv inside an EvaAttention, which ignores it: adapt "
+            'the output maps and the MLPs, LoraConfig(target_modules=["proj", "fc1", "fc2"])'
+        )

@@ -1,6 +1,6 @@
-"""open_clip's own towers. Its internals live here alone.
+"""open_clip's own text tower, also where it is spread over `CLIP`.
 
-Shapes: B images, C texts, L their columns, l tokens, n prompts, d width, D features.
+Shapes: C texts, L their columns, l tokens, n prompts, d width, D features.
 """
 
 from __future__ import annotations
@@ -9,126 +9,26 @@ from typing import Any, NamedTuple
 
 import torch
 from open_clip import CLIP
-from open_clip.transformer import (
-    Attention,
-    CustomResidualAttentionBlock,
-    ResidualAttentionBlock,
-    TextTransformer,
-    VisionTransformer,
-)
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.adapter.other_adapters import check_attention
 from vilt_prompt.towers.bidirectional import run_bidirectional
-from vilt_prompt.towers.blocks import (
-    Block,
-    Prompts,
-    WholeBlock,
-    join_heads,
-    project_rows,
-    prompt_length,
-    take_apart,
-)
-from vilt_prompt.towers.causal import SideBySide, run_causal
+from vilt_prompt.towers.blocks import Block, WholeBlock
+from vilt_prompt.towers.causal import run_causal
+from vilt_prompt.towers.layers import Prompts, prompt_length
+from vilt_prompt.towers.open_clip_blocks import block_refusal, pieces
 from vilt_prompt.towers.packing import Packing
-from vilt_prompt.towers.sharding import class_of
-from vilt_prompt.towers.token_ids import Facts, check_ids, check_room, check_start, check_values, keep_for, make_room
-
-
-class OpenClipBlock(Block):
-    """`ResidualAttentionBlock` and `CustomResidualAttentionBlock`, with torch's attention or open_clip's own."""
-
-    def __init__(self, module: Any) -> None:
-        attn = module.attn
-        check_attention(attn)
-        super().__init__(module, attn, attn.dropout if isinstance(attn, nn.MultiheadAttention) else attn.attn_drop.p)
-
-    @classmethod
-    def fits(cls, module: Any) -> bool:
-        """Whether block and attention are of the known classes, without an adapter on the attention."""
-        attn = getattr(module, "attn", None)
-        known = type(attn) in (nn.MultiheadAttention, Attention) and getattr(attn, "in_proj_weight", None) is not None
-        return known and class_of(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
-
-    def project(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Both classes of attention have one matrix."""
-        attn = self.attn
-        parts = project_rows(attn.in_proj_weight, attn.in_proj_bias, self.module.ln_1(x), first, last, attn.num_heads)
-        if hasattr(attn, "ln_q"):
-            norms = (attn.ln_q, attn.ln_k, nn.Identity())[first:last]
-            parts = torch.stack([norm(part) for norm, part in zip(norms, parts, strict=True)])
-        return parts
-
-    def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The custom block has more norms and a scale for each head."""
-        module, attn = self.module, self.attn
-        if getattr(attn, "head_scale", None) is not None:
-            attended = attended * attn.head_scale
-        out = join_heads(attended)
-        out = attn.out_proj(attn.ln_inner(out) if hasattr(attn, "ln_inner") else out)
-        out = attn.out_drop(out) if hasattr(attn, "out_drop") else out
-        x = x + module.ls_1(module.ln_attn(out) if hasattr(module, "ln_attn") else out)
-        return x + module.ls_2(module.mlp(module.ln_2(x)))
-
-
-def pieces(transformer: Any) -> list[Block | WholeBlock]:
-    """The blocks of one of open_clip's transformers."""
-    return [take_apart(module, [OpenClipBlock]) for module in transformer.resblocks]
-
-
-def block_refusal(transformer: Any) -> str | None:
-    """Why they cannot run at all, or None."""
-    if any(getattr(block.attn, "logit_scale", None) is not None for block in transformer.resblocks):
-        return "its blocks have scaled cosine attention, which open_clip's own forward cannot run either"
-    return None
-
-
-class VisionTower:
-    """A frozen `VisionTransformer`. Prompts stand after the patch tokens and go through `ln_pre` in layer 1."""
-
-    family = "open_clip VisionTransformer"
-    module_classes: tuple[type[nn.Module], ...] = (VisionTransformer,)
-
-    def __init__(self, visual: VisionTransformer) -> None:
-        self.visual = visual
-        self.stands_for = (visual, visual.transformer)
-        self.layers = len(visual.transformer.resblocks)
-        self.width: int = len(visual.conv1.weight)
-        self.image_size: tuple[int, int] | None = visual.image_size
-
-    @classmethod
-    def owns(cls, visual: nn.Module) -> bool:
-        """Whether an image tower is of this family."""
-        return isinstance(visual, cls.module_classes)
-
-    @staticmethod
-    def refusal(visual: Any) -> str | None:
-        """Why this tower cannot take prompts, or None."""
-        if visual.pool_type == "none" and getattr(visual, "attn_pool_contrastive", None) is None:
-            return "it does not pool its tokens"
-        return block_refusal(visual.transformer)
-
-    @property
-    def blocks(self) -> list[Block | WholeBlock]:
-        """The layers, in pieces where they can be taken apart."""
-        return pieces(self.visual.transformer)
-
-    def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
-        """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted."""
-        visual = self.visual
-        pools_class_token = visual.attn_pool is None and visual.pool_type == "tok"
-        x = run_bidirectional(
-            self.blocks,
-            visual._embeds(images),
-            prompts,
-            enter=visual.ln_pre,
-            pooled=1 if pools_class_token and not with_tokens else None,
-            checkpointing=visual.transformer.grad_checkpointing,
-        )
-        pooled, tokens = visual._pool(x)
-        pooled = pooled.flatten(1)  # contrastive attention pooling leaves a dimension for its one query
-        return pooled if visual.proj is None else pooled @ visual.proj, tokens if with_tokens else None
+from vilt_prompt.towers.padded import Padded
+from vilt_prompt.towers.token_ids import (
+    Facts,
+    check_ids,
+    check_room,
+    check_start,
+    check_values,
+    keep_for,
+    make_room,
+)
 
 
 class Texts(NamedTuple):
@@ -266,7 +166,7 @@ class TextTower:
             x = self._append_class_embedding(x, position)  # [C l d], where they stand once the prompts are in
             ends = None if keep_all else self._pooled(ids, texts) - 1
             seen = None if texts.seen is None else texts.seen[..., 1:]
-            where: Packing | SideBySide = SideBySide(x.shape[0], x.shape[1], ends, 1 + n, seen, x.device)
+            where: Packing | Padded = Padded(x.shape[0], x.shape[1], ends, 1 + n, seen, x.device)
         else:
             x = self.embedding(ids[:, 1:].flatten()[packing.tokens]).to(position.dtype)
             x, where = x + position[packing.columns + n + 1], packing  # [t d]

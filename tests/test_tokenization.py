@@ -1,0 +1,52 @@
+"""The content of a text: its ids without those that the tokenizer puts around every text."""
+
+from __future__ import annotations
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor
+
+from vilt_prompt.tokenization import content
+
+START, END, PAD, COLUMNS = 1, 2, 0, 10
+
+
+def tokenizer(start: list[int], end: list[int], pad: int) -> object:
+    """Every letter is an id, "a" 3, with special tokens around them."""
+
+    def tokenize(texts: list[str]) -> Tensor:
+        rows = [[*start, *(ord(letter) - ord("a") + 3 for letter in text), *end] for text in texts]
+        return torch.tensor([row + [pad] * (COLUMNS - len(row)) for row in rows])
+
+    return tokenize
+
+
+AROUND = {
+    "a start and an end": ([START], [END], PAD),
+    "an end alone": ([], [END], PAD),
+    "padding with the end": ([START], [END], END),
+    "padding of no other use": ([], [], PAD),
+    "a language before and two ends": ([9, START], [END, END], PAD),
+}
+
+
+@pytest.mark.parametrize("text", ["", "a", "ab", "aa", "abcab"])
+@pytest.mark.parametrize(("start", "end", "pad"), AROUND.values(), ids=AROUND)
+def test_content_is_what_stands_between(start, end, pad, text):
+    assert content(tokenizer(start, end, pad), text) == [ord(letter) - ord("a") + 3 for letter in text]
+
+
+def test_content_keeps_special_tokens_that_are_in_the_text():
+    tokenize = open_clip.SimpleTokenizer()
+    assert content(tokenize, "a photo of") == tokenize.encode("a photo of")
+    start = tokenize.encoder["<start_of_text>"]
+    assert content(tokenize, "<start_of_text>") == [start]
+    assert content(tokenize, "a <start_of_text>") == [*tokenize.encode("a"), start]
+    assert content(tokenize, "<start_of_text> a") == [start, *tokenize.encode("a")]
+    assert content(tokenize, "a <end_of_text>") == [*tokenize.encode("a"), tokenize.encoder["<end_of_text>"]]
+
+
+def test_content_of_a_text_that_fills_every_column_and_has_no_end_token():
+    rows = {"a b": [1, 5, 6], "": [1, 0, 0]}
+    assert content(lambda texts: torch.tensor([rows[text] for text in texts]), "a b") == [5, 6]

@@ -1,0 +1,80 @@
+"""The prompted CoCa, whose caption decoder reads the tokens of both encoders.
+
+Shapes: B batch, T frames, C texts, L their columns, D features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from vilt_prompt.model.prompted import PromptedModel
+from vilt_prompt.model.video import encode_each_frame, frames_of, mean_over_frames
+from vilt_prompt.towers.families import run_tower, text_tower, vision_tower
+
+
+class PromptedCoCa(PromptedModel):
+    """Mixin over `CoCa`. Its caption decoder has no prompts; what it reads is prompted."""
+
+    normalizes_by_default = True
+
+    def forward(
+        self,
+        video: Tensor | None = None,
+        text: Tensor | None = None,
+        image_latent: Tensor | None = None,
+        image_embs: Tensor | None = None,
+        output_labels: bool = True,
+        *,
+        image: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+    ) -> Any:
+        """What CoCa's own forward returns, for videos (B, T, 3, H, W) or images (B, 3, H, W) and token ids (C, L).
+
+        The decoder reads the mean over the frames of each image token, as the features are a mean over the frames.
+
+        Raises:
+            ValueError: If there is no image, or an input is one that the model's `encode_...` refuse.
+            TypeError: If an input is one that they refuse.
+        """
+        base: Any = super(PromptedModel, self)
+        frames = frames_of(video, image, frame_mask)
+        if frames is None and (image_latent is None or image_embs is None):
+            raise ValueError(
+                "CoCa's forward needs images or a video, or image_latent= and image_embs=: the decoder reads them. "
+                "Features of texts alone are encode_text(text)"
+            )
+        if frames is not None and frames.ndim == 5 and (image_latent is None or image_embs is None):
+            self._check_video(frames, frame_mask)
+            encoded = encode_each_frame(self._encode_frames_with_tokens, frames, frame_mask)
+            image_latent, image_embs = (mean_over_frames(part, frame_mask) for part in encoded)
+            image_latent = F.normalize(image_latent, dim=-1)
+        return base.forward(frames, text, image_latent, image_embs, output_labels)
+
+    def _encode_image(self, images: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
+        base: Any = super()
+        prompts = self._active_prompts("vision")
+        if prompts is None:
+            return base._encode_image(images, normalize=normalize)
+        self._check_frames("image", images, 4)
+        features, tokens = run_tower(vision_tower(self), images, prompts, with_tokens=True)
+        return F.normalize(features, dim=-1) if normalize else features, tokens
+
+    def _encode_text(self, text: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
+        base: Any = super()
+        prompts = self._active_prompts("text")
+        if prompts is None:
+            return base._encode_text(text, normalize=normalize)
+        features, tokens = run_tower(text_tower(self), text, prompts, with_tokens=True)
+        return F.normalize(features, dim=-1) if normalize else features, tokens
+
+    def _encode_frames_with_tokens(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        return self._encode_image(frames, normalize=False)
+
+    def _encode_text_as_open_clip(self, text: Tensor) -> Tensor:
+        # CoCa's own encode_text comes back to `_encode_text`, with prompts.
+        base: Any = super(PromptedModel, self)
+        features, _ = base._encode_text(text, normalize=True)
+        return features

@@ -1,0 +1,76 @@
+"""open_clip's transformer blocks, decomposed.
+
+Shapes: b batch, l tokens, h heads, c channels of a head, d width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from open_clip.transformer import Attention, CustomResidualAttentionBlock, ResidualAttentionBlock
+from torch import Tensor, nn
+
+from vilt_prompt.towers.blocks import Block, WholeBlock, is_adapted, join_heads, project_rows, take_apart
+from vilt_prompt.towers.sharding import class_of
+
+
+class OpenClipBlock(Block):
+    """`ResidualAttentionBlock` and `CustomResidualAttentionBlock`, with torch's attention or open_clip's own."""
+
+    def __init__(self, module: Any) -> None:
+        attn = module.attn
+        check_attention(attn)
+        super().__init__(module, attn, attn.dropout if isinstance(attn, nn.MultiheadAttention) else attn.attn_drop.p)
+
+    @classmethod
+    def fits(cls, module: Any) -> bool:
+        """Whether block and attention are of the known classes, without an adapter on the attention."""
+        attn = getattr(module, "attn", None)
+        known = type(attn) in (nn.MultiheadAttention, Attention) and getattr(attn, "in_proj_weight", None) is not None
+        return known and class_of(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
+
+    def project(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Both classes of attention have one matrix."""
+        attn = self.attn
+        parts = project_rows(attn.in_proj_weight, attn.in_proj_bias, self.module.ln_1(x), first, last, attn.num_heads)
+        if hasattr(attn, "ln_q"):
+            norms = (attn.ln_q, attn.ln_k, nn.Identity())[first:last]
+            parts = torch.stack([norm(part) for norm, part in zip(norms, parts, strict=True)])
+        return parts
+
+    def update(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The custom block has more norms and a scale for each head."""
+        module, attn = self.module, self.attn
+        if getattr(attn, "head_scale", None) is not None:
+            attended = attended * attn.head_scale
+        out = join_heads(attended)
+        out = attn.out_proj(attn.ln_inner(out) if hasattr(attn, "ln_inner") else out)
+        out = attn.out_drop(out) if hasattr(attn, "out_drop") else out
+        x = x + module.ls_1(module.ln_attn(out) if hasattr(module, "ln_attn") else out)
+        return x + module.ls_2(module.mlp(module.ln_2(x)))
+
+
+def pieces(transformer: Any) -> list[Block | WholeBlock]:
+    """The blocks of one of open_clip's transformers."""
+    return [take_apart(module, [OpenClipBlock]) for module in transformer.resblocks]
+
+
+def block_refusal(transformer: Any) -> str | None:
+    """Why they cannot run at all, or None."""
+    if any(getattr(block.attn, "logit_scale", None) is not None for block in transformer.resblocks):
+        return "its blocks have scaled cosine attention, which open_clip's own forward cannot run either"
+    return None
+
+
+def check_attention(attention: nn.Module) -> None:
+    """Raise a ValueError if there is an adapter where torch's attention ignores it.
+
+    `nn.MultiheadAttention` reads the weights of its output projection and never calls it. Blocks check this at each
+    call, because an adapter can be added after `wrap`.
+    """
+    if type(attention) is nn.MultiheadAttention and is_adapted(attention.out_proj):
+        raise ValueError(
+            "there is an adapter of another kind, such as LoRA, on out_proj inside an nn.MultiheadAttention, which "
+            'ignores it: adapt the whole attention, LoraConfig(target_modules=["attn"]), or ["c_fc", "c_proj"]'
+        )
