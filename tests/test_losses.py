@@ -6,6 +6,7 @@ import copy
 import math
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 import zoo
@@ -52,6 +53,52 @@ def test_the_loss_is_the_formula(alpha, temperature):
 def test_defaults_are_the_papers_temperature_and_kgcoops_weight():
     criterion = ScenarioGuidedLoss(torch.randn(3, 6))
     assert (criterion.alpha, criterion.temperature) == (8.0, 0.07)
+
+
+def test_for_classes_takes_the_models_temperature_and_template():
+    model = vilt_prompt.wrap(build("4/4"), K=2, n_ctx=3)
+    with torch.no_grad():
+        model.get_base_model().logit_scale.fill_(math.log(50))
+    names, template = ["run", "swim"], "a clip of {}"
+    criterion = ScenarioGuidedLoss.for_classes(model, tokenizer, names, template=template, alpha=2)
+    assert criterion.temperature == pytest.approx(0.02, rel=1e-6)
+    assert isinstance(criterion.temperature, float)  # a tensor would make each step wait for the device
+    assert criterion.alpha == 2
+    with model.disable_adapter():
+        expected = model.encode_text(tokenizer(["a clip of run", "a clip of swim"]), normalize=True)
+    assert torch.allclose(criterion.scenario_features, expected, atol=1e-6)
+    assert ScenarioGuidedLoss.for_classes(model, tokenizer, names).alpha == 8.0
+    assert ScenarioGuidedLoss.for_classes(model, tokenizer, names, temperature=0.07).temperature == 0.07
+    default = ScenarioGuidedLoss.for_classes(model, tokenizer, names).scenario_features
+    assert torch.equal(default, scenario_features(model, tokenizer, names))
+
+
+def test_for_classes_trains_only_the_prompts():
+    model = vilt_prompt.wrap(build("4/4"), K=2, n_ctx=3)
+    criterion = ScenarioGuidedLoss.for_classes(model, tokenizer, ["run", "swim"])
+    assert not list(criterion.parameters())
+    criterion(torch.randn(2, 24), model.encode_text(tokenizer(["run", "swim"])), torch.tensor([0, 1])).backward()
+    assert all((p.grad is not None) == p.requires_grad for p in model.prompts.vilt_text.parameters())
+    assert all(p.grad is None for name, p in model.named_parameters() if "prompts" not in name)
+
+
+def test_for_classes_refuses_what_its_parts_refuse():
+    model = vilt_prompt.wrap(build("4/4"), K=2, n_ctx=3)
+    with pytest.raises(TypeError, match="expected a model that wrap"):
+        ScenarioGuidedLoss.for_classes(build("4/4"), tokenizer, ["run"])
+    with pytest.raises(ValueError, match="class_names is empty"):
+        ScenarioGuidedLoss.for_classes(model, tokenizer, [])
+    with pytest.raises(ValueError, match="template must have one"):
+        ScenarioGuidedLoss.for_classes(model, tokenizer, ["run"], template="a video")
+    with pytest.raises(ValueError, match="temperature=0 is out of range"):
+        ScenarioGuidedLoss.for_classes(model, tokenizer, ["run"], temperature=0)
+    with pytest.raises(ValueError, match="meta device and has no logit scale: pass temperature="):
+        ScenarioGuidedLoss.for_classes(model.to("meta"), tokenizer, ["run"])
+
+
+def test_numbers_of_numpy_are_numbers():
+    criterion = ScenarioGuidedLoss(torch.randn(3, 6), alpha=np.int64(2), temperature=np.float32(0.5))
+    assert criterion(torch.randn(1, 6), torch.randn(3, 6), torch.tensor([0])).isfinite()
 
 
 def test_the_scenario_term_is_a_distance():

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,7 +24,7 @@ TEMPLATE = "a video of a person doing {}."
 
 @torch.no_grad()
 def scenario_features(
-    wrapped: PeftModel,
+    wrapped: nn.Module,
     tokenizer: Callable[[list[str]], Tensor],
     class_names: Sequence[str],
     template: str = TEMPLATE,
@@ -101,7 +101,8 @@ class ScenarioGuidedLoss(nn.Module):
     Args:
         scenario_features: (C, D), from `scenario_features`.
         alpha: Weight of the scenario term; 8.0 is KgCoOp's.
-        temperature: A number, or a 0-dim tensor. 0.07 is the paper's; `1 / clip.logit_scale.exp()` is CLIP's.
+        temperature: A number, or a 0-dim tensor. 0.07 is the paper's and CLIP's at the start of its training.
+            `for_classes` takes the model's own instead.
 
     Attributes:
         last: The two terms of the last call, detached; None before the first.
@@ -116,15 +117,50 @@ class ScenarioGuidedLoss(nn.Module):
     def __init__(self, scenario_features: Tensor, alpha: float = 8.0, temperature: float | Tensor = 0.07) -> None:
         super().__init__()
         _check_features("scenario_features", scenario_features)
-        if not isinstance(alpha, int | float):
-            raise TypeError(f"alpha must be a number, got {alpha!r}")
-        if not 0 <= alpha < math.inf:
-            raise ValueError(f"alpha={alpha} is out of range: it must be at least 0 and finite")
-        _check_temperature(temperature)
+        _check_weights(alpha, temperature)
         self.register_buffer("scenario_features", scenario_features.detach(), persistent=False)
         self.alpha = alpha
         self.temperature = temperature
         self.last: LossTerms | None = None
+
+    @classmethod
+    def for_classes(
+        cls,
+        model: nn.Module,
+        tokenizer: Callable[[list[str]], Tensor],
+        class_names: Sequence[str],
+        *,
+        template: str = TEMPLATE,
+        alpha: float = 8.0,
+        temperature: float | Tensor | None = None,
+    ) -> ScenarioGuidedLoss:
+        """The loss for these classes, with the template features of the frozen model.
+
+        Args:
+            model: The wrapped model.
+            tokenizer: The model's tokenizer, `open_clip.get_tokenizer(...)`.
+            class_names: C plain names, in the order of the labels.
+            template: The hand-crafted prompt, with one `{}` for the name.
+            alpha: Weight of the scenario term.
+            temperature: A number, or a 0-dim tensor. None: the model's own, `1 / logit_scale.exp()` at the time of the
+                call (0.01 for CLIP), as in MaPLe, CoOp and ViFi-CLIP.
+
+        Returns:
+            The loss, on the model's device.
+
+        Raises:
+            TypeError: If the names are not a list of strings, `model` is not wrapped, `tokenizer` is not a tokenizer,
+                or alpha or the temperature is not a number.
+            ValueError: If there is no name, the template does not contain exactly one `{}`, alpha is negative, the
+                temperature is not positive, or the model is on the meta device and has no temperature.
+        """
+        logit_scale = prompted_model(model).logit_scale
+        if temperature is None:
+            if logit_scale.is_meta:
+                raise ValueError("the model is on the meta device and has no logit scale: pass temperature=")
+            temperature = math.exp(-logit_scale.item())
+        _check_weights(alpha, temperature)
+        return cls(scenario_features(model, tokenizer, class_names, template), alpha, temperature)
 
     def forward(self, video_features: Tensor, text_features: Tensor, labels: Tensor) -> Tensor:
         """The loss of a batch; `last` has its two terms afterwards.
@@ -160,8 +196,16 @@ class ScenarioGuidedLoss(nn.Module):
         return cross_entropy + self.alpha * scenario
 
 
+def _check_weights(alpha: float, temperature: float | Tensor) -> None:
+    if not isinstance(alpha, Real):
+        raise TypeError(f"alpha must be a number, got {alpha!r}")
+    if not 0 <= alpha < math.inf:
+        raise ValueError(f"alpha={alpha} is out of range: it must be at least 0 and finite")
+    _check_temperature(temperature)
+
+
 def _check_temperature(temperature: float | Tensor) -> None:
-    if not isinstance(temperature, int | float | Tensor):
+    if not isinstance(temperature, Real | Tensor):
         raise TypeError(f"temperature must be a number or a 0-dim tensor, got {temperature!r}")
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1:
