@@ -437,6 +437,22 @@ def test_a_combination_is_the_mean_of_the_tensors(method, weights, shares):
     assert not any(tensor.requires_grad for tensor in mean.values())
 
 
+def test_pefts_name_of_combine_is_combine():
+    model = several("a", "b")
+    model.combine(["default", "a", "b"], [1, 2, 1], adapter_name="mean")
+    model.add_weighted_adapter(["default", "a", "b"], [1, 2, 1], "weighted")
+    model.add_weighted_adapter(["default", "a", "b"], [2, 4, 2], adapter_name="named", combination_type="linear")
+    mean = learnable_tensors(model, "mean")
+    for name in ("weighted", "named"):
+        for key, tensor in learnable_tensors(model, name).items():
+            assert torch.equal(tensor, mean[key])
+    with pytest.raises(ValueError, match="unknown combination_type 'svd'. Known: linear"):
+        model.add_weighted_adapter(["default", "a"], [1, 1], "new", "svd")
+    with pytest.raises(ValueError, match="there is an adapter 'mean' already"):
+        model.add_weighted_adapter(["default", "a"], [1, 1], "mean")
+    assert list(model.peft_config) == ["default", "a", "b", "mean", "weighted", "named"]
+
+
 def test_a_combination_of_three_saves_and_loads(tmp_path):
     model = several("a", "b")
     model.add_adapter("from a text", PromptConfig(**SETTINGS, ctx_init=[60, 61]))

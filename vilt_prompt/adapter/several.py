@@ -13,6 +13,7 @@ from peft import PeftConfig
 
 from vilt_prompt.adapter.layer import PromptLayer
 from vilt_prompt.adapter.names import check_adapter_name
+from vilt_prompt.checks import check_choice
 from vilt_prompt.config import STRUCTURE, PromptConfig
 
 
@@ -24,19 +25,21 @@ class SeveralAdapters:
     active_adapter: str
     base_model: Any
 
-    def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
-        """Makes one adapter the active one, trainable unless `inference_mode`; the others are frozen.
+    def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
+        """Makes one adapter the active one, trainable unless `inference_mode`. The others are frozen.
 
         Args:
-            adapter_name: Its name.
-            inference_mode: Whether it is frozen as well.
+            adapter_name: Its name, or a list with this name alone, as PEFT's tuners take it.
+            inference_mode: Whether the active adapter is frozen as well.
 
         Raises:
-            TypeError: If the name is no string.
-            ValueError: If there is no such adapter, or more than one is asked for.
+            TypeError: If the name is not a string.
+            ValueError: If there is no such adapter, or the list has another length than 1.
         """
         if isinstance(adapter_name, Sequence) and not isinstance(adapter_name, str):
-            raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
+            if len(adapter_name) != 1:
+                raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
+            (adapter_name,) = adapter_name
         self._check_known(adapter_name)
         super().set_adapter(adapter_name, inference_mode=inference_mode)  # type: ignore[misc]
 
@@ -174,6 +177,28 @@ class SeveralAdapters:
                 mean.zero_()
                 for share, source in zip(shares, sources, strict=True):
                     mean.add_(source[key], alpha=share)
+
+    def add_weighted_adapter(
+        self,
+        adapters: Sequence[str],
+        weights: Sequence[float] | None,
+        adapter_name: str,
+        combination_type: str = "linear",
+    ) -> None:
+        """Adds the weighted mean of adapters: `combine` under PEFT's name.
+
+        Args:
+            adapters: The adapters to average, trained with the same settings.
+            weights: The weight of each, at least 0. Only the proportions matter. None: equal weights.
+            adapter_name: The name of the new adapter.
+            combination_type: "linear"; prompts have no other combination.
+
+        Raises:
+            TypeError: If an argument is of the wrong type.
+            ValueError: If `combination_type` is not "linear", or `combine` refuses the adapters, weights or name.
+        """
+        check_choice("combination_type", combination_type, ["linear"])
+        self.combine(adapters, weights, adapter_name=adapter_name)
 
     def _check_known(self, adapter_name: Any) -> None:
         if not isinstance(adapter_name, str):
