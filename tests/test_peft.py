@@ -8,6 +8,7 @@ import pickle
 import socket
 import warnings
 
+import numpy as np
 import open_clip
 import peft
 import pytest
@@ -274,6 +275,41 @@ def test_two_active_adapters_are_refused():
     with pytest.raises(ValueError, match="no adapter 'third'; there are: default, other"):
         model.base_model.set_adapter("third")
     assert model.active_adapters == ["default"]
+
+
+def test_the_active_adapter_may_come_as_a_list_of_one():
+    model = wrapped()
+    model.add_adapter("other", PromptConfig(**SETTINGS))
+    model.set_adapter(["other"])
+    assert (model.active_adapter, model.active_adapters) == ("other", ["other"])
+    model.base_model.set_adapter(["default"])
+    assert model.base_model.active_adapters == ["default"]
+    with pytest.raises(ValueError, match=r"one adapter can be active at a time, got \[\]"):
+        model.set_adapter([])
+    with pytest.raises(TypeError, match="an adapter name must be a string, got 3"):
+        model.set_adapter([3])
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8])
+def test_integers_of_numpy(tmp_path, integer):
+    given = {"n_ctx": integer(3), "K": integer(2), "depth": integer(4), "ctx_init": [integer(60), 61]}
+    model = vilt_prompt.wrap(build("4/4"), **given).eval()
+    config = model.peft_config["default"]
+    assert (config.n_ctx, config.K, config.depth, config.ctx_init) == (3, 2, 4, [60, 61])
+    for value in (config.n_ctx, config.n_ctx_vision, config.K, config.depth, *config.ctx_init):
+        assert type(value) is int
+    model.save_pretrained(tmp_path)
+    assert same(features(vilt_prompt.from_pretrained(build("4/4"), tmp_path)), features(model))
+    own = PromptConfig.preset("independent", n_ctx=2, n_ctx_vision=integer(3))
+    assert type(own.n_ctx_vision) is int
+    video = torch.randn(1, 3, 3, *model.visual.image_size)
+    chunked = model.encode_video(video, frames_per_chunk=integer(2))
+    torch.testing.assert_close(chunked, model.encode_video(video))
+    with pytest.raises(ValueError, match="n_ctx=0 is out of range"):
+        PromptConfig(n_ctx=integer(0))
+    for value in (np.bool_(True), np.float64(3), torch.tensor(3)):
+        with pytest.raises(TypeError, match="n_ctx must be an integer"):
+            PromptConfig(n_ctx=value)
 
 
 def test_a_name_that_is_taken():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -11,13 +12,18 @@ from torch import Tensor, nn
 
 
 def check_count(name: str, value: Any, advice: str = "it must be at least 1", optional: bool = True) -> None:
-    """Refuses a setting that is no integer (TypeError; None passes if it is optional) or less than 1 (ValueError)."""
+    """Refuses a setting that is not an integer (TypeError; None passes if `optional`) or less than 1 (ValueError)."""
     if value is None and optional:
         return
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not is_integer(value):
         raise TypeError(f"{name} must be an integer{' or None' if optional else ''}, got {value!r}")
     if value < 1:
         raise ValueError(f"{name}={value} is out of range: {advice}")
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value is an integer: Python's or NumPy's, but not a bool."""
+    return isinstance(value, int | Integral) and not isinstance(value, bool)
 
 
 def check_string(name: str, value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from peft import PeftConfig
 
-from vilt_prompt.checks import check_choice, check_count, check_string, nearest
+from vilt_prompt.checks import check_choice, check_count, check_string, is_integer, nearest
 from vilt_prompt.methods import METHODS, SMALLER_TOWER
 
 PEFT_TYPE = "VILT_PROMPT"
@@ -78,6 +78,7 @@ class PromptConfig(PeftConfig):
         self.peft_type = PEFT_TYPE
         self.task_type = TASK_TYPE
         self.target_modules = ["prompts"]
+        self._take_integers()
         check_choice("method", self.method, METHODS)
         check_choice("pairing", self.pairing, ("layer", "proportional"))
         check_choice("towers", self.towers, ("both", "text", "vision"), optional=True)
@@ -198,6 +199,14 @@ class PromptConfig(PeftConfig):
             mapper = "none" if lead == "own" else "shared" if method.mapper == "none" else method.mapper
         return towers, lead, mapper
 
+    def _take_integers(self) -> None:
+        """Stores NumPy's integers as Python's, which JSON can hold."""
+        for name in ("n_ctx", "n_ctx_vision", "K", "depth"):
+            value = getattr(self, name)
+            setattr(self, name, int(value) if is_integer(value) else value)
+        if isinstance(self.ctx_init, list):
+            self.ctx_init = [int(token) if is_integer(token) else token for token in self.ctx_init]
+
     def _check_combination(self, towers: str, lead: str, mapper: str) -> None:
         if towers != "both" and lead != "own":
             raise ValueError(f'lead="{lead}" maps between the towers, but towers="{towers}": leave lead at "own"')
@@ -228,9 +237,7 @@ class PromptConfig(PeftConfig):
     def _check_ctx_init(self) -> None:
         if self.ctx_init is None or isinstance(self.ctx_init, str):
             return
-        if not isinstance(self.ctx_init, list) or not all(
-            isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in self.ctx_init
-        ):
+        if not isinstance(self.ctx_init, list) or not all(is_integer(token) and token >= 0 for token in self.ctx_init):
             raise TypeError(f"ctx_init must be a text or a list of token ids, got {self.ctx_init!r}")
         if not 1 <= len(self.ctx_init) <= self.n_ctx:
             raise ValueError(

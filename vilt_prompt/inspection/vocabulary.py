@@ -122,7 +122,7 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
     for layer, prompt in fresh:
         # Expanding the square would hide small distances behind large norms.
         distances = torch.cdist(prompt.float(), embedding, compute_mode="donot_use_mm_for_euclid_dist")  # [n V]
-        nearest = distances.topk(k, largest=False)
+        nearest = distances.topk(int(k), largest=False)
         for vector, (values, ids) in enumerate(zip(nearest.values.tolist(), nearest.indices.tolist(), strict=True), 1):
             tokens = tuple(NearToken(i, decode(i), value) for i, value in zip(ids, values, strict=True))
             vectors.append(PromptWords(layer, names[layer - 1], vector, tokens))

@@ -42,7 +42,7 @@ def encode_each_frame(
         # cannot hold such checkpoints: there the compiler decides what is kept.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             encode = partial(checkpoint, encode, use_reentrant=False)
-        chunks = [encode(chunk) for chunk in frames.split(frames_per_chunk)]
+        chunks = [encode(chunk) for chunk in frames.split(int(frames_per_chunk))]
 
     def in_place(features: Tensor) -> Tensor:
         if mask is not None and dropped:
