@@ -80,6 +80,8 @@ def parameters(name: str) -> dict[str, str]:
         }
     if inspect.isclass(found) and hasattr(found, "_fields"):
         return {field: str(found.__annotations__[field]) for field in found._fields}
+    if inspect.isclass(found) and "__init__" not in vars(found):
+        return {}  # PEFT makes it
     signature = inspect.signature(found.__init__ if inspect.isclass(found) else found)
     return {key: str(value.annotation) for key, value in signature.parameters.items() if key not in ("self", "cls")}
 

@@ -1,5 +1,6 @@
 """Prompts for open_clip models, so that CLIP understands video with a few trained vectors (ViLT-CLIP, AAAI 2024)."""
 
+from vilt_prompt.adapter.peft_model import PromptPeftModel
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.conversion.convert import convert
 from vilt_prompt.inspection.description import Description, describe
@@ -21,6 +22,7 @@ __all__ = [
     "Method",
     "NearestTokens",
     "PromptConfig",
+    "PromptPeftModel",
     "ScenarioGuidedLoss",
     "convert",
     "create_model_and_transforms",

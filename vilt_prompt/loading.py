@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 from huggingface_hub import CommitInfo
@@ -35,7 +35,7 @@ def from_pretrained(
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
-) -> PeftModel:
+) -> PromptPeftModel:
     """Puts a saved adapter, from a folder or the Hugging Face Hub, into an open_clip model.
 
     Args:
@@ -89,7 +89,7 @@ def create_model_and_transforms(
     base_model: str | None = None,
     base_pretrained: str | None = None,
     **model_arguments: Any,
-) -> tuple[PeftModel, Callable[..., Any], Callable[..., Any]]:
+) -> tuple[PromptPeftModel, Callable[..., Any], Callable[..., Any]]:
     """Builds the open_clip model that an adapter names as its base, and puts the adapter in.
 
     Args:
@@ -166,13 +166,14 @@ def create_model_and_transforms(
     return _load(model.train(is_trainable), config, adapter_name, is_trainable), preprocess, tokenizer
 
 
-def _load(model: nn.Module, config: Any, adapter_name: str, is_trainable: bool) -> PeftModel:
+def _load(model: nn.Module, config: Any, adapter_name: str, is_trainable: bool) -> PromptPeftModel:
     source = config.files.source
-    return PromptPeftModel.from_pretrained(model, source, adapter_name, is_trainable=is_trainable, config=config)
+    wrapped = PromptPeftModel.from_pretrained(model, source, adapter_name, is_trainable=is_trainable, config=config)
+    return cast(PromptPeftModel, wrapped)
 
 
 def push_to_hub(
-    wrapped: PromptPeftModel,
+    wrapped: PeftModel,
     repo_id: str,
     *,
     adapter_name: str | None = None,

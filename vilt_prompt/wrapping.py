@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from vilt_prompt.adapter.fitting import check_unwrapped
 from vilt_prompt.adapter.names import check_adapter_name
+from vilt_prompt.adapter.peft_model import PromptPeftModel
 from vilt_prompt.adapter.tuner import PromptTuner
 from vilt_prompt.config import PromptConfig, check_settings, settings
 from vilt_prompt.tokenization import content
@@ -24,7 +25,7 @@ def wrap(
     adapter_name: str = "default",
     tokenizer: Callable[[list[str]], Tensor] | None = None,
     **config: Any,
-) -> PeftModel:
+) -> PromptPeftModel:
     """Puts learnable prompts into both towers of an open_clip model (Eq. 10 and 11), and freezes everything else.
 
     The same as `peft.get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name)`. The model is
@@ -52,7 +53,8 @@ def wrap(
         check_towers(model, "text")
         config["ctx_init"] = content(tokenizer, config["ctx_init"])
     check_adapter_name(adapter_name)  # PEFT's own look at it takes strings alone
-    return get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name)
+    # PEFT makes the class that is registered for the task type of the config.
+    return cast(PromptPeftModel, get_peft_model(model, PromptConfig(K=K, n_ctx=n_ctx, **config), adapter_name))
 
 
 def unwrap(wrapped: PeftModel) -> nn.Module:

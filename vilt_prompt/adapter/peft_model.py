@@ -17,6 +17,7 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
 from vilt_prompt.adapter.fitting import check_shapes, resolve_for
+from vilt_prompt.adapter.forwarded import Forwarded
 from vilt_prompt.adapter.layer import PREFIX
 from vilt_prompt.adapter.several import SeveralAdapters, differences
 from vilt_prompt.adapter.tuner import PromptTuner
@@ -26,8 +27,12 @@ from vilt_prompt.sharing.files import CARD_NAME, check_numbers, write
 from vilt_prompt.sharing.hub import HUB_ARGUMENTS, push
 
 
-class PromptPeftModel(SeveralAdapters, PeftModel):
-    """PEFT's model around a prompted open_clip model."""
+class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
+    """PEFT's model around a prompted open_clip model.
+
+    `wrap`, `from_pretrained`, `convert` and `create_model_and_transforms` return it. The methods of the open_clip model
+    inside, such as `encode_video`, are its methods too.
+    """
 
     def save_pretrained(  # type: ignore[override]  # PEFT's other arguments are for conversions of LoRA
         self,

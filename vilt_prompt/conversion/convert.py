@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 import torch
-from peft import PeftModel, get_peft_model
+from peft import get_peft_model
 from torch import Tensor, nn
 
 from vilt_prompt.adapter.fitting import OPEN_CLIP_VOCABULARY, check_unwrapped
-from vilt_prompt.adapter.several import SeveralAdapters
+from vilt_prompt.adapter.peft_model import PromptPeftModel
 from vilt_prompt.checks import is_readable
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.conversion.checkpoints import read_tensors
@@ -39,7 +39,7 @@ def convert(
     strict_base: bool = True,
     base_model: str | None = None,
     base_pretrained: str | None = None,
-) -> PeftModel:
+) -> PromptPeftModel:
     """Turns a checkpoint of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts or VPT into an adapter.
 
     None of its code runs. A warning shows a text that it was trained with: `encode_text` wants texts of that form.
@@ -65,10 +65,10 @@ def convert(
             has another activation than the weights of `base_model` and `base_pretrained` need. The model is unchanged
             then.
     """
-    wrapped = isinstance(model, SeveralAdapters)
-    if not wrapped:
+    wrapped = model if isinstance(model, PromptPeftModel) else None
+    if wrapped is None:
         check_unwrapped(model)
-    base: Any = model.get_base_model() if wrapped else model  # type: ignore[operator]
+    base: Any = model if wrapped is None else wrapped.get_base_model()
     found = sort_tensors(read_tensors(path), base, path)
     config = _config(found, base, path)
     check_towers(base, config.structure()[0])
@@ -77,11 +77,11 @@ def convert(
     if is_readable(base.logit_scale):
         _check_base(found, base, path, strict_base)
     config = config.replace(inference_mode=not is_trainable, base_model=base_model, base_pretrained=base_pretrained)
-    if wrapped:
-        model.add_adapter(adapter_name, config)  # type: ignore[operator]
+    if wrapped is None:
+        wrapped = cast(PromptPeftModel, get_peft_model(model, config, adapter_name))
+        wrapped.train(is_trainable)
     else:
-        model = get_peft_model(model, config, adapter_name)
-        model.train(is_trainable)
+        wrapped.add_adapter(adapter_name, config)
     with torch.no_grad():
         for name, parameter in base.prompts.tensors(adapter_name).items():
             parameter.copy_(tensors[name])
@@ -89,7 +89,7 @@ def convert(
         _warn_of_gelu(base)
     if is_readable(base.logit_scale):
         _tell_the_text(found, base)
-    return model  # type: ignore[return-value]
+    return wrapped
 
 
 def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
