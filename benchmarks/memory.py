@@ -20,8 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import vilt_prompt
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from live_memory import LiveMemory, size_of, tensors_of
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.support.live_memory import LiveMemory, size_of, tensors_of
 
 MIB = 2**20
 

@@ -23,10 +23,14 @@ from torch import Tensor, nn
 
 # The library and its literal computation are those beside this folder, whatever else is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from literal import learnable_tensors, literal_encode_text, literal_encode_video, literal_prompts, literal_settings
-
 import vilt_prompt
+from tests.reference.literal import (
+    learnable_tensors,
+    literal_encode_text,
+    literal_encode_video,
+    literal_prompts,
+    literal_settings,
+)
 
 AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -145,7 +145,7 @@ def page(rows: list[Row]) -> str:
     return f"""# Backbones
 
 All {len(rows)} models of open_clip {open_clip.__version__}, as `python docs/backbones.py` writes them: each is built
-in its real size on the meta device and wrapped. `tests/test_backbones.py` runs `encode_video`, `encode_text`,
+in its real size on the meta device and wrapped. `tests/docs/test_backbones.py` runs `encode_video`, `encode_text`,
 gradients, `disable_adapter`, saving and loading on each of them, and fails when this page is stale.
 
 - **family**: which code of the library the text and the image tower run through; one family is one file.

@@ -47,8 +47,9 @@ def hub(tmp_path, monkeypatch):
     """A running Hub, an empty cache, no stored token, and no long waits."""
     import time
 
-    from hub_server import HubServer
     from huggingface_hub import constants
+
+    from tests.support.hub_server import HubServer
 
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))

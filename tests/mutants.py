@@ -31,11 +31,11 @@ ROOT = Path(__file__).parents[1]
 CPU_SECONDS = 300  # of one mutant: one that loops is noticed
 TESTS = (
     "test_exactness.py",
-    "test_packing.py",
-    "test_token_ids.py",
-    "test_edges.py",
-    "test_peft.py",
-    "test_towers.py",
+    "towers/test_packing.py",
+    "towers/test_token_ids.py",
+    "towers/test_blocks.py",
+    "adapter/test_peft_model.py",
+    "towers/test_families.py",
 )
 SLOW = ("compile", "vit_b_16")
 
@@ -105,9 +105,9 @@ EQUIVALENT: dict[str, str] = {
     "attention split_heads: return [part.transpose(1, 2) for part in out.unflatten(-1, (parts, heads, -1)).unbind(2)] -> return [part.transpose(2, 1) for part in out.unflatten(-1, (parts, heads, -1)).unbind(2)]": SYMMETRIC,
     "attention join: torch.cat([part.expand(batch, -1, -1, -1).transpose(1, 2) for part in parts], dim=1).transpose(1, 2) -> torch.cat([part.expand(batch, -1, -1, -1).transpose(1, 2) for part in parts], dim=1).transpose(2, 1)": SYMMETRIC,
     "attention join: torch.cat([part.expand(batch, -1, -1, -1).transpose(1, 2) for part in parts], dim=1) -> torch.cat([part.expand(batch, -1, -1, -1).transpose(2, 1) for part in parts], dim=1)": SYMMETRIC,
-    "attention run_layer: modules = [block.module] if isinstance(block, Block) else [] -> modules = [block.module] if not isinstance(block, Block) else []": "counts where models are sharded, tests/test_distributed.py",
+    "attention run_layer: modules = [block.module] if isinstance(block, Block) else [] -> modules = [block.module] if not isinstance(block, Block) else []": "counts where models are sharded, tests/system/test_distributed.py",
     "open_clip_towers OpenClipBlock.project: True -> False": STRICT,
-    "open_clip_towers TextTower.__init__: self.stands_for = (self.transformer,) if self.in_clip else (text, self.transformer) -> self.stands_for = (self.transformer,) if not self.in_clip else (text, self.transformer)": "counts where models are sharded, tests/test_distributed.py",
+    "open_clip_towers TextTower.__init__: self.stands_for = (self.transformer,) if self.in_clip else (text, self.transformer) -> self.stands_for = (self.transformer,) if not self.in_clip else (text, self.transformer)": "counts where models are sharded, tests/system/test_distributed.py",
     "open_clip_towers TextTower._fit: ids = text[:, :facts.last_end + 1] -> ids = text[:, :facts.last_end + 2]": "a column more: more work",
     "open_clip_towers TextTower._fit: seen is not None -> seen is None": "padding stays: more work",
     "open_clip_towers TextTower._fit: facts is not None -> facts is None #2": "padding stays: more work",

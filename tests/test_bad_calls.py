@@ -16,12 +16,12 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-import zoo
-from architectures import END, START, VOCABULARY, build, class_ids, frames
 from peft import LoraConfig, PeftModel, get_peft_model
-from state import state
 from torch import Tensor, nn
 
+from tests.support import zoo
+from tests.support.architectures import END, START, VOCABULARY, build, class_ids, frames
+from tests.support.state import state
 from vilt_prompt import (
     PromptConfig,
     ScenarioGuidedLoss,

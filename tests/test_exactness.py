@@ -8,9 +8,30 @@ from contextlib import nullcontext
 import open_clip
 import pytest
 import torch
-import zoo
-from architectures import ARCHITECTURES, CONTEXT_LENGTH, DEPTHS, END, FEATURES, build, class_ids, eos_pooled_id, frames
-from exactness import (
+from torch import Tensor, nn
+
+import vilt_prompt
+from tests.reference.literal import (
+    METHODS,
+    learnable_tensors,
+    literal_encode_image,
+    literal_encode_text,
+    text_blocks,
+    vision_blocks,
+)
+from tests.support import zoo
+from tests.support.architectures import (
+    ARCHITECTURES,
+    CONTEXT_LENGTH,
+    DEPTHS,
+    END,
+    FEATURES,
+    build,
+    class_ids,
+    eos_pooled_id,
+    frames,
+)
+from tests.support.exactness import (
     FRAME_MASK,
     N_CTX,
     NAME_LENGTHS,
@@ -24,17 +45,6 @@ from exactness import (
     relative_error,
     wrap_tiny,
 )
-from literal import (
-    METHODS,
-    learnable_tensors,
-    literal_encode_image,
-    literal_encode_text,
-    text_blocks,
-    vision_blocks,
-)
-from torch import Tensor, nn
-
-import vilt_prompt
 
 # Layers paired by relative depth, in towers where the deeper one is the vision tower, the text tower, or neither.
 PROPORTIONAL_CASES = [

@@ -9,11 +9,11 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-import zoo
-from architectures import CONTEXT_LENGTH, END, START, build, frames
 from open_clip import ClipLoss
 
 import vilt_prompt
+from tests.support import zoo
+from tests.support.architectures import CONTEXT_LENGTH, END, START, build, frames
 from vilt_prompt import ScenarioGuidedLoss, scenario_features, scenario_loss
 
 

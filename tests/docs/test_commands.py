@@ -1,0 +1,58 @@
+"""Every command in the docs that runs a script of the examples is one that the script understands."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPTS = ("recognition", "retrieval", "predict", "quickstart")
+
+
+def commands(text: str) -> list[list[str]]:
+    joined = re.sub(r"\\\n\s*", "", text)
+    found = [re.search(rf"examples/({'|'.join(SCRIPTS)})\.py (.*)", line) for line in joined.splitlines()]
+    return [[match[1], *shlex.split(match[2].replace("$seed", "0"))] for match in found if match]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_understood(page, monkeypatch):
+    for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
+        for script, *arguments in commands(block):
+            monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
+            if "--help" not in arguments:
+                importlib.import_module(script).arguments()
+
+
+@pytest.mark.parametrize("script", ["recognition", "retrieval", "predict"])
+def test_examples_in_the_help_are_understood(script, monkeypatch):
+    module = importlib.import_module(script)
+    found = commands(module.__doc__)
+    assert len(found) == 2
+    for name, *arguments in found:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        module.arguments()
+
+
+@pytest.mark.parametrize("page", ["recognition", "retrieval"])
+def test_first_try_runs(page, tmp_path, monkeypatch):
+    """The commands on the clips of this repository, as they stand on the page."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    (block,) = re.findall(r"^```bash\n(cat .*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    table, _, command = block.partition("\nCSV\n")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["bash", "-c", f"{table}\nCSV\n"], check=True)
+    ((script, *arguments),) = commands(command)
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments, "--workers", "0", "--device", "cpu"])
+    importlib.import_module(script).main()
+    (out,) = (tmp_path / "runs").iterdir()
+    assert (out / "last" / "adapter_model.safetensors").is_file()
+    assert (out / "results.json").is_file()

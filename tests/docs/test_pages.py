@@ -1,0 +1,149 @@
+"""What the pages draw, list and repeat is what the library does, and every page is in the site's menu."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import choosing
+import how_it_works
+import pytest
+import repository_files
+import yaml
+from matplotlib import pyplot as plt
+
+from vilt_prompt import PromptConfig
+from vilt_prompt.prompts import PromptTable
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+
+def menu(entry) -> list[str]:
+    """The pages that a part of the menu names."""
+    if isinstance(entry, str):
+        return [entry]
+    return [page for part in (entry.values() if isinstance(entry, dict) else entry) for page in menu(part)]
+
+
+def test_every_page_is_in_the_menu_once():
+    text = (ROOT / "mkdocs.yml").read_text()
+    pages = menu(yaml.safe_load(text)["nav"])
+    assert sorted(set(pages)) == sorted(pages)
+    in_docs = {page for page in pages if not (ROOT / page).is_file()}
+    assert in_docs == {page.name for page in DOCS.glob("*.md")}
+
+
+def test_the_site_fetches_nothing():
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    assert settings["theme"]["font"] is False
+    assert not settings.keys() & {"extra_javascript", "extra_css", "repo_url"}
+
+
+def test_code_fits_beside_the_menu():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")):
+        code = re.findall(r"^ *```(?:python|bash)\n(.*?)^ *```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for block in code:
+            assert not [line for line in block.splitlines() if len(line) > 85], page.name
+
+
+def test_releases_are_tested_on_the_versions_that_the_package_names():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    tested = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    named = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert tested == named == ["3.10", "3.11", "3.12", "3.13", "3.14"]
+
+
+def test_a_release_publishes_what_the_gate_has_built():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
+    steps = [step.get("run", step.get("uses")) for step in jobs["build"]["steps"]]
+    assert any(step.startswith(".ci/run") for step in steps)
+    assert jobs["pypi"]["permissions"] == {"id-token": "write"}  # trusted publishing: there is no token to keep
+    assert jobs["pypi"]["needs"] == jobs["site"]["needs"] == "build"
+
+
+def test_the_table_of_methods_is_up_to_date():
+    shown = choosing.MARKED.search(choosing.PAGE.read_text())
+    assert shown is not None
+    assert shown[0].strip() == choosing.table(), "run python docs/choosing.py"
+    assert "| `vilt` | 1..12 | 1..12 | one for each direction | 864,512 | 3.46 MB | both towers |" in shown[0]
+
+
+def test_the_picture_shows_the_table_of_prompts():
+    N, K, J = 12, 4, 9
+    layers = {"$1\\ldots K$": (1, K), "$K{+}1\\ldots J$": (K + 1, J), "$J{+}1\\ldots N$": (J + 1, N)}
+    table = PromptTable.of(PromptConfig(K=K, depth=J).resolve(N, N), N, N)
+    seen = []
+    for band in how_it_works.BANDS:
+        first, last = layers[band.layers]
+        for i in range(first, last + 1):
+            for tower, sources in (("text", table.text), ("vision", table.vision)):
+                source = sources[i - 1]
+                assert (None if source is None else source.leader) == band.leader
+                label, equation = getattr(band, tower), getattr(band, f"{tower}_equation")
+                is_mapped = source is not None and source.leader != tower
+                assert ("F" in label) == is_mapped
+                assert label.strip("$") in equation
+            seen.append(i)
+    assert seen == list(range(1, N + 1))
+
+
+def test_the_picture_is_drawn():
+    plt.switch_backend("agg")
+    figure = how_it_works.draw()
+    (axes,) = figure.axes
+    drawn = [text.get_text() for text in axes.texts]
+    for band in how_it_works.BANDS:
+        assert {band.text, band.vision, band.text_equation, band.vision_equation} <= set(drawn)
+    plt.close(figure)
+    assert (DOCS / "how_it_works.svg").read_text().startswith("<?xml")
+    assert "](how_it_works.svg)" in (DOCS / "how-it-works.md").read_text()
+
+
+def test_results_are_those_of_the_readme():
+    tables = [
+        re.findall(r"^top-1 in %.*?(?=^```)", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+        for page in ("README.md", "docs/results.md")
+    ]
+    assert len(tables[0]) == 1
+    assert tables[0] == tables[1]
+
+
+def test_every_question_has_an_answer_with_code():
+    _, *questions = re.split(r"^### ", (DOCS / "faq.md").read_text(), flags=re.MULTILINE)
+    assert len(questions) >= 15
+    for question in questions:
+        assert "```python" in question, question.splitlines()[0]
+
+
+def test_the_paper_can_be_cited():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    (paper,) = citation["references"]
+    assert paper["title"].startswith("ViLT-CLIP: Video and Language Tuning CLIP")
+    assert paper["year"] == 2024
+    assert [author["family-names"] for author in paper["authors"]][:2] == ["Wang", "Liu"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "place"),
+    [
+        ("docs/faq.md", "method.md", "method.md"),
+        ("docs/faq.md", "../CHANGELOG.md", "CHANGELOG.md"),
+        ("docs/faq.md", "../README.md", "index.md"),
+        ("docs/faq.md", "../examples/data/README.md", "examples/data/README.md"),
+        ("SECURITY.md", "docs/method.md", "method.md"),
+        ("docs/faq.md", "../nowhere.md", None),
+    ],
+)
+def test_links_out_of_the_docs_have_a_place_in_the_site(page, link, place):
+    assert repository_files.in_site(page, link) == place
+    if place is not None and place != repository_files.FRONT_IN_SITE:
+        assert (ROOT / repository_files.in_repository(place)).samefile((ROOT / page).parent / link)
+
+
+def test_a_page_is_rewritten_for_the_site():
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="examples/data/README.md"))
+    written = "[a](../../docs/method.md#the-loss) [b](https://example.org) [c](manifest.csv) `x[0](y)`"
+    assert repository_files.on_page_markdown(written, page, None, None) == written.replace("../../docs/", "../../")
