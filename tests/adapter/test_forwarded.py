@@ -6,10 +6,10 @@ import ast
 import inspect
 
 import pytest
-from architectures import build
 from peft import PeftModel
 
 import vilt_prompt
+from tests.support.architectures import build
 from vilt_prompt.adapter.forwarded import Forwarded
 from vilt_prompt.adapter.peft_model import PromptPeftModel
 from vilt_prompt.model.prompted import PromptedModel
