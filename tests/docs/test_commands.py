@@ -19,7 +19,8 @@ SCRIPTS = ("recognition", "retrieval", "predict", "quickstart")
 def commands(text: str) -> list[list[str]]:
     joined = re.sub(r"\\\n\s*", "", text)
     found = [re.search(rf"examples/({'|'.join(SCRIPTS)})\.py (.*)", line) for line in joined.splitlines()]
-    return [[match[1], *shlex.split(match[2].replace("$seed", "0"))] for match in found if match]
+    known = [(match[1], match[2].replace("$seed", "0").replace("$shots", "16")) for match in found if match]
+    return [[script, *shlex.split(options)] for script, options in known]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
