@@ -11,7 +11,7 @@ import torch
 
 import vilt_prompt
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "troubleshooting.md"
 BASE = f"local-dir:{ROOT / 'examples' / 'small_clip' / 'emoji-vit-12x128'}"
 NAMES = ["walking", "swimming"]
