@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vilt_prompt.sharing.base_settings import check_activation_by_name
+from vilt_prompt.sharing.activation import check_activation_by_name
 
 SMALL_CLIP = Path(__file__).parent / "small_clip" / "emoji-vit-12x128"
 Tokenizer = Callable[..., Tensor]

@@ -18,7 +18,7 @@ TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
 # The fields that fix the shapes of the tensors, and the layers that they enter.
 STRUCTURE = ("towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
 # The other fields: where the prompts started, and the weights that they belong to.
-NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint")
+NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint", "base_settings")
 
 
 @dataclass
@@ -46,6 +46,8 @@ class PromptConfig(PeftConfig):
             rebuilds.
         base_pretrained: open_clip's tag of its weights.
         base_fingerprint: What tells its weights from others; taken from the model when it is wrapped.
+        base_settings: What changes its features without changing its weights: image size, mean, standard deviation,
+            interpolation and resize mode, context length, activations, attention heads; taken from the model too.
 
     Raises:
         ValueError: If a setting is out of range, unknown, or contradicts another one.
@@ -65,6 +67,7 @@ class PromptConfig(PeftConfig):
     base_model: str | None = None
     base_pretrained: str | None = None
     base_fingerprint: dict[str, Any] | None = field(default=None, repr=False)
+    base_settings: dict[str, Any] | None = field(default=None, repr=False)
     target_modules: list[str] | None = None  # PEFT looks up here which modules to adapt
 
     # The `AdapterFiles` that a config was read from, and whether other weights of the base are an error then. Without
@@ -91,8 +94,9 @@ class PromptConfig(PeftConfig):
             check_count("K", self.K, "choose K in 1..depth")
         check_string("base_model", self.base_model)
         check_string("base_pretrained", self.base_pretrained)
-        if not isinstance(self.base_fingerprint, dict | None):
-            raise TypeError(f"base_fingerprint must be a dict or None, got {self.base_fingerprint!r}")
+        for name in ("base_fingerprint", "base_settings"):
+            if not isinstance(getattr(self, name), dict | None):
+                raise TypeError(f"{name} must be a dict or None, got {getattr(self, name)!r}")
         self._check_ctx_init()
         self._check_combination(*self.structure())
 

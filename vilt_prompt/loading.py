@@ -17,7 +17,8 @@ from vilt_prompt.adapter.names import check_adapter_name
 from vilt_prompt.adapter.peft_model import PromptPeftModel
 from vilt_prompt.checks import check_string
 from vilt_prompt.config import PromptConfig, names_weights
-from vilt_prompt.sharing.base_settings import check_activation_by_name
+from vilt_prompt.sharing.activation import check_activation_by_name
+from vilt_prompt.sharing.base_settings import building_arguments, without_overridden
 
 OR_BUILD = "or build the model with open_clip and use from_pretrained(model, ...)"
 
@@ -105,7 +106,8 @@ def create_model_and_transforms(
         force_download: As there.
         base_model: open_clip's name of the base, in place of the one that the adapter names.
         base_pretrained: Its tag or file of weights, likewise.
-        model_arguments: For `open_clip.create_model_and_transforms`, such as `precision` or `force_image_size`.
+        model_arguments: For `open_clip.create_model_and_transforms`, such as `precision` or `force_image_size`. They
+            win over the settings that the adapter records of its base; all others are built as recorded.
 
     Returns:
         The PEFT model, open_clip's transform of images for inference, and the tokenizer.
@@ -144,8 +146,12 @@ def create_model_and_transforms(
         )
     if {"pretrained", "model_name"} & {*model_arguments}:
         raise TypeError("model_name and pretrained are called base_model and base_pretrained here: pass those")
+    settings_of_base = config.base_settings or {}
+    arguments = {**building_arguments(settings_of_base), **model_arguments}
+    if settings_of_base:
+        config = config.replace(base_settings=without_overridden(settings_of_base, model_arguments))
     try:
-        check_activation_by_name(name, weights, model_arguments.get("force_quick_gelu", False))
+        check_activation_by_name(name, weights, arguments.get("force_quick_gelu", False))
     except ValueError as error:
         message = f"{error}: pass base_model= to build another base than the adapter {path_or_repo} names"
         if strict_base:
@@ -153,10 +159,10 @@ def create_model_and_transforms(
         warnings.warn(f"{message}. It is built all the same (strict_base=False)", stacklevel=2)
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(
-            name, pretrained=weights, cache_dir=cache_dir, **model_arguments
+            name, pretrained=weights, cache_dir=cache_dir, **arguments
         )
         tokenizer = open_clip.get_tokenizer(
-            name, context_length=model_arguments.get("force_context_length"), cache_dir=cache_dir
+            name, context_length=arguments.get("force_context_length"), cache_dir=cache_dir
         )
     except (RuntimeError, TypeError, ValueError, OSError) as error:
         raise ValueError(

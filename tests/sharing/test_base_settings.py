@@ -1,168 +1,244 @@
-"""A base with GELU around weights that need QuickGELU, or the other way round, is refused by name.
-
-open_clip's download is replaced by a random checkpoint of the right shapes, which is what tells real weights from
-others here: open_clip believes in the tag.
-"""
+"""An adapter remembers what its base computes beyond its weights: recorded, built again, compared."""
 
 from __future__ import annotations
 
-import argparse
-import functools
+import json
+import shutil
 import warnings
+from pathlib import Path
 
-import base_model as example
 import open_clip
 import pytest
 import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
 
 import vilt_prompt
+from tests.support import zoo
 from tests.support.architectures import build
 from tests.support.state import state
-from vilt_prompt.sharing.base_settings import activation, check_activation, check_activation_by_name, has_quick_gelu
+from vilt_prompt import PromptConfig
+from vilt_prompt.sharing.base_settings import base_settings, building_arguments
 
-QUICK_TAGS = ["openai", "metaclip_400m", "dfn2b"]
-LAION = "laion2b_s34b_b79k"
+SMALL_CLIP = Path(__file__).parents[2] / "examples" / "small_clip" / "emoji-vit-12x128"
+BASE = "local-dir:small clip"
+CONFIG = "adapter_config.json"
+# What the base is made with, and how a difference to one without it reads.
+FORCED = {
+    "image size": ({"force_image_size": 96}, "image size: 96 x 96 in training, 64 x 64 here"),
+    "rectangle": ({"force_image_size": (96, 64)}, "image size: 96 x 64 in training, 64 x 64 here"),
+    "mean and std": (
+        {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.25, 0.5, 0.5)},
+        r"mean of the pixels: 0.5, 0.5, 0.5 in training, 0.48.* here; standard deviation of the pixels: 0.25",
+    ),
+    "interpolation": (
+        {"image_interpolation": "bilinear"},
+        "interpolation of images: bilinear in training, bicubic here",
+    ),
+    "resize mode": ({"image_resize_mode": "squash"}, "resize mode of images: squash in training, shortest here"),
+    "activation": (
+        {"force_quick_gelu": True},
+        "activation of the text tower: QuickGELU in training, GELU here; activation of the vision tower: QuickGELU in",
+    ),
+    "context length": ({"force_context_length": 60}, "context length: 60 in training, 40 here"),
+}
 
 
-@functools.cache
-def checkpoint(folder: str, architecture: str) -> str:
-    torch.manual_seed(0)
-    path = f"{folder}/{architecture}.pt"
-    torch.save(open_clip.CLIP(**open_clip.get_model_config(architecture)).state_dict(), path)
-    return path
+@pytest.fixture(autouse=True, scope="module")
+def small_clip(tmp_path_factory):
+    """The small CLIP in float32, in the working directory: open_clip cannot resize half precision on a CPU."""
+    folder = tmp_path_factory.mktemp("base")
+    shutil.copytree(SMALL_CLIP, folder / "small clip")
+    for file in (folder / "small clip").glob("*.safetensors"):
+        save_file({name: tensor.float() for name, tensor in load_file(file).items()}, file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Real names and tags, of models that are small: ViT-B-32 and -16 with two layers of width 64."""
-    small = {"vision_cfg": {"layers": 2, "width": 64}, "text_cfg": {"layers": 2, "width": 64, "heads": 1}}
-    configs, patch = open_clip.factory._MODEL_CONFIGS, pytest.MonkeyPatch()
-    for name in ("ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-16", "ViT-B-16-quickgelu"):
-        config = {**configs[name], "embed_dim": 64}
-        patch.setitem(configs, name, config | {part: config[part] | changes for part, changes in small.items()})
-    folder = str(tmp_path_factory.mktemp("weights"))
-    path = functools.partial(checkpoint, folder)
-    patch.setattr(
-        open_clip.factory,
-        "download_pretrained",
-        lambda cfg, **_: path("ViT-B-16" if "16" in cfg["hf_hub"] else "ViT-B-32"),
+def made(**settings):
+    clip, _, preprocess = open_clip.create_model_and_transforms(BASE, **settings)
+    return clip, preprocess
+
+
+def written(preprocess) -> str:
+    """Its steps; open_clip keeps the mean as a list or as a tuple."""
+    return str(preprocess).translate({ord("["): "(", ord("]"): ")"})
+
+
+def picture():
+    from PIL import Image
+
+    return Image.linear_gradient("L").resize((150, 110)).convert("RGB")
+
+
+@torch.no_grad()
+def features(model, preprocess, tokenizer):
+    return model.encode_image(preprocess(picture())[None]), model.encode_text(tokenizer(["playing the guitar"]))
+
+
+@pytest.mark.parametrize(("settings", "message"), FORCED.values(), ids=FORCED)
+def test_a_base_made_otherwise_is_built_again(settings, message, tmp_path):
+    clip, preprocess = made(**settings)
+    model = vilt_prompt.wrap(clip, n_ctx=2, base_model=BASE).eval()
+    model.save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again, same_preprocess, tokenizer = vilt_prompt.create_model_and_transforms(tmp_path)
+        onto_the_same = vilt_prompt.from_pretrained(made(**settings)[0], tmp_path)
+    assert str(same_preprocess).replace("[", "(").replace("]", ")") == str(preprocess).replace("[", "(").replace(
+        "]", ")"
     )
-    yield
-    patch.undo()
+    expected = features(model, preprocess, tokenizer)
+    assert expected[0].shape == (1, 128)
+    for loaded in (again, onto_the_same):
+        for now, then in zip(features(loaded, same_preprocess, tokenizer), expected, strict=True):
+            assert torch.equal(now, then)
+    if "force_context_length" in settings:
+        assert tokenizer(["a"]).shape == (1, 60)
+
+    plain, _ = made()
+    before = state(plain)
+    for load in (vilt_prompt.from_pretrained, PeftModel.from_pretrained):
+        with pytest.raises(ValueError, match=f"{message}.*or pass strict_base=False"):
+            load(plain, str(tmp_path))
+        assert state(plain) == before
+    wrapped = vilt_prompt.wrap(made()[0], n_ctx=2)
+    with pytest.raises(ValueError, match=message):
+        wrapped.load_adapter(str(tmp_path), "other")
+    with pytest.warns(UserWarning, match=f"{message}.*loaded all the same"):
+        loaded = vilt_prompt.from_pretrained(plain, tmp_path, strict_base=False)
+    assert loaded.peft_config["default"].base_settings == base_settings(made()[0])
+    assert loaded.peft_config["default"].base_model == BASE
 
 
-def tag_of(name: str) -> list[str]:
-    return [tag for tag in QUICK_TAGS if open_clip.get_pretrained_cfg(name, tag)]
+def test_what_is_recorded():
+    config = vilt_prompt.wrap(made()[0], base_model=BASE).peft_config["default"]
+    assert json.loads(json.dumps(config.base_settings)) == config.base_settings
+    assert config.base_settings == {
+        "image_size": [64, 64],
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "image_interpolation": "bicubic",
+        "image_resize_mode": "shortest",
+        "context_length": 40,
+        "text_activation": "gelu",
+        "vision_activation": "gelu",
+        "text_heads": [3],
+        "vision_heads": [4],
+        "precision": "fp32",
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "pure_fp16", "pure_bf16"])
+def test_precision_is_recorded_and_not_compared(precision, tmp_path):
+    model = vilt_prompt.wrap(open_clip.create_model(BASE, precision=precision), n_ctx=2, base_model=BASE)
+    assert model.peft_config["default"].base_settings["precision"] == precision
+    model.save_pretrained(tmp_path)
+    again, _, _ = vilt_prompt.create_model_and_transforms(tmp_path)
+    assert again.visual.conv1.weight.dtype == torch.float32
+
+
+def test_patch_dropout_is_built_again_and_not_compared(tmp_path):
+    vilt_prompt.wrap(made(force_patch_dropout=0.5)[0], n_ctx=2, base_model=BASE).save_pretrained(tmp_path)
+    again, _, _ = vilt_prompt.create_model_and_transforms(tmp_path)
+    assert again.visual.patch_dropout.prob == 0.5
+    vilt_prompt.from_pretrained(made()[0], tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "tag"), [(name, tag) for name in ("ViT-B-32", "ViT-B-16") for tag in tag_of(name)], ids="-".join
+    ("vision", "text", "message"),
+    [
+        ({"head_width": 24}, {}, "attention heads of the vision tower: 2 in training, 3 here"),
+        ({}, {"heads": 4}, "attention heads of the text tower: 4 in training, 2 here"),
+    ],
 )
-def test_a_tag_that_needs_quick_gelu(weights, name, tag):
-    with pytest.warns(UserWarning, match="QuickGELU mismatch"):
-        wrong = open_clip.create_model(name, pretrained=tag)
-    before = state(wrong)
-    message = (
-        f"the weights '{tag}' of '{name}' were trained with QuickGELU, but the model has GELU: .*'{name}-quickgelu'"
-    )
+def test_other_attention_heads(vision, text, message, tmp_path):
+    def model(vision, text):
+        torch.manual_seed(0)
+        vision = {"layers": 2, "width": 48, "head_width": 16, "image_size": 16, "patch_size": 8, **vision}
+        text = {"layers": 2, "width": 32, "heads": 2, "vocab_size": 100, "context_length": 24, **text}
+        return open_clip.CLIP(24, vision, text)
+
+    vilt_prompt.wrap(model(vision, text), K=1, n_ctx=2).save_pretrained(tmp_path)
+    vilt_prompt.from_pretrained(model(vision, text), tmp_path)
     with pytest.raises(ValueError, match=message):
-        vilt_prompt.wrap(wrong, K=1, n_ctx=2, base_model=name, base_pretrained=tag)
-    assert state(wrong) == before
-    with pytest.raises(ValueError, match=message):
-        example.load_clip(name, tag, torch.device("cpu"))
-    for fitting, force in ((f"{name}-quickgelu", False), (name, True)):
-        right = open_clip.create_model(fitting, pretrained=tag, force_quick_gelu=force)
-        model = vilt_prompt.wrap(right, K=1, n_ctx=2, base_model=fitting, base_pretrained=tag)
-        assert has_quick_gelu(model.get_base_model())
-    example.load_clip(f"{name}-quickgelu", tag, torch.device("cpu"))
+        vilt_prompt.from_pretrained(model({}, {}), tmp_path)
 
 
-def test_a_tag_that_needs_gelu(weights):
-    name = "ViT-B-32"
-    vilt_prompt.wrap(open_clip.create_model(name, pretrained=LAION), K=1, base_model=name, base_pretrained=LAION)
-    with pytest.warns(UserWarning, match="QuickGELU mismatch"):
-        wrong = open_clip.create_model(name, pretrained=LAION, force_quick_gelu=True)
-    for given in (name, f"{name}-quickgelu"):
-        with pytest.raises(ValueError, match="with GELU, but the model has QuickGELU.* 'ViT-B-32' without force_quick"):
-            vilt_prompt.wrap(wrong, K=1, base_model=given, base_pretrained=LAION)
+def test_arguments_of_the_call_win(tmp_path):
+    vilt_prompt.wrap(made(force_image_size=96)[0], n_ctx=2, base_model=BASE).save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model, _, _ = vilt_prompt.create_model_and_transforms(tmp_path, force_image_size=32)
+    assert model.visual.image_size == (32, 32)
+    assert model.peft_config["default"].base_settings["image_size"] == [32, 32]
+    with pytest.raises(ValueError, match="QuickGELU"):  # what is chosen anew is not compared, all else is
+        vilt_prompt.from_pretrained(made(force_image_size=96, force_quick_gelu=True)[0], tmp_path)
 
 
-def test_create_model_and_transforms(weights, tmp_path):
-    """A file of before, which names GELU around OpenAI's weights, is built as it says only where that is wanted."""
-    with warnings.catch_warnings(record=True):
-        base = open_clip.create_model("ViT-B-32", pretrained="openai")
-    model = vilt_prompt.wrap(base, K=1, n_ctx=2)
-    model.peft_config["default"].base_model, model.peft_config["default"].base_pretrained = "ViT-B-32", "openai"
-    model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="'ViT-B-32-quickgelu'.* pass base_model=.* or strict_base=False"):
-        vilt_prompt.create_model_and_transforms(tmp_path)
-    with (
-        pytest.warns(UserWarning, match="QuickGELU mismatch"),
-        pytest.warns(UserWarning, match="trained with QuickGELU.*built all the same"),
-    ):
-        again, _, _ = vilt_prompt.create_model_and_transforms(tmp_path, strict_base=False)
-    assert not has_quick_gelu(again.get_base_model())
+def test_settings_survive_a_chain_of_loading_and_saving(tmp_path):
+    vilt_prompt.wrap(made(force_image_size=96)[0], n_ctx=2, base_model=BASE).save_pretrained(tmp_path / "a")
+    vilt_prompt.create_model_and_transforms(tmp_path / "a")[0].save_pretrained(tmp_path / "b")
+    for name in (CONFIG, "adapter_model.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_convert(tmp_path):
-    path = tmp_path / "coop.pth"
-    torch.save({"state_dict": {"ctx": torch.randn(4, 32)}}, path)
-    base = build("4/4")
-    before = state(base)
-    with pytest.raises(ValueError, match="trained with QuickGELU.*'ViT-B-16-quickgelu'"):
-        vilt_prompt.convert(path, base, base_model="ViT-B-16", base_pretrained="openai")
-    assert state(base) == before
-    vilt_prompt.convert(path, base, base_model="ViT-B-16", base_pretrained="laion2b_s34b_b88k")
+def test_a_file_of_before_stays_without(tmp_path):
+    vilt_prompt.wrap(build("4/4"), K=2, n_ctx=2).save_pretrained(tmp_path)
+    for path in (tmp_path / CONFIG,):
+        config = json.loads(path.read_text())
+        del config["base_settings"]
+        path.write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="base_settings is 'missing'"):  # the copy in the other file still has it
+        model = vilt_prompt.from_pretrained(build("4/4", quick_gelu=True), tmp_path)
+    assert model.peft_config["default"].base_settings is None
 
 
-@pytest.mark.parametrize("quick", [False, True])
-def test_convert_of_a_base_without_a_name(tmp_path, quick):
-    path = tmp_path / "coop.pth"
-    torch.save({"state_dict": {"ctx": torch.randn(4, 32)}}, path)
-    config = {"layers": 2, "width": 32, "heads": 1, "context_length": 20, "vocab_size": 49408}
-    base = open_clip.CLIP(24, {"layers": 2, "width": 64, "image_size": 16, "patch_size": 8}, config, quick_gelu=quick)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        vilt_prompt.convert(path, base)
-    assert any("need QuickGELU: create the model as" in str(each.message) for each in caught) != quick
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"image_size": 64},
+        {"image_size": [64]},
+        {"image_mean": ["a"]},
+        {"image_std": [1]},
+        {"image_interpolation": 3},
+        {"context_length": "77"},
+        {"text_heads": 3},
+        {"vision_activation": ["gelu"]},
+    ],
+    ids=str,
+)
+def test_a_damaged_record(damage, tmp_path):
+    vilt_prompt.wrap(made()[0], n_ctx=2, base_model=BASE).save_pretrained(tmp_path)
+    path = tmp_path / CONFIG
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "base_settings": {**config["base_settings"], **damage}}))
+    clip, _ = made()
+    before = state(clip)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match="base_settings is damaged"):
+            vilt_prompt.from_pretrained(clip, tmp_path)
+        assert state(clip) == before
+        with pytest.raises(ValueError, match="base_settings is damaged"):
+            vilt_prompt.create_model_and_transforms(tmp_path)
+    with pytest.raises(TypeError, match="base_settings must be a dict or None, got 'gelu'"):
+        PromptConfig(base_settings="gelu")
 
 
-def test_every_name_and_tag_of_open_clip_has_a_fitting_model():
-    """Whatever open_clip lists, either the model as it is fits, or the refusal names one that does."""
-    refused = 0
-    for name, tag in open_clip.list_pretrained():
-        config = open_clip.get_model_config(name)
-        needs_quick = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
-        fits = bool(config.get("quick_gelu")) or not needs_quick
-        if fits:
-            check_activation_by_name(name, tag)
-            continue
-        refused += 1
-        with pytest.raises(ValueError, match="were trained with QuickGELU") as error:
-            check_activation_by_name(name, tag)
-        assert f"Create '{name}-quickgelu' or pass force_quick_gelu=True" in str(error.value)
-        check_activation_by_name(f"{name}-quickgelu", tag)
-        check_activation_by_name(name, tag, force_quick_gelu=True)
-        with pytest.raises(ValueError, match="were trained with QuickGELU"):
-            check_activation_by_name(name.replace("ViT-", "ViT/"), tag)
-    assert refused >= 25
-
-
-def test_what_cannot_be_compared():
-    base = build("4/4")
-    for name, tag in (("ViT-B-16", None), (None, "openai"), ("ViT-B-16", "mine.pt"), ("local-dir:a", "openai")):
-        check_activation(base, name, tag)
-    check_activation_by_name("hf-hub:me/clip", None)
-
-
-def test_kinds_of_activation():
-    assert activation(build("4/4").transformer) == "gelu"
-    assert activation(build("quick_gelu").visual) == "quick_gelu"
-    assert activation(torch.nn.Sequential(torch.nn.GELU("tanh"))) == "gelu_tanh"
-    assert activation(torch.nn.Sequential(torch.nn.ReLU())) is None
-
-
-def test_the_scripts_take_a_model_that_fits_openai():
-    parser = argparse.ArgumentParser()
-    example.add_model_options(parser)
-    check_activation_by_name(parser.parse_args([]).model, "openai")
+@pytest.mark.parametrize("name", zoo.MEMBERS)
+def test_every_family_has_settings_that_stay(name):
+    """Read from a bare and from a wrapped model they are equal, and plain values."""
+    clip = zoo.build(name)
+    settings = base_settings(clip)
+    assert json.loads(json.dumps(settings)) == settings
+    assert settings["vision_heads"]
+    assert settings["text_heads"]
+    building_arguments(settings)
+    towers = "text" if name in zoo.WITHOUT_VIT else "both"
+    try:
+        model = vilt_prompt.wrap(clip, K=None, n_ctx=2, towers=towers)
+    except ValueError:
+        pytest.skip("takes no prompts")
+    assert base_settings(model.get_base_model()) == settings == model.peft_config["default"].base_settings

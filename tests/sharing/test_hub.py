@@ -450,7 +450,7 @@ def test_what_create_model_and_transforms_needs(hub, tmp_path):
     with pytest.raises(ValueError, match="open_clip cannot build 'local-dir:/nowhere'"):
         build_it(tmp_path / "c")
     with pytest.raises(ValueError, match="another architecture"):
-        build_it(tmp_path / "a", base_model=SMALL_CLIP)
+        build_it(tmp_path / "a", base_model=SMALL_CLIP, force_image_size=64, force_context_length=40)
 
 
 def test_training_goes_on_from_create_model_and_transforms(small):

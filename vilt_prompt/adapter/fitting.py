@@ -13,8 +13,9 @@ from vilt_prompt.adapter.layer import PromptLayer
 from vilt_prompt.adapter.names import check_adapter_name
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.prompts import PromptTable
+from vilt_prompt.sharing.activation import check_activation
 from vilt_prompt.sharing.base_model import check_base, fingerprint
-from vilt_prompt.sharing.base_settings import check_activation
+from vilt_prompt.sharing.base_settings import base_settings, check_base_settings
 from vilt_prompt.tokenization import content
 from vilt_prompt.towers.families import check_attentions, check_towers, depths, is_open_clip, text_tower, vision_tower
 
@@ -45,11 +46,16 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
     towers, _, _ = config.structure()
     check_attentions(model, towers)
     if config.files is None:
-        check_activation(model, config.base_model, config.base_pretrained)
-        config = config.replace(base_fingerprint=fingerprint(model))
+        if config.base_fingerprint is None:  # `combine` hands on the base of adapters that are there
+            check_activation(model, config.base_model, config.base_pretrained)
+        config = config.replace(base_fingerprint=fingerprint(model), base_settings=base_settings(model))
     elif not check_base(model, config, config.strict_base):
         # What is learned from here on belongs to this base.
         config = config.replace(base_model=None, base_pretrained=None, base_fingerprint=fingerprint(model))
+    if config.files is not None and config.base_settings is not None:
+        found = base_settings(model)
+        is_same = check_base_settings(found, config.base_settings, config.strict_base)
+        config = config.replace(base_settings={**found, **config.base_settings} if is_same else found)
     check_towers(model, towers)
     if towers != "vision":
         text = text_tower(model)

@@ -22,7 +22,7 @@ from vilt_prompt.checks import is_readable
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.conversion.checkpoints import read_tensors
 from vilt_prompt.conversion.keys import Findings, some, sort_tensors
-from vilt_prompt.sharing.base_settings import has_quick_gelu
+from vilt_prompt.sharing.activation import has_quick_gelu
 from vilt_prompt.sharing.files import check_numbers
 from vilt_prompt.towers.families import check_towers, depths, text_tower, vision_tower
 

@@ -1,104 +1,204 @@
-"""What a base model computes beyond its weights: settings that no tensor shows, such as GELU or QuickGELU."""
+"""The settings of a base model that change its features without changing its weights, such as GELU or QuickGELU.
+
+`wrap` reads them from the model. `create_model_and_transforms` builds the base with them, and loading compares them.
+"""
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any
 
-import open_clip
+import torch
 from torch import nn
 
+from vilt_prompt.sharing.activation import QUICK_GELU, WRITTEN, activation
 from vilt_prompt.towers.families import text_tower, vision_tower
 from vilt_prompt.towers.open_clip_text import TextTower
-from vilt_prompt.towers.open_clip_vision import VisionTower
 
-QUICK_GELU = "quick_gelu"
-GELU = "gelu"
-GELU_TANH = "gelu_tanh"
-_WRITTEN = {QUICK_GELU: "QuickGELU", GELU: "GELU", GELU_TANH: "GELU (tanh)"}
-_QUICK_NAME = "-quickgelu"  # the end of the names under which open_clip lists architectures with QuickGELU
+# The settings that images are prepared by, under the names of open_clip's arguments, and their names in
+# `model.visual.preprocess_cfg`.
+_PREPROCESSING = {
+    "image_mean": "mean",
+    "image_std": "std",
+    "image_interpolation": "interpolation",
+    "image_resize_mode": "resize_mode",
+}
+# open_clip's arguments that have another name than the setting.
+_FORCED = {
+    "image_size": "force_image_size",
+    "context_length": "force_context_length",
+    "patch_dropout": "force_patch_dropout",
+}
+# What is compared, as messages name it: patch dropout changes training alone, the precision no more than rounding.
+_SHOWN = {
+    "image_size": "image size",
+    "image_mean": "mean of the pixels",
+    "image_std": "standard deviation of the pixels",
+    "image_interpolation": "interpolation of images",
+    "image_resize_mode": "resize mode of images",
+    "context_length": "context length",
+    "text_activation": "activation of the text tower",
+    "vision_activation": "activation of the vision tower",
+    "text_heads": "attention heads of the text tower",
+    "vision_heads": "attention heads of the vision tower",
+}
+_EXAMPLES: dict[str, Any] = {
+    "image_size": [224, 224],
+    "image_mean": [0.48, 0.46, 0.41],
+    "image_std": [0.27, 0.26, 0.28],
+    "image_interpolation": "bicubic",
+    "image_resize_mode": "shortest",
+    "context_length": 77,
+    "text_activation": QUICK_GELU,
+    "vision_activation": QUICK_GELU,
+    "text_heads": [8],
+    "vision_heads": [12],
+    "patch_dropout": 0.5,
+    "precision": "fp32",
+}
+_PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
-def activation(tower: nn.Module) -> str | None:
-    """The kind of GELU in a tower's blocks, or None where its activation is another one."""
-    for module in tower.modules():
-        name = type(module).__name__.lower()
-        if "gelu" in name and not any(module.children()):
-            if "quick" in name:
-                return QUICK_GELU
-            is_tanh = "tanh" in name or "new" in name or getattr(module, "approximate", "none") == "tanh"
-            return GELU_TANH if is_tanh else GELU
-    return None
-
-
-def has_quick_gelu(model: nn.Module) -> bool | None:
-    """Whether open_clip's own towers in a model have QuickGELU rather than GELU; None where it has no such tower."""
-    # timm's and Hugging Face's towers take no notice of open_clip's quick_gelu.
-    towers = [tower for tower in (text_tower(model), vision_tower(model)) if isinstance(tower, TextTower | VisionTower)]
-    return all(activation(tower.stands_for[-1]) == QUICK_GELU for tower in towers) if towers else None
-
-
-def check_activation(model: nn.Module, base_model: str | None, base_pretrained: str | None) -> None:
-    """Checks that a model has the activation that the weights of an open_clip name and tag were trained with.
-
-    open_clip builds "ViT-B-16" with GELU even for the tag "openai", whose weights need QuickGELU, and only warns.
+def base_settings(model: Any) -> dict[str, Any]:
+    """Reads from a model everything that changes its features without changing its weights.
 
     Args:
-        model: An open_clip model.
-        base_model: The name that the model was created by; None: nothing is checked.
-        base_pretrained: The tag of its weights; None, or a file: nothing is checked.
+        model: An open_clip model, with or without prompts.
 
-    Raises:
-        ValueError: If the activations differ. The message names the model that fits.
+    Returns:
+        Plain values that JSON keeps as they are. Settings that the model does not have are left out: one that was not
+        built by open_clip's factory has no mean and no interpolation.
     """
-    is_quick = has_quick_gelu(model)
-    if is_quick is not None:
-        _check_activation(is_quick, base_model, base_pretrained)
+    visual, text = model.visual, text_tower(model)
+    size = getattr(visual, "image_size", None)
+    found: dict[str, Any] = {"image_size": None if size is None else _pair(size)}
+    preprocessing = getattr(visual, "preprocess_cfg", None) or {}
+    for name, key in _PREPROCESSING.items():
+        value = preprocessing.get(key)
+        found[name] = list(map(float, value)) if isinstance(value, list | tuple) else value
+    # The rows of the position embedding count: it may have been resized.
+    # A Hugging Face tower takes any length up to its own.
+    found["context_length"] = text.positions if isinstance(text, TextTower) else None
+    towers = {"text": text, "vision": vision_tower(model)}
+    modules = {name: None if tower is None else tower.stands_for[-1] for name, tower in towers.items()}
+    for name, module in modules.items():
+        if module is not None:
+            found |= {f"{name}_activation": activation(module), f"{name}_heads": _heads(module)}
+    found["patch_dropout"] = _patch_dropout(visual)
+    found["precision"] = _precision(model)
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def check_activation_by_name(base_model: str, base_pretrained: str | None, force_quick_gelu: bool = False) -> None:
-    """The same check before open_clip builds, or downloads, anything.
+def building_arguments(settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with which `open_clip.create_model_and_transforms` builds a base of these settings.
+
+    The precision is not among them: weights of full precision are exact, and take images as `preprocess` makes them.
+    """
+    _check_form(settings)
+    arguments = {name: settings[name] for name in _PREPROCESSING if name in settings}
+    arguments |= {argument: settings[name] for name, argument in _FORCED.items() if name in settings}
+    if "force_image_size" in arguments:
+        height, width = arguments["force_image_size"]
+        arguments["force_image_size"] = height if height == width else (height, width)  # a ResNet takes one number
+    if QUICK_GELU in (settings.get("text_activation"), settings.get("vision_activation")):
+        arguments["force_quick_gelu"] = True
+    return arguments
+
+
+def without_overridden(settings: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The settings without those that a caller chose anew by open_clip's arguments."""
+    chosen = {name for name, argument in _FORCED.items() if argument in arguments}
+    chosen |= {name for name in _PREPROCESSING if name in arguments}
+    if "force_quick_gelu" in arguments:
+        chosen |= {"text_activation", "vision_activation"}
+    return {name: value for name, value in settings.items() if name not in chosen}
+
+
+def check_base_settings(found: dict[str, Any], expected: dict[str, Any], strict: bool) -> bool:
+    """Whether a model has the recorded settings of an adapter's base; settings that one of them lacks are ignored.
 
     Args:
-        base_model: A name that `open_clip.create_model` takes.
-        base_pretrained: A tag, a file of weights, or None.
-        force_quick_gelu: As `open_clip.create_model` takes it.
+        found: Those of the model that the adapter is going into.
+        expected: Those that were recorded.
+        strict: Whether a difference is an error; otherwise it is a warning.
 
     Raises:
-        ValueError: If open_clip would build the model with another activation than its weights need.
+        ValueError: If the record is damaged, or if a setting differs and `strict`. Each difference is named.
     """
-    config = _model_config(base_model)
-    if config is not None:
-        _check_activation(force_quick_gelu or config.get("quick_gelu", False), base_model, base_pretrained)
-
-
-def _check_activation(is_quick: bool, base_model: str | None, base_pretrained: str | None) -> None:
-    if not base_model or not base_pretrained:
-        return
-    name = base_model.replace("/", "-")  # open_clip takes "ViT-B/16" too
-    stem = name.removesuffix(_QUICK_NAME)
-    tag = open_clip.get_pretrained_cfg(name, base_pretrained)
-    # open_clip lists under the names with QuickGELU only the tags that need it.
-    tag = tag or open_clip.get_pretrained_cfg(stem, base_pretrained)
-    if not tag:
-        return
-    # Some architectures, such as roberta-ViT-B-32, have QuickGELU in their own config and no word of it at the tag.
-    config = _model_config(stem) or {}
-    needs_quick = bool(tag.get("quick_gelu") or config.get("quick_gelu"))
-    if is_quick == needs_quick:
-        return
-    needed, given = (_WRITTEN[QUICK_GELU if quick else GELU] for quick in (needs_quick, is_quick))
-    fitting = stem
-    way_out = "without force_quick_gelu"
-    if needs_quick and not config.get("quick_gelu"):
-        way_out = "or pass force_quick_gelu=True to open_clip"
-        fitting = stem + _QUICK_NAME if _model_config(stem + _QUICK_NAME) else stem
-    raise ValueError(
-        f"the weights {base_pretrained!r} of {base_model!r} were trained with {needed}, but the model has {given}: "
-        f"its features would be off. Create {fitting!r} {way_out}, and name it so"
+    _check_form(expected)
+    different = [name for name in _SHOWN if not _same(expected.get(name), found.get(name))]
+    if not different:
+        return True
+    shown = "; ".join(
+        f"{_SHOWN[name]}: {_shown(name, expected[name])} in training, {_shown(name, found[name])} here"
+        for name in different
     )
+    message = f"the adapter was trained on a base with the same weights, but other settings: {shown}"
+    if strict:
+        raise ValueError(
+            f"{message}. Build the base with those settings, which create_model_and_transforms does by itself, or pass "
+            "strict_base=False if the features may differ"
+        )
+    warnings.warn(f"{message}. It is loaded all the same (strict_base=False)", stacklevel=2)
+    return False
 
 
-def _model_config(name: str) -> dict[str, Any] | None:
-    """open_clip's own config of an architecture; None for "hf-hub:" and "local-dir:", which bring theirs."""
-    name = name.replace("/", "-")
-    return open_clip.get_model_config(name) if name in open_clip.list_models() else None
+def _check_form(settings: dict[str, Any]) -> None:
+    """Refuses values of other types than those that `base_settings` reads (ValueError)."""
+    for name, example in _EXAMPLES.items():
+        value = settings.get(name)
+        whole = isinstance(example, list)
+        values = value if whole and isinstance(value, list) else [value]
+        kind = type(example[0]) if whole else type(example)
+        is_right = isinstance(value, list) == whole and all(type(each) is kind for each in values)
+        if value is not None and not (is_right and (name != "image_size" or len(values) == 2)):
+            raise ValueError(f"base_settings is damaged: {name} is {value!r}, such as {example!r} was expected")
+
+
+def _pair(size: int | tuple[int, int]) -> list[int]:
+    return [int(side) for side in ((size, size) if isinstance(size, int) else size)]
+
+
+def _heads(tower: nn.Module) -> list[int] | None:
+    """The numbers of attention heads in a tower, each once, in the order of its modules."""
+    counts = []
+    for module in tower.modules():
+        for name in ("num_heads", "num_attention_heads", "n_heads"):  # torch and timm; BERT; T5
+            count = getattr(module, name, None)
+            if isinstance(count, int) and count not in counts:
+                counts.append(count)
+    return counts or None
+
+
+def _patch_dropout(visual: Any) -> float | None:
+    rates = [float(module.prob) for module in visual.modules() if type(module).__name__ == "PatchDropout"]
+    return max(rates, default=None)
+
+
+def _precision(model: Any) -> str | None:
+    """open_clip's name of the precision: "fp16" keeps the norms in float32, "pure_fp16" does not."""
+    types = {parameter.dtype for parameter in model.visual.parameters() if parameter.is_floating_point()}
+    low = types - {torch.float32}
+    if len(low) > 1 or any(kind not in _PRECISIONS for kind in types):
+        return None
+    name = _PRECISIONS[next(iter(low or types), torch.float32)]
+    return f"pure_{name}" if low and len(types) == 1 else name
+
+
+def _same(first: Any, second: Any) -> bool:
+    if first is None or second is None:
+        return True
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_same, first, second))
+    if isinstance(first, float) or isinstance(second, float):
+        return math.isclose(first, second, rel_tol=1e-5, abs_tol=1e-7)
+    return bool(first == second)
+
+
+def _shown(name: str, value: Any) -> str:
+    if name.endswith("_activation"):
+        return WRITTEN.get(value, str(value))
+    if name == "image_size":
+        return " x ".join(map(str, value))
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

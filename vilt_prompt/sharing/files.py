@@ -1,6 +1,6 @@
 """The three files of an adapter, in PEFT's layout: no crash can tear them, and they are read with all checks.
 
-`adapter_model.safetensors` also holds the text of `adapter_config.json` and a checksum. Putting it in place saves an
+`adapter_model.safetensors` also holds the content of `adapter_config.json` and a checksum. Putting it in place saves an
 adapter: if the process dies before the config beside it is replaced, the config in it counts.
 """
 
@@ -120,7 +120,8 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
 
 
 def serialise(config: str, tensors: dict[str, Tensor], replaces: str | None = None) -> bytes:
-    """The bytes of `adapter_model.safetensors`, with the text of the config and the digest of the one it replaces."""
+    """The bytes of `adapter_model.safetensors`, with the config and the digest of the one that it replaces."""
+    config = json.dumps(json.loads(config), sort_keys=True, separators=(",", ":"))
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in sorted(tensors.items())}
     record = {"config": config, "replaces": replaces, "sha256": _checksum(config, replaces, tensors)}
     content = save(tensors, metadata={"format": "pt", RECORD: json.dumps(record)})

@@ -1,0 +1,105 @@
+"""The activation of a base model, GELU or QuickGELU: no tensor shows it, and the wrong one costs accuracy in silence.
+
+open_clip builds "ViT-B-16" with GELU even for the tag "openai", whose weights need QuickGELU, and only warns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip
+from torch import nn
+
+from vilt_prompt.towers.families import text_tower, vision_tower
+from vilt_prompt.towers.open_clip_text import TextTower
+from vilt_prompt.towers.open_clip_vision import VisionTower
+
+QUICK_GELU = "quick_gelu"
+GELU = "gelu"
+GELU_TANH = "gelu_tanh"
+WRITTEN = {QUICK_GELU: "QuickGELU", GELU: "GELU", GELU_TANH: "GELU (tanh)"}
+_QUICK_NAME = "-quickgelu"  # the end of the names under which open_clip lists architectures with QuickGELU
+
+
+def activation(tower: nn.Module) -> str | None:
+    """The kind of GELU in a tower's blocks, or None where its activation is another one."""
+    for module in tower.modules():
+        name = type(module).__name__.lower()
+        if "gelu" in name and not any(module.children()):
+            if "quick" in name:
+                return QUICK_GELU
+            is_tanh = "tanh" in name or "new" in name or getattr(module, "approximate", "none") == "tanh"
+            return GELU_TANH if is_tanh else GELU
+    return None
+
+
+def has_quick_gelu(model: nn.Module) -> bool | None:
+    """Whether open_clip's own towers in a model have QuickGELU rather than GELU; None where it has no such tower."""
+    # timm's and Hugging Face's towers take no notice of open_clip's quick_gelu.
+    towers = [tower for tower in (text_tower(model), vision_tower(model)) if isinstance(tower, TextTower | VisionTower)]
+    return all(activation(tower.stands_for[-1]) == QUICK_GELU for tower in towers) if towers else None
+
+
+def check_activation(model: nn.Module, base_model: str | None, base_pretrained: str | None) -> None:
+    """Checks that a model has the activation that the weights of an open_clip name and tag were trained with.
+
+    Args:
+        model: An open_clip model.
+        base_model: The name that the model was created by; None: nothing is checked.
+        base_pretrained: The tag of its weights; None, or a file: nothing is checked.
+
+    Raises:
+        ValueError: If the activations differ. The message names the model that fits.
+    """
+    is_quick = has_quick_gelu(model)
+    if is_quick is not None:
+        _check_activation(is_quick, base_model, base_pretrained)
+
+
+def check_activation_by_name(base_model: str, base_pretrained: str | None, force_quick_gelu: bool = False) -> None:
+    """The same check before open_clip builds, or downloads, anything.
+
+    Args:
+        base_model: A name that `open_clip.create_model` takes.
+        base_pretrained: A tag, a file of weights, or None.
+        force_quick_gelu: As `open_clip.create_model` takes it.
+
+    Raises:
+        ValueError: If open_clip would build the model with another activation than its weights need.
+    """
+    config = _model_config(base_model)
+    if config is not None:
+        _check_activation(force_quick_gelu or config.get("quick_gelu", False), base_model, base_pretrained)
+
+
+def _check_activation(is_quick: bool, base_model: str | None, base_pretrained: str | None) -> None:
+    if not base_model or not base_pretrained:
+        return
+    name = base_model.replace("/", "-")  # open_clip takes "ViT-B/16" too
+    stem = name.removesuffix(_QUICK_NAME)
+    tag = open_clip.get_pretrained_cfg(name, base_pretrained)
+    # open_clip lists under the names with QuickGELU only the tags that need it.
+    tag = tag or open_clip.get_pretrained_cfg(stem, base_pretrained)
+    if not tag:
+        return
+    # Some architectures, such as roberta-ViT-B-32, have QuickGELU in their own config and no word of it at the tag.
+    config = _model_config(stem) or {}
+    needs_quick = bool(tag.get("quick_gelu") or config.get("quick_gelu"))
+    if is_quick == needs_quick:
+        return
+    needed, given = (WRITTEN[QUICK_GELU if quick else GELU] for quick in (needs_quick, is_quick))
+    fitting = stem
+    way_out = "without force_quick_gelu"
+    if needs_quick and not config.get("quick_gelu"):
+        way_out = "or pass force_quick_gelu=True to open_clip"
+        fitting = stem + _QUICK_NAME if _model_config(stem + _QUICK_NAME) else stem
+    raise ValueError(
+        f"the weights {base_pretrained!r} of {base_model!r} were trained with {needed}, but the model has {given}: "
+        f"its features would be off. Create {fitting!r} {way_out}, and name it so"
+    )
+
+
+def _model_config(name: str) -> dict[str, Any] | None:
+    """open_clip's own config of an architecture; None for "hf-hub:" and "local-dir:", which bring theirs."""
+    name = name.replace("/", "-")
+    return open_clip.get_model_config(name) if name in open_clip.list_models() else None
