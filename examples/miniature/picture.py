@@ -50,7 +50,7 @@ def picture(records: Records, tasks: Tasks) -> str:
         ValueError: If no method has runs that can be compared with zero-shot.
     """
     what = TABLES["methods"]
-    scores, _ = table_scores(what, records, tasks)
+    scores, cells = table_scores(what, records, tasks)
     found = {row: differences_from(what, scores, row) for row in scores if row != what.reference}
     if not found:
         raise ValueError("there are no runs to draw: do some first")
@@ -66,7 +66,8 @@ def picture(records: Records, tasks: Tasks) -> str:
         f'<rect class="page" width="{WIDTH}" height="{at}" rx="6"/>',
         '<circle class="alone" cx="18" cy="16" r="4"/><text x="28" y="20">by itself</text>',
         '<circle class="averaged" cx="108" cy="16" r="4"/><text x="118" y="20">averaged with the frozen model</text>',
-        '<text class="small" x="14" y="37">points above or below zero-shot, 95% intervals, uncorrected</text>',
+        '<text class="small" x="14" y="37">points above or below zero-shot, uncorrected 95% intervals, '
+        f"{len(cells)} of {what.runs} runs</text>",
     ]
     return "\n".join([*head, *lines, "</svg>"]) + "\n"
 

@@ -381,6 +381,13 @@ def test_the_pages_are_made_of_the_packed_runs(page: Path) -> None:
     )
 
 
+def test_the_picture_is_made_of_the_packed_runs() -> None:
+    assert picture(unpack(ablation.PACKED), Tasks(CLIPS)) == (ROOT / "docs" / "results.svg").read_text(), (
+        "run python examples/ablation.py --picture docs/results.svg"
+    )
+    assert "](results.svg)" in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+
+
 def test_a_mark_must_name_a_table() -> None:
     with pytest.raises(ValueError, match="there is no table 'mian': choose one of summary, methods, variants, "):
         filled("<!-- ablation: mian -->\n<!-- /ablation -->", {}, Tasks(CLIPS))
@@ -450,16 +457,15 @@ def test_primary_comparisons_are_corrected_for_all_six_even_if_some_have_no_runs
     assert [answer.question for answer in more] == [QUESTIONS[n] for n in (0, 1, 2, 4, 5)]
 
 
-def test_the_primary_table_says_what_its_runs_show() -> None:
-    tasks = Tasks(CLIPS)
-    page = filled("<!-- ablation: primary -->\n<!-- /ablation -->", some_runs(tasks), tasks)
-    ahead, mean, novel, probe = page.splitlines()[4:8]
-    assert ahead.startswith("| ViLT - zero-shot | base | 6 of 15 | +")
-    assert ahead.endswith("| **ahead** |")
-    assert mean.endswith("| **ahead** |")
-    assert novel.endswith("| **not worse than -3** |")
-    assert probe.endswith("| no detectable difference |")
-    assert "Not run." in filled("<!-- ablation: primary -->\n<!-- /ablation -->", {}, tasks)
+def test_the_primary_table_says_what_its_runs_show_once_all_are_there() -> None:
+    tasks, empty = Tasks(CLIPS), "<!-- ablation: primary -->\n<!-- /ablation -->"
+    lines = filled(empty, some_runs(tasks, seeds=5), tasks).splitlines()[4:8]
+    assert lines[0].startswith("| ViLT - zero-shot | base | 15 of 15 | +")
+    verdicts = [line.split(" | ")[-1].removesuffix(" |") for line in lines]
+    assert verdicts == ["**ahead**", "**ahead**", "**not worse than -3**", "no detectable difference"]
+    lines = filled(empty, some_runs(tasks, seeds=2), tasks).splitlines()[4:8]
+    assert all(" | 6 of 15 | " in line and line.endswith(" | unfinished |") for line in lines)
+    assert "Not run." in filled(empty, {}, tasks)
 
 
 def test_the_picture_shows_every_row_and_its_intervals() -> None:
@@ -475,6 +481,7 @@ def test_the_picture_shows_every_row_and_its_intervals() -> None:
         assert float(line.get("x1", "")) < float(circle.get("cx", "")) < float(line.get("x2", ""))
     texts = [text.text for text in root.findall("{*}text")]
     assert {"base", "novel", "harmonic mean", "ViLT", "linear probe"} <= set(texts)
+    assert any(text.endswith("6 of 15 runs") for text in texts if text)
     assert "prefers-color-scheme: dark" in drawn
     assert root.get("width") == "390"
     with pytest.raises(ValueError, match="there are no runs to draw"):
