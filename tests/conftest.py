@@ -64,6 +64,20 @@ def hub(tmp_path, monkeypatch):
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """The models and files of all refused calls, see `tests/support/refusals.py`."""
+    from tests.support.refusals import World
+
+    return World(tmp_path_factory.mktemp("refusals"))
+
+
+@pytest.fixture
+def refuses(world):
+    """Asserts that a call raises an error of this type and text, and that nothing of any model changes."""
+    return world.refuse
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Tensors this small cost more to share out between threads than to compute.

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from open_clip import ClipLoss
+from torch import nn
 
 import vilt_prompt
 from tests.support import zoo
 from tests.support.architectures import CONTEXT_LENGTH, END, START, build, frames
+from tests.support.refusals import tokenizer as any_words
 from vilt_prompt import ScenarioGuidedLoss, scenario_features, scenario_loss
 
 
@@ -170,3 +172,145 @@ def test_a_few_steps_lower_the_loss():
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+C_CLIP = nn.functional.normalize(torch.randn(3, 24), dim=-1)
+V = torch.randn(2, 24)
+LABELS = torch.tensor([0, 2])
+LOSS = ScenarioGuidedLoss(C_CLIP)
+NAN = torch.full((3, 24), float("nan"))
+
+
+def with_temperature(temperature) -> ScenarioGuidedLoss:
+    criterion = ScenarioGuidedLoss(C_CLIP)
+    criterion.temperature = temperature
+    return criterion
+
+
+REFUSED = {
+    "no class": (
+        lambda w: scenario_features(w.model, any_words, []),
+        ValueError,
+        "class_names is empty: give at least one class",
+    ),
+    "a bare string": (
+        lambda w: scenario_features(w.model, any_words, "walking"),
+        TypeError,
+        "list of strings, got 'walking'",
+    ),
+    "numbers": (lambda w: scenario_features(w.model, any_words, [1, 2]), TypeError, r"list of strings, got \[1, 2\]"),
+    "a generator": (
+        lambda w: scenario_features(w.model, any_words, (n for n in "ab")),
+        TypeError,
+        "list of strings, got <generator",
+    ),
+    "None": (lambda w: scenario_features(w.model, any_words, None), TypeError, "list of strings, got None"),
+    "no slot": (
+        lambda w: scenario_features(w.model, any_words, ["a"], "a video."),
+        ValueError,
+        "template must have one {}.*got 'a video.'",
+    ),
+    "two slots": (
+        lambda w: scenario_features(w.model, any_words, ["a"], "{} {}"),
+        ValueError,
+        "template must have one {}",
+    ),
+    "an escaped slot": (
+        lambda w: scenario_features(w.model, any_words, ["a"], "a {{}}"),
+        ValueError,
+        "must have one {}",
+    ),
+    "a named slot": (
+        lambda w: scenario_features(w.model, any_words, ["a"], "{} {x}"),
+        ValueError,
+        "must have one {}",
+    ),
+    "model without prompts": (
+        lambda w: scenario_features(w.bare, any_words, ["a"]),
+        TypeError,
+        r"a model that wrap\(\) returned, still wrapped, got CLIP",
+    ),
+    "label too large": (
+        lambda w: LOSS(V, C_CLIP, LABELS + 1),
+        ValueError,
+        r"labels must be in 0\.\.2, got 1\.\.3",
+    ),
+    "label negative": (lambda w: LOSS(V, C_CLIP, LABELS - 1), ValueError, r"labels must be in 0\.\.2, got -1\.\.1"),
+    "labels float": (
+        lambda w: LOSS(V, C_CLIP, LABELS.float()),
+        TypeError,
+        "labels must be a tensor of integers, got torch.float32",
+    ),
+    "labels in a list": (lambda w: LOSS(V, C_CLIP, [0, 2]), TypeError, r"tensor of integers, got \[0, 2\]"),
+    "too few labels": (lambda w: LOSS(V, C_CLIP, LABELS[:1]), ValueError, r"of shape \(2,\), got \(1,\)"),
+    "another number of classes": (
+        lambda w: LOSS(V, C_CLIP[:2], LABELS),
+        ValueError,
+        r"\(2, 24\) and .*\(3, 24\) must be of one shape",
+    ),
+    "another width": (lambda w: LOSS(V[:, :8], C_CLIP, LABELS), ValueError, "must have the same D"),
+    "features of rank 1": (lambda w: LOSS(V[0], C_CLIP, LABELS), ValueError, r"shape \(rows, D\).*got \(24,\)"),
+    "features of integers": (
+        lambda w: scenario_loss(C_CLIP, C_CLIP.long()),
+        TypeError,
+        "scenario_features must be a float tensor, got torch.int64",
+    ),
+    "features are None": (
+        lambda w: scenario_loss(None, C_CLIP),
+        TypeError,
+        "text_features must be a float tensor, got NoneType",
+    ),
+    "no features": (
+        lambda w: ScenarioGuidedLoss(C_CLIP[:0]),
+        ValueError,
+        r"with at least one row, got \(0, 24\)",
+    ),
+    "NaN in the video features": (
+        lambda w: LOSS(NAN[:2], C_CLIP, LABELS),
+        ValueError,
+        "video_features has NaN or infinite values: lower the learning rate",
+    ),
+    "NaN in the text features": (lambda w: LOSS(V, NAN, LABELS), ValueError, "text_features has NaN"),
+    "NaN in the scenario": (lambda w: scenario_loss(C_CLIP, NAN), ValueError, "scenario_features has NaN"),
+    "alpha negative": (
+        lambda w: ScenarioGuidedLoss(C_CLIP, alpha=-1),
+        ValueError,
+        "alpha=-1 is out of range: it must be at least 0 and finite",
+    ),
+    "alpha NaN": (lambda w: ScenarioGuidedLoss(C_CLIP, alpha=float("nan")), ValueError, "alpha=nan is out of range"),
+    "alpha is a string": (
+        lambda w: ScenarioGuidedLoss(C_CLIP, alpha="8"),
+        TypeError,
+        "alpha must be a number, got '8'",
+    ),
+    "temperature is None": (
+        lambda w: ScenarioGuidedLoss(C_CLIP, temperature=None),
+        TypeError,
+        "temperature must be a number or a 0-dim tensor, got None",
+    ),
+    "temperature 0": (
+        lambda w: ScenarioGuidedLoss(C_CLIP, temperature=0),
+        ValueError,
+        "temperature=0 is out of range: it must be positive and finite",
+    ),
+    "temperature infinite": (
+        lambda w: ScenarioGuidedLoss(C_CLIP, temperature=float("inf")),
+        ValueError,
+        "temperature=inf",
+    ),
+    "temperatures": (
+        lambda w: ScenarioGuidedLoss(C_CLIP, temperature=torch.ones(2)),
+        ValueError,
+        r"0-dim tensor, got shape \(2,\)",
+    ),
+    "temperature changed": (
+        lambda w: with_temperature(torch.zeros(()))(V, C_CLIP, LABELS),
+        ValueError,
+        "temperature=0.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

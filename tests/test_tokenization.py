@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.refusals import IDS
+from vilt_prompt import scenario_features, wrap
 from vilt_prompt.tokenization import content
 
 START, END, PAD, COLUMNS = 1, 2, 0, 10
@@ -50,3 +52,42 @@ def test_content_keeps_special_tokens_that_are_in_the_text():
 def test_content_of_a_text_that_fills_every_column_and_has_no_end_token():
     rows = {"a b": [1, 5, 6], "": [1, 0, 0]}
     assert content(lambda texts: torch.tensor([rows[text] for text in texts]), "a b") == [5, 6]
+
+
+REFUSED = {
+    "tokenizer cannot be called": (
+        lambda w: wrap(w.bare, K=2, ctx_init="a photo", tokenizer=7),
+        TypeError,
+        r"tokenizer must be the model's, open_clip.get_tokenizer\(...\), got int",
+    ),
+    "tokenizer returns lists": (
+        lambda w: wrap(w.bare, K=2, ctx_init="a photo", tokenizer=lambda texts: [[1]]),
+        TypeError,
+        r"tokenizer must return a tensor of ids \(C, L\), got list",
+    ),
+    "tokenizer returns one row of ids": (
+        lambda w: wrap(w.bare, K=2, ctx_init="a photo", tokenizer=lambda texts: torch.tensor([1, 2])),
+        TypeError,
+        r"tokenizer must return a tensor of ids \(C, L\), got torch.Size\(\[2\]\)",
+    ),
+    "tokenizer of lists": (
+        lambda w: scenario_features(w.model, list, ["a"]),
+        TypeError,
+        r"tokenizer must return a tensor of ids \(C, L\), got list",
+    ),
+    "tokenizer of the first text alone": (
+        lambda w: scenario_features(w.model, lambda texts: IDS[:1], ["a", "b"]),
+        TypeError,
+        r"tokenizer must return a tensor of ids \(C, L\), got torch.Size\(\[1, 24\]\)",
+    ),
+    "no tokenizer": (
+        lambda w: scenario_features(w.model, None, ["a"]),
+        TypeError,
+        r"tokenizer must be the model's, open_clip.get_tokenizer\(...\), got NoneType",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

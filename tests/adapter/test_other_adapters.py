@@ -241,3 +241,17 @@ def test_whole_models_and_prompts_alone_load():
     assert not close(features(other), features(model))
     other.get_base_model().prompts.load_state_dict(model.prompts.state_dict())
     assert close(features(other), features(model))
+
+
+REFUSED = {
+    "get_peft_model of another kind around prompts": (
+        lambda w: get_peft_model(w.model, LoraConfig(target_modules=["c_fc"])),
+        TypeError,
+        r"a LoraConfig cannot go around a model with prompts: put it on the open_clip model inside",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 import vilt_prompt
 from tests.reference.literal import learnable_tensors
 from tests.support.architectures import END, START, build, class_ids, frames
-from vilt_prompt import PromptConfig
+from vilt_prompt import PromptConfig, push_to_hub
 
 SETTINGS = {"K": 2, "n_ctx": 3}
 
@@ -512,3 +512,49 @@ def test_low_cpu_mem_usage_loads_the_same(tmp_path):
     model.save_pretrained(tmp_path)
     loaded = PeftModel.from_pretrained(build("4/4"), str(tmp_path), low_cpu_mem_usage=True)
     assert same(features(loaded), features(model))
+
+
+REFUSED = {
+    "load anew into another structure": (
+        lambda w: w.model.load_adapter(w.folder / "good", "coop"),
+        ValueError,
+        r"there is an adapter 'coop' of another structure \(towers is 'text' and 'both'.*: choose another name, or",
+    ),
+    "load a deeper adapter": (
+        lambda w: w.model.load_adapter(w.folder / "deep", "third"),
+        ValueError,
+        "depth=12 is out of range",
+    ),
+    "load with an unknown argument": (
+        lambda w: w.model.load_adapter(w.folder / "good", "third", strict=False),
+        TypeError,
+        "unexpected keyword argument 'strict'. Did you mean 'strict_base'",
+    ),
+    "save to a file": (
+        lambda w: w.model.save_pretrained(w.folder / "file"),
+        ValueError,
+        "file is a file: give a folder",
+    ),
+    "save to None": (lambda w: w.model.save_pretrained(None), TypeError, "save_directory must be a folder, got None"),
+    "save a pickle": (
+        lambda w: w.model.save_pretrained(w.folder / "new", safe_serialization=False),
+        ValueError,
+        "never as pickles: leave safe_serialization=True",
+    ),
+    "save an adapter by its bare name": (
+        lambda w: w.model.save_pretrained(w.folder / "new", selected_adapters="twin"),
+        TypeError,
+        r"selected_adapters must be a list of names, such as \['twin'\], got 'twin'",
+    ),
+    "push with an unknown argument": (
+        lambda w: w.model.push_to_hub("me/prompts", metric=1),
+        TypeError,
+        "unexpected keyword argument 'metric'",
+    ),
+    "push to None": (lambda w: push_to_hub(w.model, None), TypeError, "repo_id must be a string.*got None"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 
 import vilt_prompt
 from tests.reference.literal import learnable_tensors
 from tests.support.architectures import build, class_ids, frames
-from vilt_prompt import PromptConfig
+from tests.support.refusals import in_use
+from vilt_prompt import PromptConfig, convert, push_to_hub
 
 SETTINGS = {"K": 2, "n_ctx": 3}
 OTHER = {
@@ -500,3 +501,162 @@ def test_an_own_name_for_a_loaded_adapter(tmp_path):
     assert not any(flags(model).values())
     with model.use_adapter("hmdb"):
         assert same(features(model), features(several()))
+
+
+REFUSED = {
+    "convert under a name that is taken": (
+        lambda w: convert(w.folder / "coop.pth", w.model, adapter_name="twin"),
+        ValueError,
+        "there is an adapter 'twin' already",
+    ),
+    "activate an unknown adapter": (
+        lambda w: w.model.set_adapter("third"),
+        ValueError,
+        "no adapter 'third'; there are: default, twin, coop",
+    ),
+    "activate two adapters": (
+        lambda w: w.model.set_adapter(["default", "twin"]),
+        ValueError,
+        r"one adapter can be active at a time, got \['default', 'twin'\]: choose one of them",
+    ),
+    "activate None": (
+        lambda w: w.model.set_adapter(None),
+        TypeError,
+        "an adapter name must be a string, got None; there are: default, twin, coop",
+    ),
+    "use an unknown adapter": (
+        lambda w: w.model.use_adapter("third").__enter__(),
+        ValueError,
+        "no adapter 'third'; there are: default, twin, coop",
+    ),
+    "use a list": (
+        lambda w: w.model.use_adapter(["twin"]).__enter__(),
+        TypeError,
+        r"an adapter name must be a string, got \['twin'\]; there are: default, twin, coop",
+    ),
+    "add an adapter whose name is taken": (
+        lambda w: w.model.add_adapter("twin", PromptConfig(K=2)),
+        ValueError,
+        "there is an adapter 'twin' already: choose another name than default, twin, coop",
+    ),
+    "add an adapter that does not fit": (
+        lambda w: w.model.add_adapter("third", PromptConfig(K=9)),
+        ValueError,
+        r"K=9 is out of range: choose K in 1\.\.4",
+    ),
+    "add an adapter of another kind": (
+        lambda w: w.model.add_adapter("third", LoraConfig(target_modules=["c_fc"])),
+        TypeError,
+        r"expected a PromptConfig, got LoraConfig: .*get_base_model\(\)",
+    ),
+    "add an adapter by its method": (
+        lambda w: w.model.add_adapter("third", "maple"),
+        TypeError,
+        "expected a PromptConfig, got 'maple': .*PromptConfig.preset",
+    ),
+    "delete an unknown adapter": (
+        lambda w: w.model.delete_adapter("third"),
+        ValueError,
+        "no adapter 'third'; there are: default, twin, coop",
+    ),
+    "delete an adapter in use": (
+        lambda w: in_use(w.model, lambda: w.model.delete_adapter("twin")),
+        ValueError,
+        "the adapter 'twin' is in use: leave",
+    ),
+    "rename an unknown adapter": (
+        lambda w: w.model.rename_adapter("third", "fourth"),
+        ValueError,
+        "no adapter 'third'; there are: default, twin, coop",
+    ),
+    "rename to a name that is taken": (
+        lambda w: w.model.rename_adapter("twin", "coop"),
+        ValueError,
+        "there is an adapter 'coop' already",
+    ),
+    "rename an adapter in use": (
+        lambda w: in_use(w.model, lambda: w.model.rename_adapter("twin", "other")),
+        ValueError,
+        "the adapter 'twin' is in use: leave",
+    ),
+    "combine a string": (
+        lambda w: w.model.combine("default", adapter_name="mean"),
+        TypeError,
+        r"adapter_names must be a list of names, such as \[\"a\", \"b\"\], got 'default'",
+    ),
+    "combine nothing": (
+        lambda w: w.model.combine([], adapter_name="mean"),
+        ValueError,
+        "there is nothing to combine: name some of the adapters default, twin, coop",
+    ),
+    "combine an unknown adapter": (
+        lambda w: w.model.combine(["default", "third"], adapter_name="mean"),
+        ValueError,
+        "no adapter 'third'; there are",
+    ),
+    "combine a generator": (
+        lambda w: w.model.combine((name for name in ["default", "twin"]), adapter_name="mean"),
+        TypeError,
+        "adapter_names must be a list of names, .*got <generator",
+    ),
+    "combine with weights in a tensor": (
+        lambda w: w.model.combine(["default", "twin"], torch.tensor([1.0, 2.0]), adapter_name="mean"),
+        TypeError,
+        r"weights must be a list of numbers, one for each adapter, got tensor\(\[1., 2.\]\)",
+    ),
+    "combine different structures": (
+        lambda w: w.model.combine(["default", "coop"], adapter_name="mean"),
+        ValueError,
+        "'default' and 'coop' differ in structure and have no mean: .*n_ctx is 3 and 2.*same settings",
+    ),
+    "combine with too few weights": (
+        lambda w: w.model.combine(["default", "twin"], [1], adapter_name="mean"),
+        ValueError,
+        "1 weights were given for 2 adapters: give one for each",
+    ),
+    "combine with a negative weight": (
+        lambda w: w.model.combine(["default", "twin"], [1, -1], adapter_name="mean"),
+        ValueError,
+        r"must be finite, at least 0, and not all 0, got \[1, -1\]",
+    ),
+    "combine with weights of 0": (
+        lambda w: w.model.combine(["default", "twin"], [0, 0], adapter_name="mean"),
+        ValueError,
+        "not all 0",
+    ),
+    "combine with NaN": (
+        lambda w: w.model.combine(["default", "twin"], [1, float("nan")], adapter_name="mean"),
+        ValueError,
+        "must be finite",
+    ),
+    "combine with weights of text": (
+        lambda w: w.model.combine(["default", "twin"], ["1", "2"], adapter_name="mean"),
+        TypeError,
+        "weights must be numbers, got '1'",
+    ),
+    "combine with one number": (
+        lambda w: w.model.combine(["default", "twin"], 0.5, adapter_name="mean"),
+        TypeError,
+        "weights must be a list of numbers, one for each adapter, got 0.5",
+    ),
+    "combine into a name that is taken": (
+        lambda w: w.model.combine(["default", "twin"], adapter_name="coop"),
+        ValueError,
+        "there is an adapter 'coop' already",
+    ),
+    "save an unknown adapter": (
+        lambda w: w.model.save_pretrained(w.folder / "new", selected_adapters=["third"]),
+        ValueError,
+        "no adapter 'third'; there are: default, twin, coop",
+    ),
+    "push an unknown adapter": (
+        lambda w: push_to_hub(w.model, "me/prompts", adapter_name="third"),
+        ValueError,
+        "no adapter 'third'; there are: default, twin, coop",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

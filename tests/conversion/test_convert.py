@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import vilt_prompt
 from tests.support.architectures import END, START, build, class_ids, frames
+from vilt_prompt import convert
 
 N_CTX = 3
 IDS = class_ids(build("4/4"), [1, 4, 2])
@@ -472,3 +473,32 @@ def test_nothing_is_warned_of_without_need(tmp_path):
 def test_the_ids_of_these_tests_are_texts():
     assert (IDS[:, 0] == START).all()
     assert (IDS == END).any(dim=1).all()
+
+
+REFUSED = {
+    "convert a fine-tuned CLIP": (
+        lambda w: convert(w.folder / "fine_tuned.pth", w.bare),
+        ValueError,
+        "holds no prompts. Is it a fine-tuned CLIP",
+    ),
+    "convert a context for each class": (
+        lambda w: convert(w.folder / "per_class.pth", w.bare),
+        ValueError,
+        r"a context for each of 5 classes \(CSC=True\)",
+    ),
+    "convert layers with a gap": (
+        lambda w: convert(w.folder / "gap.pth", w.bare),
+        ValueError,
+        r"text prompts of layers \[1, 3\]: expected 1 to the last",
+    ),
+    "convert prompts of another width": (
+        lambda w: convert(w.folder / "wide.pth", w.bare),
+        ValueError,
+        "text prompts of width 512, the text tower of the model is 32 wide: it was trained on another model",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

@@ -234,3 +234,19 @@ def test_what_the_page_shows_is_what_is_printed(tmp_path, monkeypatch):
         with contextlib.redirect_stdout(printed):
             exec(compile(code, "inspect.md", "exec"), names)
         assert printed.getvalue() == expected
+
+
+REFUSED = {
+    "describe what is not wrapped": (
+        lambda w: describe(w.bare),
+        TypeError,
+        r"expected a model that wrap\(\) returned, still wrapped, got CLIP",
+    ),
+    "describe None": (lambda w: describe(None), TypeError, "still wrapped, got NoneType"),
+    "describe what was unwrapped": (lambda w: describe(w.unwrapped), TypeError, "a model that wrap.. returned, still"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

@@ -15,7 +15,7 @@ from peft import PeftModel
 
 import vilt_prompt
 from tests.support.architectures import build, class_ids
-from vilt_prompt import PromptConfig
+from vilt_prompt import PromptConfig, from_pretrained
 from vilt_prompt.sharing.base_model import check_base, fingerprint
 
 PRECISIONS = [torch.float32, torch.float16, torch.bfloat16]
@@ -159,3 +159,27 @@ def test_half_precision_bases_take_an_adapter_of_a_full_one(tmp_path):
     save(tmp_path)
     for precision in PRECISIONS[1:]:
         vilt_prompt.from_pretrained(build("4/4").to(precision), tmp_path)
+
+
+REFUSED = {
+    "another architecture": (
+        lambda w: from_pretrained(w.equal_widths, w.folder / "good"),
+        ValueError,
+        r"another architecture .*conv1.weight is 1 x \(48, 3, 8, 8\) there, 1 x \(32, 3, 8, 8\) in",
+    ),
+    "another architecture, not strictly": (
+        lambda w: from_pretrained(w.equal_widths, w.folder / "good", strict_base=False),
+        ValueError,
+        "another architecture",
+    ),
+    "a deeper model": (
+        lambda w: from_pretrained(w.deep, w.folder / "good"),
+        ValueError,
+        r"resblocks.\*.attn.in_proj_weight is 4 x .* there, 12 x .* in this model",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 
 import vilt_prompt
 from tests.support.architectures import build, class_ids, frames
-from vilt_prompt import PromptConfig
+from vilt_prompt import PromptConfig, convert, create_model_and_transforms, from_pretrained, push_to_hub
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 IDS = class_ids(build("4/4"), [1, 3, 2])
@@ -666,3 +666,104 @@ def test_mutated_files(writer, tmp_path):
 
 def settings(model: PeftModel) -> dict[str, object]:
     return {name: getattr(model.peft_config["default"], name) for name in ("method", *vilt_prompt.config.STRUCTURE)}
+
+
+REFUSED = {
+    "config of nothing": (
+        lambda w: PromptConfig.from_pretrained(w.folder / "empty"),
+        ValueError,
+        "holds no adapter_config.json",
+    ),
+    "an empty folder": (
+        lambda w: from_pretrained(w.bare, w.folder / "empty"),
+        ValueError,
+        r"empty holds no adapter_config.json: give the folder that save_pretrained\(...\) wrote",
+    ),
+    "a folder of folders": (
+        lambda w: from_pretrained(w.bare, w.folder / "holder"),
+        ValueError,
+        r"its subfolders with an adapter are: ucf101 \(pass subfolder=\)",
+    ),
+    "a damaged config": (
+        lambda w: from_pretrained(w.bare, w.damaged_config),
+        ValueError,
+        "adapter_config.json is damaged .*: copy it again, or fetch it anew with force_download=True",
+    ),
+    "a config of a list": (lambda w: from_pretrained(w.bare, w.list_config), ValueError, "is damaged .*no peft_type"),
+    "a config without a type": (lambda w: from_pretrained(w.bare, w.untyped_config), ValueError, "no peft_type"),
+    "a config of LoRA": (
+        lambda w: from_pretrained(w.bare, w.lora_config),
+        ValueError,
+        "of type LORA, not VILT_PROMPT, .*PeftModel.from_pretrained loads those",
+    ),
+    "a config of other tensors": (
+        lambda w: from_pretrained(w.bare, w.changed_config),
+        ValueError,
+        "do not belong together: K is 1, 2 was saved. Copy both files again",
+    ),
+    "no config": (
+        lambda w: from_pretrained(w.bare, w.lacking_config),
+        ValueError,
+        "holds no adapter_config.json",
+    ),
+    "damaged tensors": (
+        lambda w: from_pretrained(w.bare, w.damaged_tensors),
+        ValueError,
+        "adapter_model.safetensors is damaged .*: copy it again",
+    ),
+    "a flipped bit": (
+        lambda w: from_pretrained(w.bare, w.flipped_bit),
+        ValueError,
+        r"adapter_model.safetensors is damaged \(its checksum differs\): copy it again",
+    ),
+    "no tensors": (
+        lambda w: from_pretrained(w.bare, w.no_tensors_file),
+        ValueError,
+        "holds no adapter_model.safetensors",
+    ),
+    "a pickle": (
+        lambda w: from_pretrained(w.bare, w.pickle),
+        ValueError,
+        r"pickles are never loaded. Save the adapter again with save_pretrained\(...\)",
+    ),
+    "a pickle in disguise": (
+        lambda w: from_pretrained(w.bare, w.disguised),
+        ValueError,
+        "is a pickle, not safetensors: pickles are never loaded",
+    ),
+    "PEFT's own loading": (
+        lambda w: PeftModel.from_pretrained(w.bare, w.damaged_tensors),
+        ValueError,
+        "adapter_model.safetensors is damaged",
+    ),
+    "rebuild from nothing": (
+        lambda w: create_model_and_transforms(w.folder / "empty"),
+        ValueError,
+        "holds no adapter_config.json",
+    ),
+    "convert prompts that diverged": (
+        lambda w: convert(w.folder / "nan.pth", w.bare),
+        ValueError,
+        "vilt_text holds NaN or infinity. Training has diverged.*go back to an earlier state",
+    ),
+    "load damaged tensors": (
+        lambda w: w.model.load_adapter(w.flipped_bit, "third"),
+        ValueError,
+        "checksum differs",
+    ),
+    "save what diverged": (
+        lambda w: w.diverged.save_pretrained(w.folder / "new"),
+        ValueError,
+        "vilt_text holds NaN or infinity. Training has diverged",
+    ),
+    "push what diverged": (
+        lambda w: push_to_hub(w.diverged, "me/prompts"),
+        ValueError,
+        "Training has diverged",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

@@ -18,7 +18,7 @@ from PIL import Image
 
 import vilt_prompt
 from tests.support.architectures import build, class_ids, frames
-from vilt_prompt import PromptConfig
+from vilt_prompt import PromptConfig, from_pretrained, push_to_hub
 
 # The client's own, on the way it uploads.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -475,3 +475,65 @@ def _sha(content: bytes) -> str:
     import hashlib
 
     return hashlib.sha256(content).hexdigest()
+
+
+REFUSED = {
+    "no folder": (
+        lambda w: from_pretrained(w.bare, w.folder / "nowhere"),
+        ValueError,
+        r"there is no folder .*nowhere: give the folder that save_pretrained\(...\) wrote, or a repository id",
+    ),
+    "no name": (lambda w: from_pretrained(w.bare, None), TypeError, "path_or_repo must be .*a repository id.*got None"),
+    "a number for a name": (lambda w: from_pretrained(w.bare, 7), TypeError, "path_or_repo must be .*got 7"),
+    "a name that is none": (
+        lambda w: from_pretrained(w.bare, "a/b/c"),
+        ValueError,
+        'there is no folder a/b/c: .*a repository id like "user/name"',
+    ),
+    "a repository that is not in the cache": (
+        lambda w: from_pretrained(w.bare, "me/nothing", local_files_only=True, cache_dir=w.folder / "cache"),
+        ValueError,
+        "it is not in the cache, and local_files_only or HF_HUB_OFFLINE forbids to look further. Fetch it once online",
+    ),
+    "a file": (
+        lambda w: from_pretrained(w.bare, w.folder / "file"),
+        ValueError,
+        "is a file: give the folder that it is in",
+    ),
+    "no subfolder": (
+        lambda w: from_pretrained(w.bare, w.folder / "holder", subfolder="hmdb"),
+        ValueError,
+        "there is no folder .*hmdb",
+    ),
+    "a subfolder outside": (
+        lambda w: from_pretrained(w.bare, w.folder / "holder", subfolder="../good"),
+        ValueError,
+        "subfolder='../good' leads out of the folder or repository: give a path inside of it",
+    ),
+    "a subfolder that is no string": (
+        lambda w: from_pretrained(w.bare, w.folder / "holder", subfolder=7),
+        TypeError,
+        "subfolder must be a string or None, got 7",
+    ),
+    "load bytes": (lambda w: from_pretrained(w.bare, b"good"), TypeError, "path_or_repo must be .*got b'good'"),
+    "load an adapter from nowhere": (
+        lambda w: w.model.load_adapter(w.folder / "nowhere", "third"),
+        ValueError,
+        "there is no folder .*nowhere",
+    ),
+    "load no adapter": (
+        lambda w: w.model.load_adapter(None, "third"),
+        TypeError,
+        "path_or_repo must be .*got None",
+    ),
+    "push to no repository": (
+        lambda w: push_to_hub(w.model, "a/b/c"),
+        ValueError,
+        "cannot be pushed to 'a/b/c': this is no repository id .*It looks like 'user/name'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

@@ -25,8 +25,10 @@ from tests.support.exactness import (
     randomise_prompts,
     relative_error,
 )
+from tests.support.refusals import tokenizer
 from tests.support.state import state
 from tests.support.zoo import BEYOND_THE_ZOO, EVERY, MEMBERS, REFUSED, WITHOUT_VIT, build, frames, text_ids
+from vilt_prompt import wrap
 
 N_CTX = 3
 LENGTHS = [1, 4, 2, 7]
@@ -403,3 +405,45 @@ def test_blocks_with_positions_that_are_replaced_after_wrapping_are_an_error(nam
         model.encode_image(images)
     attention.__class__ = known
     assert model.encode_image(images).isfinite().all()
+
+
+REFUSED = {
+    "a ResNet": (
+        lambda w: wrap(w.resnet, K=2),
+        ValueError,
+        "vision tower ModifiedResNet cannot take prompts: it belongs to no known family. Known vision towers: "
+        'VisionTransformer, Eva, VisionTransformerRelPos; .*towers="text".*CONTRIBUTING.md',
+    ),
+    "a ConvNeXt": (
+        lambda w: wrap(w.convnext, method="vpt_deep"),
+        ValueError,
+        "vision tower ConvNeXt of TimmModel cannot take prompts: it belongs to no known family",
+    ),
+    "a ViT that does not pool": (
+        lambda w: wrap(w.no_pool, K=2),
+        ValueError,
+        "VisionTransformer cannot take prompts: it does not pool its tokens",
+    ),
+    "attention that cannot run": (lambda w: wrap(w.scaled_cosine, K=2), ValueError, "cannot take prompts: .*scaled"),
+    "an unknown text tower": (
+        lambda w: wrap(w.unknown_text, K=2),
+        ValueError,
+        "text tower UnknownTextTower cannot take prompts: it belongs to no known family. Known text towers: CLIP, "
+        'TextTransformer, HFTextEncoder; vision prompts alone: towers="vision". How to add one: CONTRIBUTING.md',
+    ),
+    "an unknown text tower for CoOp": (
+        lambda w: wrap(w.unknown_text, method="coop"),
+        ValueError,
+        "text tower UnknownTextTower cannot take prompts",
+    ),
+    "an unknown text tower with a start": (
+        lambda w: wrap(w.unknown_text, K=2, ctx_init="a photo", tokenizer=tokenizer),
+        ValueError,
+        "text tower UnknownTextTower cannot take prompts",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 
+import open_clip
 import pytest
 import torch
 from torch import nn
 
 import vilt_prompt
+from tests.support import architectures, zoo
 from tests.support.architectures import build, class_ids
+from tests.support.refusals import IDS, VIDEO, ids
+from vilt_prompt import scenario_features
 from vilt_prompt.towers import token_ids
 from vilt_prompt.towers.token_ids import (
     check_ids,
@@ -163,3 +167,108 @@ def test_ids_changed_in_place_and_used_in_inference_first():
     with pytest.raises(ValueError, match="token ids must be in"):
         ids[0, 1] = 10**6
         model.encode_text(ids)
+
+
+REFUSED = {
+    "text is strings": (
+        lambda w: w.model.encode_text(["walking"]),
+        TypeError,
+        r"text must be a tensor of token ids \(C, L\), got list: pass tokenizer\(texts\)",
+    ),
+    "text is None": (lambda w: w.model.encode_text(None), TypeError, r"got NoneType: pass tokenizer\(texts\)"),
+    "text is strings in forward": (lambda w: w.model(VIDEO, ["walking"]), TypeError, r"got list: pass tokenizer"),
+    "text is strings for a tower without prompts": (
+        lambda w: w.vpt.encode_text(["walking"]),
+        TypeError,
+        r"got list: pass tokenizer\(texts\)",
+    ),
+    "text is float": (
+        lambda w: w.model.encode_text(IDS.float()),
+        TypeError,
+        "int64 or int32, got a tensor of torch.float32: pass tokenizer.texts",
+    ),
+    "text is bytes": (
+        lambda w: w.model.encode_text(IDS.byte()),
+        TypeError,
+        "int64 or int32, got a tensor of torch.uint8",
+    ),
+    "text is an array": (
+        lambda w: w.model.encode_text(IDS.numpy()),
+        TypeError,
+        r"got ndarray: pass tokenizer\(texts\)",
+    ),
+    "text without columns": (lambda w: w.model.encode_text(IDS[:, :0]), ValueError, r"text is empty: .*\(3, 0\)"),
+    "text is a mask": (lambda w: w.model.encode_text(IDS > 0), TypeError, "got a tensor of torch.bool"),
+    "text of one row": (
+        lambda w: w.model.encode_text(IDS[0]),
+        ValueError,
+        r"shape \(C, L\), got \(24,\): pass tokenizer\(texts\)",
+    ),
+    "text of rank 3": (lambda w: w.model.encode_text(IDS[None]), ValueError, r"shape \(C, L\), got \(1, 3, 24\)"),
+    "no text": (lambda w: w.model.encode_text(IDS[:0]), ValueError, "text is empty: .*pass at least one text"),
+    "text on another device": (
+        lambda w: w.model.encode_text(IDS.to("meta")),
+        ValueError,
+        r"text is on meta, the model on cpu: use text.to\('cpu'\)",
+    ),
+    "too many columns": (
+        lambda w: w.model.encode_text(nn.functional.pad(IDS, (0, 1))),
+        ValueError,
+        r"25 columns, the tower has 24 positions: use tokenizer\(texts, context_length=24\)",
+    ),
+    "too many columns for a tower without prompts": (
+        lambda w: w.vpt.encode_text(nn.functional.pad(IDS, (0, 1))),
+        ValueError,
+        "25 columns, the tower has 24 positions",
+    ),
+    "too long with the prompts in": (
+        lambda w: w.model.encode_text(ids(architectures.START, *[5] * 20, architectures.END)),
+        ValueError,
+        r"22 tokens, but 21 are left .*use tokenizer\(texts, context_length=21\)",
+    ),
+    "too long for a tower without a mask": (
+        lambda w: w.siglip.encode_text(zoo.text_ids("siglip", [22])),
+        ValueError,
+        r"takes 23 tokens, but 21 are left once the 3 prompts are in.*context_length=21",
+    ),
+    "too long for CoCa": (
+        lambda w: w.coca.encode_text(zoo.text_ids("coca", [20])),
+        ValueError,
+        r"tokens, but \d+ are left once the 3 prompts are in",
+    ),
+    "too long for a Hugging Face tower": (
+        lambda w: w.roberta.encode_text(zoo.text_ids("roberta", [29], columns=32)),
+        ValueError,
+        "takes 31 tokens, but 29 are left",
+    ),
+    "no end token": (
+        lambda w: w.model.encode_text(ids(architectures.START, 5, 6)),
+        ValueError,
+        r"text 0 has no end token after its start token: pass tokenizer\(texts\)",
+    ),
+    "no end token under eos pooling": (
+        lambda w: w.eos.encode_text(torch.tensor([[1, 5, 2], [1, 5, 3]])),
+        ValueError,
+        "text 1 has no end token",
+    ),
+    "id beyond the vocabulary": (
+        lambda w: w.model.encode_text(ids(architectures.START, architectures.VOCABULARY, architectures.END)),
+        ValueError,
+        r"in 0\.\.99, got 98\.\.100: is it the tokenizer of this model",
+    ),
+    "negative id": (
+        lambda w: w.model.encode_text(ids(architectures.START, -1, architectures.END)),
+        ValueError,
+        r"in 0\.\.99, got -1\.\.99",
+    ),
+    "tokenizer of another model": (
+        lambda w: scenario_features(w.model, open_clip.SimpleTokenizer(context_length=20), ["a"]),
+        ValueError,
+        r"token ids must be in 0\.\.99, .*is it the tokenizer of this model",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])

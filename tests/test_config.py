@@ -1,0 +1,192 @@
+"""Settings: which are refused, and how they resolve."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.architectures import class_ids
+from tests.support.refusals import TINY
+from vilt_prompt import PromptConfig, convert, from_pretrained, wrap
+
+REFUSED = {
+    "K beyond the depth": (lambda w: wrap(w.bare, K=5), ValueError, r"K=5 is out of range: choose K in 1\.\.4"),
+    "K=0": (lambda w: wrap(w.bare, K=0), ValueError, r"K=0 is out of range: choose K in 1\.\.depth"),
+    "K negative": (lambda w: wrap(w.bare, K=-1), ValueError, r"K=-1 is out of range"),
+    "K beyond a given depth": (lambda w: wrap(w.bare, K=3, depth=2), ValueError, r"choose K in 1\.\.2"),
+    "K beyond the text tower": (
+        lambda w: wrap(w.bare, K=5, pairing="proportional"),
+        ValueError,
+        r"K=5 is out of range: choose K in 1\.\.4 \(the text tower's layers\)",
+    ),
+    "K is a float": (lambda w: wrap(w.bare, K=2.0), TypeError, "K must be an integer or None, got 2.0"),
+    "K is a string": (lambda w: wrap(w.bare, K="2"), TypeError, "K must be an integer or None, got '2'"),
+    "depth beyond the towers": (
+        lambda w: wrap(w.bare, K=2, depth=5),
+        ValueError,
+        r"depth=5 is out of range: choose depth in 1\.\.4",
+    ),
+    "depth=0": (lambda w: wrap(w.bare, depth=0), ValueError, r"depth=0 is out of range: choose depth in 1\.\.N"),
+    "depth is a float": (lambda w: wrap(w.bare, depth=1.5), TypeError, "depth must be an integer or None, got 1.5"),
+    "n_ctx=0": (lambda w: wrap(w.bare, n_ctx=0), ValueError, "n_ctx=0 is out of range: it must be at least 1"),
+    "n_ctx is true": (lambda w: wrap(w.bare, n_ctx=True), TypeError, "n_ctx must be an integer, got True"),
+    "n_ctx is None": (lambda w: wrap(w.bare, n_ctx=None), TypeError, "n_ctx must be an integer, got None"),
+    "n_ctx is NumPy's float": (
+        lambda w: wrap(w.bare, n_ctx=np.float64(3)),
+        TypeError,
+        r"n_ctx must be an integer, got (np\.float64\(3\.0\)|3\.0)",
+    ),
+    "K is NaN": (lambda w: wrap(w.bare, K=float("nan")), TypeError, "K must be an integer or None, got nan"),
+    "n_ctx_vision=0": (
+        lambda w: wrap(w.bare, method="independent", n_ctx_vision=0),
+        ValueError,
+        "n_ctx_vision=0 is out of range: it must be at least 1",
+    ),
+    "unknown method": (
+        lambda w: wrap(w.bare, method="mapel"),
+        ValueError,
+        r"unknown method 'mapel'\. Did you mean 'maple'\? Known: vilt, maple",
+    ),
+    "method is a list": (
+        lambda w: wrap(w.bare, method=["vilt"]),
+        ValueError,
+        r"unknown method \['vilt'\]\. .*Known: vilt",
+    ),
+    "unknown field": (
+        lambda w: wrap(w.bare, dept=2),
+        TypeError,
+        r"unexpected keyword argument 'dept'\. Did you mean 'depth'\? Known: ",
+    ),
+    "a field of PEFT's": (
+        lambda w: wrap(w.bare, target_modules=["attn"]),
+        TypeError,
+        "unexpected keyword argument 'target_modules'.*Known: n_ctx, ",
+    ),
+    "unknown towers": (
+        lambda w: wrap(w.bare, towers="image"),
+        ValueError,
+        r"unknown towers 'image'\. Known: both, text, vision",
+    ),
+    "unknown lead": (lambda w: wrap(w.bare, lead="vision"), ValueError, "unknown lead 'vision'.*split, text, own"),
+    "unknown mapper": (lambda w: wrap(w.bare, mapper="mlp"), ValueError, "unknown mapper 'mlp'.*shared, per_layer"),
+    "unknown pairing": (lambda w: wrap(w.bare, pairing="depth"), ValueError, "unknown pairing 'depth'.*layer, prop"),
+    "one tower cannot lead another": (
+        lambda w: wrap(w.bare, towers="text", lead="split"),
+        ValueError,
+        'lead="split" maps between the towers, but towers="text": leave lead at "own"',
+    ),
+    "own prompts are not mapped": (
+        lambda w: wrap(w.bare, lead="own", mapper="shared"),
+        ValueError,
+        'lead="own" goes with mapper="none"',
+    ),
+    "a lead needs a map": (
+        lambda w: wrap(w.bare, lead="text", mapper="none"),
+        ValueError,
+        'lead="text" with mapper="none"',
+    ),
+    "pairing without a map": (
+        lambda w: wrap(w.bare, method="independent", pairing="proportional"),
+        ValueError,
+        'lead="own" maps nothing: leave pairing at "layer"',
+    ),
+    "pairing of a part": (
+        lambda w: wrap(w.bare, depth=2, pairing="proportional"),
+        ValueError,
+        'depth=2, but pairing="proportional" puts prompts into all layers: leave depth at None',
+    ),
+    "mapped prompts of two lengths": (
+        lambda w: wrap(w.bare, K=2, n_ctx_vision=4),
+        ValueError,
+        "n_ctx_vision=4 differs from n_ctx=10.*leave n_ctx_vision at None",
+    ),
+    "ctx_init without text prompts": (
+        lambda w: wrap(w.bare, method="vpt_deep", ctx_init=[1]),
+        ValueError,
+        'towers="vision" has no text prompts: leave ctx_init at None',
+    ),
+    "ctx_init too long": (
+        lambda w: wrap(w.bare, K=2, n_ctx=2, ctx_init=[1, 2, 3]),
+        ValueError,
+        "3 tokens, but there are n_ctx=2",
+    ),
+    "ctx_init empty": (lambda w: wrap(w.bare, K=2, ctx_init=[]), ValueError, r"give 1\.\.10 tokens"),
+    "ctx_init an empty text": (
+        lambda w: wrap(w.bare, K=2, ctx_init="", tokenizer=lambda texts: class_ids(TINY, [0] * len(texts))),
+        ValueError,
+        r"ctx_init has 0 tokens, .*give 1\.\.10 tokens",
+    ),
+    "ctx_init in a tuple": (
+        lambda w: wrap(w.bare, K=2, ctx_init=(1, 2)),
+        TypeError,
+        r"a text or a list of token ids, got \(1, 2\)",
+    ),
+    "ctx_init in a tensor": (
+        lambda w: wrap(w.bare, K=2, ctx_init=torch.tensor([1, 2])),
+        TypeError,
+        r"a text or a list of token ids, got tensor\(\[1, 2\]\)",
+    ),
+    "ctx_init negative": (
+        lambda w: wrap(w.bare, K=2, ctx_init=[-1]),
+        TypeError,
+        r"a text or a list of token ids, got \[-1\]",
+    ),
+    "ctx_init is a number": (
+        lambda w: wrap(w.bare, K=2, ctx_init=7),
+        TypeError,
+        "a text or a list of token ids, got 7",
+    ),
+    "ctx_init of floats": (lambda w: wrap(w.bare, K=2, ctx_init=[1.5]), TypeError, r"list of token ids, got \[1.5\]"),
+    "base_model is no name": (
+        lambda w: wrap(w.bare, K=2, base_model=7),
+        TypeError,
+        "base_model must be a string or None, got 7",
+    ),
+    "base_pretrained is no name": (
+        lambda w: wrap(w.bare, K=2, base_pretrained=7),
+        TypeError,
+        "base_pretrained must be a string or None, got 7",
+    ),
+    "base_fingerprint is a string": (
+        lambda w: wrap(w.bare, K=2, base_fingerprint="a"),
+        TypeError,
+        "base_fingerprint must be a dict or None, got 'a'",
+    ),
+    "unknown preset": (
+        lambda w: PromptConfig.preset("mapel"),
+        ValueError,
+        r"unknown method 'mapel'\. Did you mean 'maple'\?",
+    ),
+    "preset None": (lambda w: PromptConfig.preset(None), ValueError, "unknown method None. Known: vilt"),
+    "preset with an unknown field": (
+        lambda w: PromptConfig.preset("maple", n_cxt=2),
+        TypeError,
+        r"unexpected keyword argument 'n_cxt'\. Did you mean 'n_ctx'\? Known: ",
+    ),
+    "preset with another method": (
+        lambda w: PromptConfig.preset("maple", method="vilt"),
+        TypeError,
+        r"preset\(\) got an unexpected keyword argument 'method'",
+    ),
+    "config with an unknown field": (
+        lambda w: PromptConfig(n_cxt=2),
+        TypeError,
+        "got an unexpected keyword argument 'n_cxt'",
+    ),
+    "a deeper adapter": (
+        lambda w: from_pretrained(w.bare, w.folder / "deep"),
+        ValueError,
+        r"depth=12 is out of range: choose depth in 1\.\.4",
+    ),
+    "convert with a base that is no name": (
+        lambda w: convert(w.folder / "coop.pth", w.bare, base_model=7),
+        TypeError,
+        "base_model must be a string or None, got 7",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_calls(name, refuses):
+    refuses(*REFUSED[name])
