@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import class_names
-import floor
-import models
+from benchmarks import class_names, floor, models
 
 MEASURES = ("text", "step", "image")
 MODES = ("train", "inference")

@@ -9,7 +9,7 @@ A linear map of width d to s d costs 2 s d^2 for a token: a block has s = 3 (que
 
 from __future__ import annotations
 
-from models import Sizes
+from benchmarks.models import Sizes
 
 BLOCK, KEYS_AND_VALUES = 2 * (3 + 1 + 4 + 4), 2 * 2  # in units of d^2, for a token
 ONE_QUERY = BLOCK - KEYS_AND_VALUES  # of a token whose keys and values are counted apart

@@ -6,8 +6,8 @@ read of values (`.item()`, `.tolist()`, `bool(tensor)`, `nonzero`, a boolean ind
 Python's numbers or moved to a device. Each call is made twice with the same token ids, and the second one is counted.
 The bare model's attention at inference is one fused operation here, which is several kernels on a GPU.
 
-  python benchmarks/launches.py
-  python benchmarks/launches.py --model tiny --labels hmdb51 --frames 1
+  python -m benchmarks.launches
+  python -m benchmarks.launches --model tiny --labels hmdb51 --frames 1
 
 Shapes: C classes, T frames, D features.
 """
@@ -19,13 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import models
 import torch
-from cases import Case
-from subjects import Bench, Inputs
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks import models
+from benchmarks.cases import Case
+from benchmarks.subjects import Bench, Inputs
 
 WAITS = {"item", "tolist", "nonzero", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__"}
 # These allocate or rename memory and start no kernel.

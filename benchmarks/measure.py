@@ -14,11 +14,12 @@ from typing import NamedTuple
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler complains where a CUDA build of torch finds no GPU
 
 import torch
-from cases import Case
-from subjects import Subject
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.cases import Case
+from benchmarks.subjects import Subject
 
 
 class Seconds(NamedTuple):

@@ -1,6 +1,6 @@
 """How much memory a training step on one video takes, counted, with and without checkpoints and chunks.
 
-`python benchmarks/memory.py` prints a table for 32 frames of ViT-B/16 within a minute or two. Nothing is computed:
+`python -m benchmarks.memory` prints a table for 32 frames of ViT-B/16 within a minute or two. Nothing is computed:
 under torch's `FakeTensorMode` tensors have shapes and lifetimes alone, so neither a GPU nor the memory is needed.
 What is counted are the bytes of all tensors that are alive at once; an allocator rounds them up, and CUDA itself and
 the workspaces of its libraries come on top.
@@ -9,8 +9,6 @@ the workspaces of its libraries come on top.
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import open_clip
@@ -19,8 +17,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import vilt_prompt
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.support.live_memory import LiveMemory, size_of, tensors_of
 
 MIB = 2**20

@@ -11,7 +11,8 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from results import Record, median_of
+
+from benchmarks.results import Record, median_of
 
 COLOURS = {"bare": "#888888", "literal": "#d1495b", "library": "#00798c"}
 FLOOR = "#edae49"

@@ -1,6 +1,6 @@
 """Measures the library against bare open_clip and against the literal token-by-token computation.
 
-`python benchmarks/run.py` takes a default subset: ViT-B/16 in float32, on the GPU if there is one; planned for eighteen
+`python -m benchmarks.run` takes a default subset: ViT-B/16 in float32, on the GPU if there is one; planned for eighteen
 minutes on two CPU cores. `--plan` says what a command line is going to take, `--all` takes everything. Weights are
 random, class names real; nothing is downloaded. Times are taken in one process, in turn. Every case is written to
 `--out` as soon as it is done, and one that is there is not measured again: a run that was stopped goes on where it was.
@@ -18,17 +18,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cases
-import class_names
-import machine
-import measure
-import models
-import results as results_file
 import torch
-from cases import Case
-from plot import plot
-from subjects import Bench, Inputs
-from table import tables
+
+from benchmarks import cases, class_names, machine, measure, models
+from benchmarks import results as results_file
+from benchmarks.cases import Case
+from benchmarks.plot import plot
+from benchmarks.subjects import Bench, Inputs
+from benchmarks.table import tables
 
 DIFFERENCE = 1e-3  # what two ways to compute the same may differ by in float32, of the largest value
 

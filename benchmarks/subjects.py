@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import class_names
-import models
 import torch
-from cases import Case, kept_bytes
 from torch import Tensor, nn
 
-# The library and its literal computation are those beside this folder, whatever else is installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import vilt_prompt
+from benchmarks import class_names, models
+from benchmarks.cases import Case, kept_bytes
 from tests.reference.literal import (
     learnable_tensors,
     literal_encode_text,

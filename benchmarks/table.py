@@ -1,4 +1,4 @@
-"""Markdown tables of results: `python benchmarks/table.py benchmarks/results.json`.
+"""Markdown tables of results: `python -m benchmarks.table benchmarks/results.json`.
 
 With `--write` they go into pages, between two comments that name the table:
 
@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import results as results_file
-from results import Record, bytes_ratio, inputs, median_of, ratio, setting
-from targets import REFERENCE, targets
+from benchmarks import results as results_file
+from benchmarks.results import Record, bytes_ratio, inputs, median_of, ratio, setting
+from benchmarks.targets import REFERENCE, targets
 
 SUBJECTS = ("bare", "literal", "library")
 MARKED = re.compile(r"^( *)<!-- benchmarks: (\w+) -->\n.*?<!-- /benchmarks -->", flags=re.DOTALL | re.MULTILINE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from results import Record, bytes_ratio, inputs, ratio, setting
+from benchmarks.results import Record, bytes_ratio, inputs, ratio, setting
 
 REFERENCE = ("cpu", "fp32", "ViT-B-16")  # the setting for which the targets on ratios of time and memory were set
 SHARE_OF_TOKENS = 0.85

@@ -1,6 +1,6 @@
 """What each step of the text tower's work brings, and where its time goes: forward and backward with real class names.
 
-`python benchmarks/text_steps.py` takes the library as it is and with one of its steps changed, in turn, and prints how
+`python -m benchmarks.text_steps` takes the library as it is and with one of its steps changed, in turn, and prints how
 many times as long each takes; then the shares of the time, as torch's profiler sees them. Two or three minutes on two
 CPU cores; the smallest of several times is taken, since a busy machine can only add to it.
 """
@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from unittest import mock
 
-import class_names
-import models
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import vilt_prompt
+from benchmarks import class_names, models
 from vilt_prompt.towers import packing
 from vilt_prompt.towers.open_clip_text import TextTower
 

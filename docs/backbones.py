@@ -1,4 +1,4 @@
-"""Writes `docs/backbones.md`: what the library does on every model of open_clip's zoo. Run `python docs/backbones.py`.
+"""Writes `docs/backbones.md`: what the library does on every model of open_clip's zoo. Run `python -m docs.backbones`.
 
 The models are built on the meta device, where they have shapes and no values, so nothing is downloaded. The configs of
 Hugging Face's text encoders, which open_clip would fetch, are written down here.
@@ -144,7 +144,7 @@ def page(rows: list[Row]) -> str:
     clipped = f"here {', '.join(shallow)}" if shallow else "there is none here"
     return f"""# Backbones
 
-All {len(rows)} models of open_clip {open_clip.__version__}, as `python docs/backbones.py` writes them: each is built
+All {len(rows)} models of open_clip {open_clip.__version__}, as `python -m docs.backbones` writes them: each is built
 in its real size on the meta device and wrapped. `tests/docs/test_backbones.py` runs `encode_video`, `encode_text`,
 gradients, `disable_adapter`, saving and loading on each of them, and fails when this page is stale.
 

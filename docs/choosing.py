@@ -1,4 +1,4 @@
-"""Fills the table of `docs/choosing.md`: what each method costs on ViT-B/16. Run `python docs/choosing.py`.
+"""Fills the table of `docs/choosing.md`: what each method costs on ViT-B/16. Run `python -m docs.choosing`.
 
 The model is built in its real size on the meta device, where it has shapes and no values, so nothing is downloaded.
 """

@@ -1,4 +1,4 @@
-"""Draws `docs/how_it_works.svg`: both equations, and where each prompt enters. Run `python docs/how_it_works.py`."""
+"""Draws `docs/how_it_works.svg`: both equations, and where each prompt enters. Run `python -m docs.how_it_works`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws `docs/pairing.svg`: which layer of one tower goes with which of the other. Run `python docs/pairing.py`."""
+"""Draws `docs/pairing.svg`: which layer of one tower goes with which of the other. Run `python -m docs.pairing`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Fills the tables of `docs/paper-tables.md`: the paper's numbers beside those of your runs.
 
-  python docs/paper_tables.py                                                # writes the tables again
-  python docs/paper_tables.py few-shot/HMDB-51/16/vilt runs/hmdb51-16-vilt   # adds a result
+  python -m docs.paper_tables                                                # writes the tables again
+  python -m docs.paper_tables few-shot/HMDB-51/16/vilt runs/hmdb51-16-vilt   # adds a result
 
 Several folders of one cell, such as those of three seeds, are averaged. The results are kept in `paper_results.json`.
 """
@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import vilt_prompt
-from vilt_prompt.protocols import harmonic_mean
+from examples.paper.protocols.splits import harmonic_mean
 
 PAGE = Path(__file__).with_name("paper-tables.md")
 KEPT = Path(__file__).with_name("paper_results.json")

@@ -3,8 +3,8 @@
 Prints the most likely classes, and writes a table of all probabilities and a strip of the frames for each video.
 
 Examples:
-  python examples/predict.py my_video.mp4 --adapter runs/ucf101-16/last --classes "riding a horse" surfing archery
-  python examples/predict.py folder_of_videos --adapter someone/ucf101-16shot --class-file names.txt
+  python -m examples.predict my_video.mp4 --adapter runs/ucf101-16/last --classes "riding a horse" surfing archery
+  python -m examples.predict folder_of_videos --adapter someone/ucf101-16shot --class-file names.txt
 """
 
 import argparse
@@ -14,18 +14,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import ranks
 import torch
-from base_model import Preprocess, load_clip
-from command_line import run_script
 from peft import PeftModel
-from strip import draw_strip
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
-from video import find_videos, read_frames
 
 import vilt_prompt
-from vilt_prompt.protocols import sample_frames
+from examples.startup import ranks
+from examples.startup.base_model import Preprocess, load_clip
+from examples.startup.command_line import run_script
+from examples.video.decoding import find_videos, read_frames
+from examples.video.sampling import sample_frames
+from examples.video.strip import draw_strip
 
 SHOWN = 5
 

@@ -13,20 +13,20 @@ import time
 from pathlib import Path
 
 import torch
-from base_model import SMALL_CLIP, Preprocess, Tokenizer, load_clip
-from baselines import linear_probe, nearest_centroid
-from clips import Clip, read_manifest
-from command_line import run_script
-from figure import draw
 from peft import PeftModel
-from predict import classify, load_videos
-from shots import SceneLoader, Shots, Studio
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
-from wild import Dice
 
 import vilt_prompt
-from vilt_prompt.protocols import harmonic_mean
+from examples.data.clips import Clip, read_manifest
+from examples.miniature.baselines import linear_probe, nearest_centroid
+from examples.miniature.figure import draw
+from examples.miniature.shots import SceneLoader, Shots, Studio
+from examples.miniature.wild import Dice
+from examples.paper.protocols.splits import harmonic_mean
+from examples.predict import classify, load_videos
+from examples.startup.base_model import SMALL_CLIP, Preprocess, Tokenizer, load_clip
+from examples.startup.command_line import run_script
 
 FRAMES = 4
 BATCH = 30
@@ -135,7 +135,7 @@ def classify_files(
     zero_shot = (frozen @ vilt_prompt.scenario_features(model, tokenizer, classes).T).argmax(-1)
 
     predictions = args.out / "predictions"
-    script = [sys.executable, str(Path(__file__).with_name("predict.py")), *(str(file.file) for file in files)]
+    script = [sys.executable, "-m", "examples.predict", *(str(file.file) for file in files)]
     folders = ["--adapter", str(args.out / "adapter"), "--out", str(predictions)]
     options = ["--classes", *classes, "--frames", str(FRAMES)]
     subprocess.run([*script, *folders, *options], check=True, stdout=subprocess.DEVNULL)

@@ -1,7 +1,7 @@
 """Trains prompts with Hugging Face Accelerate, in one process or several, on CPUs or GPUs.
 
 Example:
-    accelerate launch --cpu --num-processes 2 examples/train_accelerate.py --steps 20
+    accelerate launch --cpu --num-processes 2 -m examples.train_accelerate --steps 20
 """
 
 import argparse
@@ -12,12 +12,12 @@ import open_clip
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from base_model import SMALL_CLIP
-from clips import read_manifest
 from torch.utils.data import DataLoader
-from video_dataset import VideoDataset
 
 import vilt_prompt
+from examples.data.clips import read_manifest
+from examples.startup.base_model import SMALL_CLIP
+from examples.video.dataset import VideoDataset
 
 
 def main() -> None:

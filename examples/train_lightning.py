@@ -1,7 +1,7 @@
 """Trains prompts with Lightning, in one process or several, on CPUs or GPUs.
 
 Example:
-    python examples/train_lightning.py --devices 2 --steps 20
+    python -m examples.train_lightning --devices 2 --steps 20
 """
 
 import argparse
@@ -11,14 +11,14 @@ from typing import Any
 import lightning
 import open_clip
 import torch
-from base_model import SMALL_CLIP
-from clips import read_manifest
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from video_dataset import VideoDataset
 
 import vilt_prompt
+from examples.data.clips import read_manifest
+from examples.startup.base_model import SMALL_CLIP
+from examples.video.dataset import VideoDataset
 
 
 class PromptTraining(lightning.LightningModule):

@@ -20,7 +20,6 @@ ORDER = (
     "config",  # settings, their checks, how they resolve
     "prompts",  # Eq. 10 and 11
     "model",  # the prompted open_clip model
-    "protocols",
     "losses",  # Eq. 12 to 14
     "sharing",  # files, the Hub, cards, the base model's fingerprint
     "adapter",  # what PEFT sees

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from clips import Clip
+from examples.data.clips import Clip
 
 PERSONS = ("person", "woman", "man")  # each is the test of one fold; in the order in which the folds are run
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from miniature.actions import PERSONS
-from miniature.methods import METHODS
+from examples.miniature.actions import PERSONS
+from examples.miniature.methods import METHODS
 
 SEEDS = 5
 FIRST_SEEDS = 2  # that come before the others

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import open_clip
 import torch
 import torch.nn.functional as F
-from base_model import Tokenizer
-from miniature.methods import Method
-from miniature.scenes import TRAINING, Scenes
-from miniature.tasks import Examples
 from torch import Generator, Tensor, nn
 
 import vilt_prompt
+from examples.miniature.methods import Method
+from examples.miniature.scenes import TRAINING, Scenes
+from examples.miniature.tasks import Examples
+from examples.startup.base_model import Tokenizer
 from vilt_prompt import TEMPLATE
 
 RETRIEVAL_BATCH = 10

@@ -1,12 +1,12 @@
 """Listings beside the comparisons: zero-shot accuracy, learning rates, which runs are done."""
 
-from miniature.actions import PERSONS
-from miniature.jobs import FEW, FEW_SHOT_SEEDS, FEW_SHOTS, RATES, SEEDS, SHOTS, Job
-from miniature.markdown import WITHOUT, markdown
-from miniature.methods import METHODS
-from miniature.run import accuracy, repeated, task_of
-from miniature.scores import Records, cells_of
-from miniature.tasks import Tasks
+from examples.miniature.actions import PERSONS
+from examples.miniature.jobs import FEW, FEW_SHOT_SEEDS, FEW_SHOTS, RATES, SEEDS, SHOTS, Job
+from examples.miniature.markdown import WITHOUT, markdown
+from examples.miniature.methods import METHODS
+from examples.miniature.run import accuracy, repeated, task_of
+from examples.miniature.scores import Records, cells_of
+from examples.miniature.tasks import Tasks
 
 
 def zero_shot(records: Records, tasks: Tasks) -> str:

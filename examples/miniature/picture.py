@@ -6,13 +6,13 @@ the reader prefers them.
 
 from collections.abc import Iterator
 
-from miniature.methods import METHODS
-from miniature.paired import Comparison
-from miniature.primary import METRICS
-from miniature.rows import AVERAGED, Row
-from miniature.scores import Records
-from miniature.tables import TABLES, differences_from, table_scores
-from miniature.tasks import Tasks
+from examples.miniature.methods import METHODS
+from examples.miniature.paired import Comparison
+from examples.miniature.primary import METRICS
+from examples.miniature.rows import AVERAGED, Row
+from examples.miniature.scores import Records
+from examples.miniature.tables import TABLES, differences_from, table_scores
+from examples.miniature.tasks import Tasks
 
 WIDTH, LEFT, RIGHT = 390, 122, 374  # the edges of the picture and of the plots
 ROW, HEAD, GAP = 27, 26, 22  # heights of a method, of a panel's title, and of the axis below it

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from miniature.jobs import SHOTS, Job
-from miniature.methods import METHODS
-from miniature.runs import Record
+from examples.miniature.jobs import SHOTS, Job
+from examples.miniature.methods import METHODS
+from examples.miniature.runs import Record
 
 # Guesses for one processor core; the times of runs that are done correct them.
 IMAGE_S, TEXT_S, PROBE_S, LEAST_S = 250.0, 60.0, 30.0, 1.0

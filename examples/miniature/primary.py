@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from miniature.actions import PERSONS
-from miniature.jobs import SHOTS
-from miniature.paired import Comparison, Metric, Pair, compare, harmonic_mean_of, mean_of
-from miniature.rows import AVERAGED, Row
-from miniature.scores import Cell, Records, cells_of, scores_of
-from miniature.tasks import Tasks
+from examples.miniature.actions import PERSONS
+from examples.miniature.jobs import SHOTS
+from examples.miniature.paired import Comparison, Metric, Pair, compare, harmonic_mean_of, mean_of
+from examples.miniature.rows import AVERAGED, Row
+from examples.miniature.scores import Cell, Records, cells_of, scores_of
+from examples.miniature.tasks import Tasks
 
 METRICS: dict[str, Metric] = {
     "base": mean_of("base"),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from miniature.methods import METHODS
+from examples.miniature.methods import METHODS
 
 AVERAGED = 0.5  # the weight of the frozen model, fixed before the runs
 

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from baselines import linear_probe
-from miniature.jobs import Job
-from miniature.learner import Base, Learner
-from miniature.methods import METHODS
-from miniature.runs import Record
-from miniature.scenes import TESTS, Scenes
-from miniature.tasks import Examples, Task, Tasks
-from miniature.training_scenes import PROBE_SCENES, TrainingScenes
 from torch import Generator, Tensor
 
-from vilt_prompt.protocols import ranks
+from examples.miniature.baselines import linear_probe
+from examples.miniature.jobs import Job
+from examples.miniature.learner import Base, Learner
+from examples.miniature.methods import METHODS
+from examples.miniature.runs import Record
+from examples.miniature.scenes import TESTS, Scenes
+from examples.miniature.tasks import Examples, Task, Tasks
+from examples.miniature.training_scenes import PROBE_SCENES, TrainingScenes
+from examples.paper.protocols.metrics import ranks
 
 RETRIEVAL_RATE, RETRIEVAL_STEPS = 5e-3, 60  # not chosen
 WEIGHTS = (0.25, 0.5, 0.75)  # of the frozen model in averaged scores; 0.5 was fixed before the runs

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from miniature.jobs import Job
+from examples.miniature.jobs import Job
 
 Record = dict[str, Any]
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from clips import Clip, read_alpha
 from einops import rearrange
 from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
-from wild import Dice, wild
 
-from vilt_prompt.protocols import sample_frames
+from examples.data.clips import Clip, read_alpha
+from examples.miniature.wild import Dice, wild
+from examples.video.sampling import sample_frames
 
 FRAMES = 4
 TRAINING = [0]  # numbers of scenes

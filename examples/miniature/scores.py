@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from miniature.jobs import Job
-from miniature.paired import Scores, class_means
-from miniature.rows import Row
-from miniature.run import averaged, repeated, task_of
-from miniature.runs import Record
-from miniature.tasks import Tasks
+from examples.miniature.jobs import Job
+from examples.miniature.paired import Scores, class_means
+from examples.miniature.rows import Row
+from examples.miniature.run import averaged, repeated, task_of
+from examples.miniature.runs import Record
+from examples.miniature.tasks import Tasks
 
 Records = Mapping[Job, Record]
 Cell = tuple[str, int]  # who is in the test, and the seed

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from miniature import listings
-from miniature.actions import PERSONS
-from miniature.jobs import (
+from examples.miniature import listings
+from examples.miniature.actions import PERSONS
+from examples.miniature.jobs import (
     FEW,
     FEW_SHOT_SEEDS,
     NEIGHBOURS,
@@ -16,13 +16,13 @@ from miniature.jobs import (
     VARIANTS,
     Job,
 )
-from miniature.markdown import WITHOUT, markdown
-from miniature.paired import Comparison, Metric, Pair, Scores, compare, mean_of, value
-from miniature.primary import METRICS, Question, answers, verdict
-from miniature.rows import Row, with_averages
-from miniature.run import WEIGHTS
-from miniature.scores import RECALL_AT, Cell, Records, common, scores_of
-from miniature.tasks import Tasks
+from examples.miniature.markdown import WITHOUT, markdown
+from examples.miniature.paired import Comparison, Metric, Pair, Scores, compare, mean_of, value
+from examples.miniature.primary import METRICS, Question, answers, verdict
+from examples.miniature.rows import Row, with_averages
+from examples.miniature.run import WEIGHTS
+from examples.miniature.scores import RECALL_AT, Cell, Records, common, scores_of
+from examples.miniature.tasks import Tasks
 
 MARKED = re.compile(r"<!-- ablation: ([\w-]+) -->\n.*?<!-- /ablation -->", flags=re.DOTALL)
 SHOT_NUMBERS = (1, 2, 4, 8)

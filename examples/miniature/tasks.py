@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clips import Clip
-from miniature.actions import PERSONS, base_and_novel, complete_actions
-
-from vilt_prompt.protocols import sample_shots
+from examples.data.clips import Clip
+from examples.miniature.actions import PERSONS, base_and_novel, complete_actions
+from examples.paper.protocols.shots import sample_shots
 
 RATE_SEED = 1000  # of the draw of base actions that learning rates are chosen on; runs have 0, 1, ...
 

@@ -8,12 +8,13 @@ Shapes: B clips, T frames, S by S pixels, D features, N shots.
 from collections.abc import Iterator, Sequence
 
 import torch
-from clips import Clip, read_alpha
-from miniature.scenes import FRAMES
-from miniature.tasks import Examples
-from shots import Shots, Studio
 from torch import Tensor, nn
-from wild import Dice
+
+from examples.data.clips import Clip, read_alpha
+from examples.miniature.scenes import FRAMES
+from examples.miniature.shots import Shots, Studio
+from examples.miniature.tasks import Examples
+from examples.miniature.wild import Dice
 
 EPOCHS = 30
 BATCH = 30

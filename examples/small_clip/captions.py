@@ -6,9 +6,10 @@ A tower that has only seen short captions handicaps text prompts, which move the
 import random
 
 import torch
-from concepts import PERSON_WORD, Concept
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
+
+from examples.small_clip.concepts import PERSON_WORD, Concept
 
 SHORTEST = 4
 TEMPLATES = (

@@ -4,23 +4,20 @@ Without options it measures the small CLIP on the clips in this repository, as i
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from rendering import plain
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from examples.data.clips import read_manifest
+from examples.miniature.shots import Shots, Studio
+from examples.miniature.wild import Dice
+from examples.small_clip.rendering import plain
+from examples.video.sampling import sample_frames
 from vilt_prompt import TEMPLATE
-from vilt_prompt.protocols import sample_frames
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the examples' own clips and scenes
-from clips import read_manifest
-from shots import Shots, Studio
-from wild import Dice
 
 HERE = Path(__file__).parent
 

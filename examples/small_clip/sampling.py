@@ -1,8 +1,9 @@
 """Batches of distinct concepts, most of them people, many of those doing something."""
 
 import torch
-from concepts import Concept
 from torch import Tensor
+
+from examples.small_clip.concepts import Concept
 
 ACTIONS, OTHER_PEOPLE = 0.45, 0.25
 

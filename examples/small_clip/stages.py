@@ -5,14 +5,14 @@ import random
 
 import torch
 import torch.nn.functional as F
-from captions import CaptionWriter
-from muon import optimisers
 from open_clip.model import CLIP
-from patches import KeepPatches
-from teacher import ConvTeacher
 from torch import Tensor, nn
-from training import Training
 
+from examples.small_clip.captions import CaptionWriter
+from examples.small_clip.muon import optimisers
+from examples.small_clip.patches import KeepPatches
+from examples.small_clip.teacher import ConvTeacher
+from examples.small_clip.training import Training
 from vilt_prompt import TEMPLATE
 
 SCALE = 20.0  # of cosines, before each softmax

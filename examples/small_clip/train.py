@@ -19,14 +19,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from captions import CaptionWriter
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
-from stages import caption_bank, train_teacher, train_text, train_vision
-from tokenizer import save_fast_tokenizer, trimmed_tokenizer
-from training import Training
 
+from examples.small_clip.captions import CaptionWriter
+from examples.small_clip.stages import caption_bank, train_teacher, train_text, train_vision
+from examples.small_clip.tokenizer import save_fast_tokenizer, trimmed_tokenizer
+from examples.small_clip.training import Training
 from vilt_prompt import TEMPLATE
 
 MERGES = 8000

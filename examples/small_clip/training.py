@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed
-from concepts import load_stills
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from rendering import plain, training_views
-from sampling import ConceptSampler
 from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
+
+from examples.small_clip.concepts import load_stills
+from examples.small_clip.rendering import plain, training_views
+from examples.small_clip.sampling import ConceptSampler
 
 SAVE_EVERY = 100
 

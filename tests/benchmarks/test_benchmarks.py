@@ -6,26 +6,28 @@ import doctest
 import json
 from pathlib import Path
 
-import cases
-import class_names
-import floor
-import machine
-import measure
-import models
-import plot
 import pytest
-import results
-import run
-import table
-import targets
-import text_steps
 import torch
-from cases import Case
-from measure import Seconds
-from subjects import Bench, Inputs, Subject
 from torch import nn
 
 import vilt_prompt
+from benchmarks import (
+    cases,
+    class_names,
+    floor,
+    machine,
+    measure,
+    models,
+    plot,
+    results,
+    run,
+    table,
+    targets,
+    text_steps,
+)
+from benchmarks.cases import Case
+from benchmarks.measure import Seconds
+from benchmarks.subjects import Bench, Inputs, Subject
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY_TEXT = Case("cpu", "fp32", "tiny", "text", "train", "hmdb51")
@@ -445,7 +447,7 @@ def test_pages_show_the_committed_results():
         pytest.skip("no results are committed")
     for page in pages:
         made = table.fill(page.read_text(), results.read(committed))
-        assert made == page.read_text(), f"run `python benchmarks/table.py {committed} --write {page}`"
+        assert made == page.read_text(), f"run `python -m benchmarks.table {committed} --write {page}`"
 
 
 def test_picture_shows_every_subject():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import class_names
-import launches
-import models
 import open_clip
 import pytest
 import torch
-from cases import Case
-from subjects import Bench, Inputs
+
+from benchmarks import class_names, launches, models
+from benchmarks.cases import Case
+from benchmarks.subjects import Bench, Inputs
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import logging
 import re
 from functools import cache
 
-import backbones
 import open_clip
 import pytest
 import torch
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import vilt_prompt
+from docs import backbones
 from tests.reference.literal import learnable_tensors
 from tests.support.state import state
 
@@ -170,4 +170,4 @@ def test_the_page_is_what_the_script_writes():
         wrapped = backbones.wrap(built(name))
         rows.append(backbones.row(name, wrapped))
         vilt_prompt.unwrap(wrapped)
-    assert backbones.PAGE.read_text(encoding="utf-8") == backbones.page(rows), "run python docs/backbones.py"
+    assert backbones.PAGE.read_text(encoding="utf-8") == backbones.page(rows), "run python -m docs.backbones"

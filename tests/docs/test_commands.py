@@ -13,12 +13,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = ("recognition", "retrieval", "predict", "quickstart")
+SCRIPTS = ("paper.recognition", "paper.retrieval", "predict", "quickstart")
 
 
 def commands(text: str) -> list[list[str]]:
     joined = re.sub(r"\\\n\s*", "", text)
-    found = [re.search(rf"examples/({'|'.join(SCRIPTS)})\.py (.*)", line) for line in joined.splitlines()]
+    found = [re.search(rf"-m (examples\.(?:{'|'.join(SCRIPTS)})) (.*)", line) for line in joined.splitlines()]
     known = [(match[1], match[2].replace("$seed", "0").replace("$shots", "16")) for match in found if match]
     return [[script, *shlex.split(options)] for script, options in known]
 
@@ -32,7 +32,7 @@ def test_commands_are_understood(page, monkeypatch):
                 importlib.import_module(script).arguments()
 
 
-@pytest.mark.parametrize("script", ["recognition", "retrieval", "predict"])
+@pytest.mark.parametrize("script", ["examples.paper.recognition", "examples.paper.retrieval", "examples.predict"])
 def test_examples_in_the_help_are_understood(script, monkeypatch):
     module = importlib.import_module(script)
     found = commands(module.__doc__)
@@ -57,3 +57,11 @@ def test_first_try_runs(page, tmp_path, monkeypatch):
     (out,) = (tmp_path / "runs").iterdir()
     assert (out / "last" / "adapter_model.safetensors").is_file()
     assert (out / "results.json").is_file()
+
+
+def test_every_module_that_a_page_runs_exists():
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "examples").rglob("*.md")]
+    texts = [page.read_text() for page in pages]
+    run = {name for text in texts for name in re.findall(r"-m ((?:examples|benchmarks|docs)\.[\w.]*\w)", text)}
+    assert {"examples.quickstart", "examples.paper.recognition", "benchmarks.run", "docs.paper_tables"} <= run
+    assert not [name for name in run if not ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file()]

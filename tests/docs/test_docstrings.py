@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import vilt_prompt
-import vilt_prompt.protocols
 from vilt_prompt import losses, methods
 from vilt_prompt.adapter.peft_model import PromptPeftModel
 from vilt_prompt.adapter.several import SeveralAdapters
@@ -51,9 +50,6 @@ def functions_of(kind: type) -> dict[str, Callable[..., Any]]:
 
 def public() -> dict[str, Any]:
     objects = {name: getattr(vilt_prompt, name) for name in vilt_prompt.__all__ if name not in CONSTANTS}
-    for name, value in vars(vilt_prompt.protocols).items():
-        if not name.startswith("_") and getattr(value, "__module__", None) == "vilt_prompt.protocols":
-            objects[f"protocols.{name}"] = value
     for kind in (*WRAPPED, *(value for value in list(objects.values()) if inspect.isclass(value))):
         objects |= {f"{kind.__name__}.{name}": value for name, value in functions_of(kind).items()}
     return objects
@@ -164,7 +160,7 @@ def test_shows_its_equation(name):
 
 def test_every_public_name_is_in_the_api_page():
     shown = set(re.findall(r"^::: vilt_prompt\.(\w+)$", API, flags=re.M))
-    assert shown == {*vilt_prompt.__all__, "protocols"}
+    assert shown == {*vilt_prompt.__all__}
     for kind in (*WRAPPED, *(PUBLIC[name] for name in vilt_prompt.__all__ if inspect.isclass(PUBLIC.get(name)))):
         listed = re.search(rf"^::: vilt_prompt[\w.]*\b{kind.__name__}$(?:\n    .*)*?members: \[(.*)\]", API, flags=re.M)
         members = set() if listed is None else set(listed[1].split(", "))

@@ -6,13 +6,11 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import choosing
-import how_it_works
 import pytest
-import repository_files
 import yaml
 from matplotlib import pyplot as plt
 
+from docs import choosing, how_it_works, repository_files
 from vilt_prompt import PromptConfig
 from vilt_prompt.prompts import PromptTable
 
@@ -68,7 +66,7 @@ def test_a_release_publishes_what_the_gate_has_built():
 def test_the_table_of_methods_is_up_to_date():
     shown = choosing.MARKED.search(choosing.PAGE.read_text())
     assert shown is not None
-    assert shown[0].strip() == choosing.table(), "run python docs/choosing.py"
+    assert shown[0].strip() == choosing.table(), "run python -m docs.choosing"
     assert "| `vilt` | 1..12 | 1..12 | one for each direction | 864,512 | 3.46 MB | both towers |" in shown[0]
 
 

@@ -7,9 +7,10 @@ import logging
 import sys
 from pathlib import Path
 
-import paper_tables
 import pytest
-from paper_tables import cells, filled, flops, hours, read
+
+from docs import paper_tables
+from docs.paper_tables import cells, filled, flops, hours, read
 
 
 def run_folder(folder: Path, **results: float) -> Path:
@@ -28,7 +29,7 @@ def quiet():
 def test_the_page_is_up_to_date():
     text = paper_tables.PAGE.read_text()
     assert text.count("<!-- paper: ") == 4
-    assert filled(text, json.loads(paper_tables.KEPT.read_text())) == text, "run python docs/paper_tables.py"
+    assert filled(text, json.loads(paper_tables.KEPT.read_text())) == text, "run python -m docs.paper_tables"
 
 
 def test_every_cell_has_a_place_on_the_page():

@@ -9,30 +9,30 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import ablation
 import pytest
 import torch
-from base_model import SMALL_CLIP, load_clip
-from clips import read_manifest
-from command_line import run_script
-from miniature import actions, run, scenes, training_scenes
-from miniature import jobs as job_list
-from miniature.actions import PERSONS, SIBLINGS, base_and_novel, complete_actions
-from miniature.jobs import Job, all_jobs
-from miniature.learner import Base, Learner, endless_batches
-from miniature.methods import METHODS
-from miniature.picture import picture
-from miniature.plan import guess, minutes
-from miniature.primary import QUESTIONS, answers
-from miniature.rows import Row, with_averages
-from miniature.run import WEIGHTS, averaged, chosen_rate, predictions, repeated, seed_of, task_of
-from miniature.runs import Runs, pack, unpack
-from miniature.scenes import TESTS, Scenes
-from miniature.scores import common, scores_of
-from miniature.tables import TABLES, filled
-from miniature.tasks import Examples, Task, Tasks
-from miniature.training_scenes import TrainingScenes
 from torch import Generator
+
+from examples.data.clips import read_manifest
+from examples.miniature import ablation, actions, run, scenes, training_scenes
+from examples.miniature import jobs as job_list
+from examples.miniature.actions import PERSONS, SIBLINGS, base_and_novel, complete_actions
+from examples.miniature.jobs import Job, all_jobs
+from examples.miniature.learner import Base, Learner, endless_batches
+from examples.miniature.methods import METHODS
+from examples.miniature.picture import picture
+from examples.miniature.plan import guess, minutes
+from examples.miniature.primary import QUESTIONS, answers
+from examples.miniature.rows import Row, with_averages
+from examples.miniature.run import WEIGHTS, averaged, chosen_rate, predictions, repeated, seed_of, task_of
+from examples.miniature.runs import Runs, pack, unpack
+from examples.miniature.scenes import TESTS, Scenes
+from examples.miniature.scores import common, scores_of
+from examples.miniature.tables import TABLES, filled
+from examples.miniature.tasks import Examples, Task, Tasks
+from examples.miniature.training_scenes import TrainingScenes
+from examples.startup.base_model import SMALL_CLIP, load_clip
+from examples.startup.command_line import run_script
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "examples" / "data"
@@ -377,13 +377,13 @@ def test_the_pages_are_made_of_the_packed_runs(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "<!-- ablation: " in text
     assert filled(text, unpack(ablation.PACKED), Tasks(CLIPS)) == text, (
-        f"run python examples/ablation.py --tables docs/{page}"
+        f"run python -m examples.miniature.ablation --tables docs/{page}"
     )
 
 
 def test_the_picture_is_made_of_the_packed_runs() -> None:
     assert picture(unpack(ablation.PACKED), Tasks(CLIPS)) == (ROOT / "docs" / "results.svg").read_text(), (
-        "run python examples/ablation.py --picture docs/results.svg"
+        "run python -m examples.miniature.ablation --picture docs/results.svg"
     )
     assert "](results.svg)" in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 

@@ -7,7 +7,8 @@ from statistics import NormalDist, mean, stdev
 
 import numpy as np
 import pytest
-from miniature.paired import Pair, class_means, compare, draw, harmonic_mean_of, interval_of, mean_of, value
+
+from examples.miniature.paired import Pair, class_means, compare, draw, harmonic_mean_of, interval_of, mean_of, value
 
 NAN = float("nan")
 BASE = {"base": np.array([0.5, NAN, 1.0, 0.25]), "novel": np.array([0.1, 0.3, NAN, 0.6])}

@@ -8,19 +8,18 @@ import os
 import sys
 from pathlib import Path
 
-import command_line
 import numpy as np
 import open_clip
-import predict
 import pytest
-import strip
 import torch
-import video
 from PIL import Image
 
 import vilt_prompt
+from examples import predict
+from examples.startup import command_line
+from examples.video import decoding, strip
+from examples.video.sampling import sample_frames
 from tests.support import video_sets
-from vilt_prompt.protocols import sample_frames
 
 CLASSES = ["juggling", "golfing", "riding a bike"]
 
@@ -72,7 +71,7 @@ def test_a_folder_of_videos(script, adapter, videos, tmp_path, capsys):
     paths = [videos / "a" / "one.mp4", videos / "b" / "one.avi"]
     assert [row[0] for row in rows] == [str(path) for path in paths]
     for path, row in zip(paths, rows, strict=True):
-        pictures = video.read_frames(path, lambda total: sample_frames(total, 4))
+        pictures = decoding.read_frames(path, lambda total: sample_frames(total, 4))
         with torch.no_grad():
             features = model.encode_video(torch.stack([preprocess(f) for f in pictures]).unsqueeze(0), normalize=True)
             classes = model.encode_text(open_clip.get_tokenizer(video_sets.MODEL)(CLASSES), normalize=True)

@@ -5,14 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clips
-import predict
 import pytest
-import quickstart
-import shots
 import torch
-import wild
-from command_line import run_script
+
+from examples import predict, quickstart
+from examples.data import clips
+from examples.miniature import shots, wild
+from examples.startup.command_line import run_script
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MANIFEST = clips.read_manifest(EXAMPLES / "data")
@@ -72,7 +71,7 @@ def test_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     options = ["--classes", "3", "--epochs", "1", "--renderings", "1", "--out", str(tmp_path)]
     # Nothing may be fetched, and threads that wait for each other on a busy machine cost more than they save.
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(EXAMPLES / "quickstart.py"), *options]
+    command = [sys.executable, "-m", "examples.quickstart", *options]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     for row in ("pixel centroid", "linear probe", "zero-shot", "ViLT prompts", "harmonic mean", "same predictions"):

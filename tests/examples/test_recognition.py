@@ -16,19 +16,19 @@ from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
-import clips
-import command_line
 import open_clip
 import pytest
-import recognition
-import run_folder
 import torch
-import video
 from safetensors.torch import load_file
 
 import vilt_prompt
+from examples.data import clips
+from examples.paper import recognition
+from examples.paper.training import run_folder
+from examples.startup import command_line
+from examples.video import decoding
+from examples.video.sampling import crop_boxes, frame_views
 from tests.support import video_sets
-from vilt_prompt.protocols import crop_boxes, frame_views
 
 QUICK = ["--model", video_sets.MODEL, "--device", "cpu", "--workers", "0", "--frames", "2", "--batch", "4"]
 
@@ -186,7 +186,7 @@ def test_supervised_on_several_views(script, tmp_path):
         for path, _, predicted, probability in rows(tmp_path / "fp32" / "predictions-test.csv"):
             total = torch.zeros(2)
             for numbers in frame_views(5, 2, 2):
-                pictures = video.read_frames(Path(path), lambda _, numbers=numbers: numbers)
+                pictures = decoding.read_frames(Path(path), lambda _, numbers=numbers: numbers)
                 for box in crop_boxes(80, 64, 3):
                     clip_view = torch.stack([preprocess(picture.crop(box)) for picture in pictures])
                     features = model.encode_video(clip_view.unsqueeze(0), normalize=True)
@@ -262,7 +262,7 @@ def assert_same_run(out: Path, uninterrupted: Path) -> None:
 def test_kill_9_and_resume_is_bit_for_bit_as_without(script, damaged, uninterrupted, tmp_path):
     out = tmp_path / "out"
     arguments = [str(value) for value in ["few-shot", *damaged, *QUICK, *LONG, "--workers", 1, "--out", out]]
-    command = [sys.executable, str(video_sets.EXAMPLES / "recognition.py"), *arguments]
+    command = [sys.executable, "-m", "examples.paper.recognition", *arguments]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     with (tmp_path / "output").open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)

@@ -7,17 +7,17 @@ import json
 import sys
 from pathlib import Path
 
-import clips
-import command_line
 import open_clip
 import pytest
-import retrieval
 import torch
-import video
 
 import vilt_prompt
+from examples.data import clips
+from examples.paper import retrieval
+from examples.startup import command_line
+from examples.video import decoding
+from examples.video.sampling import sample_frames
 from tests.support import video_sets
-from vilt_prompt.protocols import sample_frames
 
 QUICK = ["--model", video_sets.MODEL, "--device", "cpu", "--workers", "0", "--frames", "2", "--batch", "4"]
 
@@ -84,7 +84,7 @@ def test_metrics_against_the_model(script, tmp_path):
     texts = [f"{n} {text}" for n in (2, 3) for text in ("a man runs", 'he says "hi", then runs')]
     texts[0] = f"2 {long}"
     frames = [
-        video.read_frames(videos / f"-id{n}_{n}_{n + 5}.avi", lambda total: sample_frames(total, 2)) for n in (2, 3)
+        decoding.read_frames(videos / f"-id{n}_{n}_{n + 5}.avi", lambda total: sample_frames(total, 2)) for n in (2, 3)
     ]
     with torch.no_grad():
         video_features = model.encode_video(torch.stack([torch.stack([preprocess(f) for f in own]) for own in frames]))

@@ -1,8 +1,6 @@
 """The shipped small CLIP loads by open_clip's own means, and its captions train every text position."""
 
 import random
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import open_clip
@@ -10,6 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+from examples.small_clip.captions import CaptionWriter
+from examples.small_clip.concepts import Concept, concept_name
+from examples.small_clip.stages import encode_captions
+from examples.small_clip.tokenizer import trimmed_tokenizer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "small_clip"
 FOLDER = EXAMPLE / "emoji-vit-12x128"
@@ -34,17 +37,7 @@ def tokenizer() -> HFTokenizer:
 
 
 @pytest.fixture
-def example_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(EXAMPLE))
-    yield
-    for file in EXAMPLE.glob("*.py"):
-        sys.modules.pop(file.stem, None)
-
-
-@pytest.fixture
-def trimmed(example_modules: None) -> SimpleTokenizer:
-    from tokenizer import trimmed_tokenizer
-
+def trimmed() -> SimpleTokenizer:
     return trimmed_tokenizer(8000, context_length=40)
 
 
@@ -89,9 +82,6 @@ def test_features_do_not_depend_on_padding(
 
 
 def test_every_text_position_gets_gradients_from_captions(model: open_clip.CLIP, trimmed: SimpleTokenizer) -> None:
-    from captions import CaptionWriter
-    from concepts import Concept
-
     tags = ["climb", "climber", "mountain", "rock", "scale", "up", "sport", "wall", "rope", "high", "steep", "cliff"]
     writer = CaptionWriter(
         [
@@ -116,17 +106,13 @@ def test_every_text_position_gets_gradients_from_captions(model: open_clip.CLIP,
     assert hits[20] < batches  # and some must be short
 
 
-def test_training_crops_captions_exactly(example_modules: None, model: open_clip.CLIP, tokenizer: HFTokenizer) -> None:
-    from stages import encode_captions
-
+def test_training_crops_captions_exactly(model: open_clip.CLIP, tokenizer: HFTokenizer) -> None:
     ids = tokenizer(TEXTS[:4])
     with torch.no_grad():
         torch.testing.assert_close(encode_captions(model, ids), F.normalize(model.encode_text(ids), dim=-1))
 
 
-def test_gender_and_direction_are_no_part_of_a_concept(example_modules: None) -> None:
-    from concepts import concept_name
-
+def test_gender_and_direction_are_no_part_of_a_concept() -> None:
     labels = ["woman walking: facing right", "man walking", "person: red hair", "family: man, woman, boy", "keycap: #"]
     assert [concept_name(label) for label in labels] == ["walking", "walking", "red hair", "family: boy", "keycap: #"]
 

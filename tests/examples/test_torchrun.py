@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import recognition
-import retrieval
 from safetensors.torch import load_file
 
+from examples.paper import recognition, retrieval
 from tests.support import video_sets
 
 QUICK = ["--model", video_sets.MODEL, "--device", "cpu", "--workers", "0", "--frames", "2"]

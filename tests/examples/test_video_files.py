@@ -9,20 +9,17 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import av
-import batches
-import caption_files
-import label_files
 import numpy as np
-import plain_names
 import pytest
 import torch
-import video
-import video_files
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
+from examples.paper.lists import caption_files, label_files, video_files
+from examples.paper.training import batches
+from examples.video import class_names, decoding
+from examples.video.sampling import frame_views, sample_frames
 from tests.support import video_sets
-from vilt_prompt.protocols import frame_views, sample_frames
 
 VIDEO = sorted((video_sets.EXAMPLES / "data" / "mp4").iterdir())[0]
 
@@ -39,11 +36,11 @@ def pixels(picture: Image.Image) -> torch.Tensor:
 def test_frames_are_those_that_were_chosen():
     whole = all_frames(VIDEO)
     for count in (1, 4, len(whole) + 5):
-        pictures = video.read_frames(VIDEO, lambda total, count=count: sample_frames(total, count))
+        pictures = decoding.read_frames(VIDEO, lambda total, count=count: sample_frames(total, count))
         expected = [whole[number] for number in sample_frames(len(whole), count).tolist()]
         assert len(pictures) == count
         assert all(np.array_equal(picture, frame) for picture, frame in zip(pictures, expected, strict=True))
-    views = video.read_frames(VIDEO, lambda total: frame_views(total, 3, 2))
+    views = decoding.read_frames(VIDEO, lambda total: frame_views(total, 3, 2))
     expected = [whole[number] for number in frame_views(len(whole), 3, 2).flatten().tolist()]
     assert all(np.array_equal(picture, frame) for picture, frame in zip(views, expected, strict=True))
 
@@ -72,13 +69,13 @@ def test_a_stream_that_ends_early_is_sampled_to_its_true_end(monkeypatch):
             yield from [SimpleNamespace(size=1)] * 7
 
     whole = all_frames(VIDEO)
-    monkeypatch.setattr(video, "av", SimpleNamespace(open=TooMany, FFmpegError=av.FFmpegError))
+    monkeypatch.setattr(decoding, "av", SimpleNamespace(open=TooMany, FFmpegError=av.FFmpegError))
 
     def choose(total):
         asked.append(total)
         return torch.tensor([0, total - 1])
 
-    first, last = video.read_frames(VIDEO, choose)
+    first, last = decoding.read_frames(VIDEO, choose)
     assert asked == [len(whole) + 7, len(whole)]
     assert np.array_equal(first, whole[0])
     assert np.array_equal(last, whole[-1])
@@ -91,7 +88,7 @@ def test_what_a_phone_filmed_upright_is_upright(tmp_path):
     place = content.index(struct.pack(">9i", *upright, 0, 0, 0x40000000), content.index(b"tkhd"))
     content[place : place + 36] = struct.pack(">9i", *turned, 0, 0, 0x40000000)  # a quarter, clockwise
     path.write_bytes(content)
-    (picture,) = video.read_frames(path, lambda total: torch.tensor([0]))
+    (picture,) = decoding.read_frames(path, lambda total: torch.tensor([0]))
     assert picture.size == (64, 80)
     red = np.asarray(picture)[:, :, 1] < 60  # the bar, at the left of the first frame, is at its top now
     assert red[:20].all()
@@ -103,20 +100,20 @@ def test_what_is_no_video_is_named(tmp_path):
         return sample_frames(total, 4)
 
     with pytest.raises(FileNotFoundError, match="There is no video nowhere"):
-        video.read_frames(Path("nowhere.mp4"), choose)
+        decoding.read_frames(Path("nowhere.mp4"), choose)
     with av.open(tmp_path / "sound.mp4", "w") as container:
         stream = container.add_stream("aac", rate=44100)
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         sound.sample_rate = 44100
         container.mux([*stream.encode(sound), *stream.encode()])
     with pytest.raises(ValueError, match="sound.mp4 cannot be decoded as a video: it holds no pictures"):
-        video.read_frames(tmp_path / "sound.mp4", choose)
+        decoding.read_frames(tmp_path / "sound.mp4", choose)
     empty, damaged = tmp_path / "empty.mp4", video_sets.write_video(tmp_path / "damaged.mp4", (9, 9, 9))
     empty.touch()
     video_sets.damage(damaged)
     for path in (empty, damaged, video_sets.EXAMPLES / "data" / "manifest.csv"):
         with pytest.raises(ValueError, match=rf"{path.name} cannot be decoded as a video") as error:
-            video.read_frames(path, choose)
+            decoding.read_frames(path, choose)
         assert "\n" not in str(error.value)
 
 
@@ -137,24 +134,24 @@ def test_torchcodec_is_taken_where_it_works(monkeypatch):
     module.VideoDecoder = Decoder
     monkeypatch.setitem(sys.modules, "torchcodec", ModuleType("torchcodec"))
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", module)
-    video.torchcodec.cache_clear()
+    decoding.torchcodec.cache_clear()
     try:
-        pictures = video.read_frames(VIDEO, lambda total: sample_frames(total, 2))
+        pictures = decoding.read_frames(VIDEO, lambda total: sample_frames(total, 2))
     finally:
         monkeypatch.undo()
-        video.torchcodec.cache_clear()
+        decoding.torchcodec.cache_clear()
     assert [np.asarray(picture).tolist() for picture in pictures] == frames[sample_frames(5, 2)].tolist()
 
 
 def test_folders_of_videos(tmp_path):
     video_sets.folders(tmp_path)
-    assert [file.name for file in video.find_videos(tmp_path / "train")] == ["0.mp4", "1.mp4"] * 2
-    assert video.find_videos(VIDEO) == [VIDEO]
+    assert [file.name for file in decoding.find_videos(tmp_path / "train")] == ["0.mp4", "1.mp4"] * 2
+    assert decoding.find_videos(VIDEO) == [VIDEO]
     (tmp_path / "bare").mkdir()
     with pytest.raises(ValueError, match="bare holds no videos: looked for .3gp, .avi"):
-        video.find_videos(tmp_path / "bare")
+        decoding.find_videos(tmp_path / "bare")
     with pytest.raises(ValueError, match="there is no video or folder nowhere"):
-        video.find_videos(Path("nowhere"))
+        decoding.find_videos(Path("nowhere"))
 
 
 # --- clips --------------------------------------------------------------------------------------------------------
@@ -358,18 +355,18 @@ def test_what_lies_beside_a_video_is_not_taken_for_it(tmp_path):
 
 
 def test_class_names():
-    assert plain_names.clean_names(["HandstandPushups", "shoot_ball", "kick"]) == [
+    assert class_names.clean_names(["HandstandPushups", "shoot_ball", "kick"]) == [
         "handstand pushups",
         "shoot ball",
         "kick",
     ]
     names = ["BMXRiding", "HorseRiding_Outdoor", "watch_TV", "WatchTV", "playing TVs", "Holding [a thing]_now"]
     plain = ["bmx riding", "horse riding outdoor", "watch tv", "watch tv", "playing tvs", "holding a thing now"]
-    assert [plain_names.clean_name(name) for name in names] == plain
+    assert [class_names.clean_name(name) for name in names] == plain
     with pytest.raises(ValueError, match="classes 'brush_hair' and 'BrushHair' both read 'brush hair'"):
-        plain_names.clean_names(["brush_hair", "BrushHair"])
+        class_names.clean_names(["brush_hair", "BrushHair"])
     with pytest.raises(ValueError, match="class '__' has no words in its name"):
-        plain_names.clean_names(["__"])
+        class_names.clean_names(["__"])
 
 
 def test_what_is_wrong_with_labels_is_said(tmp_path):

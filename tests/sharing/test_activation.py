@@ -10,12 +10,12 @@ import argparse
 import functools
 import warnings
 
-import base_model as example
 import open_clip
 import pytest
 import torch
 
 import vilt_prompt
+from examples.startup import base_model as example
 from tests.support.architectures import build
 from tests.support.state import state
 from vilt_prompt.sharing.activation import activation, check_activation, check_activation_by_name, has_quick_gelu

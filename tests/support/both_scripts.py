@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 
-import ranks
-import recognition
-import retrieval
 import torch
+
+from examples.paper import recognition, retrieval
+from examples.startup import ranks
 
 
 def main() -> None:

@@ -218,7 +218,7 @@ def test_examples(script, options, folder, monkeypatch):
     """Two processes train together and save once; another run goes on from what they saved."""
     path, out = ROOT / "examples" / f"{script}.py", folder / script
     assert len(path.read_text().splitlines()) <= 80
-    printed = launch(str(path), "--steps", "2", "--out", str(out), *options)
+    printed = launch("-m", f"examples.{script}", "--steps", "2", "--out", str(out), *options)
     adapter = load_file(out / "adapter_model.safetensors")
     checkpoint = out / "last.ckpt"
     if script == "train_accelerate":
@@ -230,7 +230,7 @@ def test_examples(script, options, folder, monkeypatch):
     # No step is left to be taken, so what comes out is what went in.
     resumed = [str(out), "--steps", "0"] if script == "train_accelerate" else [str(checkpoint), "--steps", "2"]
     monkeypatch.setattr(sys, "argv", [path.name, "--resume", *resumed, "--out", str(folder / "resumed" / script)])
-    importlib.import_module(script).main()
+    importlib.import_module(f"examples.{script}").main()
     for name, tensor in load_file(folder / "resumed" / script / "adapter_model.safetensors").items():
         assert torch.equal(tensor, adapter[name])
         assert tensor.norm() > 0

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import open_clip
 import pytest
 import torch
 from torch import Tensor, nn
 
 import vilt_prompt
+from benchmarks.memory import training_step
 from tests.support import zoo
 from tests.support.architectures import build
 from tests.support.exactness import randomise_prompts
 from tests.support.live_memory import LiveMemory, size_of
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from memory import training_step
 
 GIB = 2**30
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import ranks
 import torch
+
+from examples.startup import ranks
 
 CHECKPOINT = "checkpoint.pt"
 

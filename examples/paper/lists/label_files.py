@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from plain_names import clean_names
-from video import SUFFIXES
-from video_files import VideoFiles
+from examples.paper.lists.video_files import VideoFiles
+from examples.video.class_names import clean_names
+from examples.video.decoding import SUFFIXES
 
 TRAIN = "train"
 TEST = ("test", "val", "validate", "validation")  # the first that is there is tested on

@@ -8,15 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import ranks
 import torch
-from batches import Batch, TrainOrder
 from peft import PeftModel
-from run_folder import RunFolder
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm  # type: ignore[import-untyped]
+
+from examples.paper.training.batches import Batch, TrainOrder
+from examples.paper.training.run_folder import RunFolder
+from examples.startup import ranks
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

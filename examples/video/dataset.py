@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from clips import Clip
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from video import read_frames
 
-from vilt_prompt.protocols import sample_frames
+from examples.data.clips import Clip
+from examples.video.decoding import read_frames
+from examples.video.sampling import sample_frames
 
 
 class VideoDataset(Dataset[tuple[Tensor, int]]):

@@ -4,12 +4,12 @@ Each run trains one method on a few shots of some actions by two kinds of person
 are files in a folder: finished runs are not repeated, and several processes may work in one folder at once.
 
 Examples:
-  python examples/ablation.py --out runs/ablation --resume examples/miniature/runs.jsonl.gz
-  python examples/ablation.py --out runs/ablation --plan
-  python examples/ablation.py --out runs/ablation --only base-novel vilt
-  python examples/ablation.py --out runs/ablation --pack examples/miniature/runs.jsonl.gz
-  python examples/ablation.py --tables docs/results.md
-  python examples/ablation.py --picture docs/results.svg
+  python -m examples.miniature.ablation --out runs/ablation --resume examples/miniature/runs.jsonl.gz
+  python -m examples.miniature.ablation --out runs/ablation --plan
+  python -m examples.miniature.ablation --out runs/ablation --only base-novel vilt
+  python -m examples.miniature.ablation --out runs/ablation --pack examples/miniature/runs.jsonl.gz
+  python -m examples.miniature.ablation --tables docs/results.md
+  python -m examples.miniature.ablation --picture docs/results.svg
 """
 
 import argparse
@@ -17,24 +17,25 @@ import time
 from pathlib import Path
 
 import torch
-from base_model import SMALL_CLIP, load_clip
-from clips import Clip, read_manifest
-from command_line import Help, run_script
-from miniature.actions import PERSONS, complete_actions
-from miniature.jobs import SEEDS, Job, all_jobs
-from miniature.learner import Base
-from miniature.methods import METHODS
-from miniature.picture import picture
-from miniature.plan import minutes
-from miniature.run import run
-from miniature.runs import Runs, pack, unpack
-from miniature.scenes import Scenes, scenes
-from miniature.tables import MARKED, filled
-from miniature.tasks import Tasks
-from miniature.training_scenes import TrainingScenes
 
-DATA = Path(__file__).parent / "data"
-PACKED = Path(__file__).parent / "miniature" / "runs.jsonl.gz"
+from examples.data.clips import Clip, read_manifest
+from examples.miniature.actions import PERSONS, complete_actions
+from examples.miniature.jobs import SEEDS, Job, all_jobs
+from examples.miniature.learner import Base
+from examples.miniature.methods import METHODS
+from examples.miniature.picture import picture
+from examples.miniature.plan import minutes
+from examples.miniature.run import run
+from examples.miniature.runs import Runs, pack, unpack
+from examples.miniature.scenes import Scenes, scenes
+from examples.miniature.tables import MARKED, filled
+from examples.miniature.tasks import Tasks
+from examples.miniature.training_scenes import TrainingScenes
+from examples.startup.base_model import SMALL_CLIP, load_clip
+from examples.startup.command_line import Help, run_script
+
+DATA = Path(__file__).parents[1] / "data"
+PACKED = Path(__file__).with_name("runs.jsonl.gz")
 
 
 def arguments() -> argparse.Namespace:

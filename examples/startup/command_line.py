@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import ranks
+from examples.startup import ranks
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import ranks
 import torch
 from PIL import Image
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from video import read_frames
 
-from vilt_prompt.protocols import crop_boxes, dense_frame_views, frame_views, sample_dense_frames, sample_frames
+from examples.startup import ranks
+from examples.video.decoding import read_frames
+from examples.video.sampling import crop_boxes, dense_frame_views, frame_views, sample_dense_frames, sample_frames
 
 Preprocess = Callable[[Image.Image], Tensor]
 # A damaged disk or a wrong mount shows in every video: do not try them all.

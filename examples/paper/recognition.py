@@ -9,10 +9,10 @@ The defaults of each are the paper's. Data sets are read as their authors distri
 Kinetics; so are CSV files (video,label,split) and folders (train/CLASS/, test/CLASS/).
 
 Examples:
-  python examples/recognition.py few-shot --videos UCF-101 --annotations ucfTrainTestlist --shots 16 \\
+  python -m examples.paper.recognition few-shot --videos UCF-101 --annotations ucfTrainTestlist --shots 16 \\
       --model ViT-B-16-quickgelu --pretrained openai --out runs/ucf101-16
-  torchrun --nproc-per-node 4 examples/recognition.py base-to-novel --videos hmdb51 --annotations testTrainMulti_7030 \\
-      --model ViT-B-16-quickgelu --pretrained openai --out runs/hmdb51-novel
+  torchrun --nproc-per-node 4 -m examples.paper.recognition base-to-novel --videos hmdb51 \\
+      --annotations testTrainMulti_7030 --model ViT-B-16-quickgelu --pretrained openai --out runs/hmdb51-novel
 """
 
 import argparse
@@ -22,21 +22,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ranks
 import torch
-from base_model import Preprocess, Tokenizer, add_model_options, load_clip
-from batches import ONE_VIEW, EvalClips, TrainingClips, Views, eval_loader, train_loader
-from command_line import Help, announce, run_script
-from fit import Plan, autocast, fit, report
-from label_files import LabelledVideo, read_labels
 from peft import PeftModel
-from run_folder import RunFolder
 from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
-from training_options import add_training_options, plan, prompted, settings
 
 import vilt_prompt
-from vilt_prompt.protocols import average_views, base_novel_split, harmonic_mean, sample_shots, top_k_accuracy
+from examples.paper.lists.label_files import LabelledVideo, read_labels
+from examples.paper.protocols.metrics import average_views, top_k_accuracy
+from examples.paper.protocols.shots import sample_shots
+from examples.paper.protocols.splits import base_novel_split, harmonic_mean
+from examples.paper.training.batches import ONE_VIEW, EvalClips, TrainingClips, Views, eval_loader, train_loader
+from examples.paper.training.fit import Plan, autocast, fit, report
+from examples.paper.training.options import add_training_options, plan, prompted, settings
+from examples.paper.training.run_folder import RunFolder
+from examples.startup import ranks
+from examples.startup.base_model import Preprocess, Tokenizer, add_model_options, load_clip
+from examples.startup.command_line import Help, announce, run_script
 
 # From the paper; it names no batch for few shots and no schedule for full supervision: those of its other settings.
 FEW_SHOT: dict[str, Any] = {"n_ctx": 10, "depth": None, "K": 6, "epochs": 30, "batch": 64, "lr": 8e-3, "frames": 32}

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from clips import Clip, read_alpha
 from torch import Tensor
-from wild import Dice, wild
 
-from vilt_prompt.protocols import sample_frames
+from examples.data.clips import Clip, read_alpha
+from examples.miniature.wild import Dice, wild
+from examples.video.sampling import sample_frames
 
 Transform = Callable[[Tensor], Tensor]
 

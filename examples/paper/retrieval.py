@@ -5,9 +5,9 @@ Reads MSR-VTT (9K for training, 1k-A for testing), MSVD, LSMDC and DiDeMo as the
 is cut. Training is the symmetric contrastive loss of open_clip, over the videos of all processes.
 
 Examples:
-  python examples/retrieval.py --videos MSRVTT/videos --annotations MSRVTT/annotations \\
+  python -m examples.paper.retrieval --videos MSRVTT/videos --annotations MSRVTT/annotations \\
       --model ViT-B-16-quickgelu --pretrained openai --out runs/msrvtt
-  torchrun --nproc-per-node 4 examples/retrieval.py --videos didemo --annotations didemo_data --frames 32 \\
+  torchrun --nproc-per-node 4 -m examples.paper.retrieval --videos didemo --annotations didemo_data --frames 32 \\
       --model ViT-B-16-quickgelu --pretrained openai --out runs/didemo
 """
 
@@ -18,20 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
-import ranks
 import torch
-from base_model import Preprocess, add_model_options, load_clip
-from batches import EvalClips, TrainingClips, eval_loader, train_loader
-from caption_files import Captions, read_captions
-from command_line import Help, announce, run_script
-from fit import Plan, autocast, fit, report
 from peft import PeftModel
-from run_folder import RunFolder
 from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
-from training_options import add_training_options, plan, prompted, settings
 
-from vilt_prompt.protocols import Retrieval, retrieval_metrics
+from examples.paper.lists.caption_files import Captions, read_captions
+from examples.paper.protocols.metrics import Retrieval, retrieval_metrics
+from examples.paper.training.batches import EvalClips, TrainingClips, eval_loader, train_loader
+from examples.paper.training.fit import Plan, autocast, fit, report
+from examples.paper.training.options import add_training_options, plan, prompted, settings
+from examples.paper.training.run_folder import RunFolder
+from examples.startup import ranks
+from examples.startup.base_model import Preprocess, add_model_options, load_clip
+from examples.startup.command_line import Help, announce, run_script
 
 # The paper gives n_ctx alone; 12 frames, a batch of 128 and 5 epochs are what CLIP4Clip made usual.
 PRESET = {"n_ctx": 6, "depth": None, "K": 6, "epochs": 5, "batch": 128, "lr": 8e-3, "frames": 12}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vilt_prompt.sharing.activation import check_activation_by_name
 
-SMALL_CLIP = Path(__file__).parent / "small_clip" / "emoji-vit-12x128"
+SMALL_CLIP = Path(__file__).parents[1] / "small_clip" / "emoji-vit-12x128"
 Tokenizer = Callable[..., Tensor]
 Preprocess = Callable[[Image.Image], Tensor]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from label_files import TRAIN, tested_split
-from video_files import VideoFiles
+from examples.paper.lists.label_files import TRAIN, tested_split
+from examples.paper.lists.video_files import VideoFiles
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fit import PRECISIONS, Plan
 from peft import PeftModel
 from torch import nn
 
 import vilt_prompt
+from examples.paper.training.fit import PRECISIONS, Plan
 from vilt_prompt import METHODS
 
 # Those that may differ after a restart without changing the result.

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from video import SUFFIXES
+from examples.video.decoding import SUFFIXES
 
 
 class VideoFiles:

@@ -1,0 +1,1 @@
+"""The clips that come with the examples, and their lists."""

@@ -1,0 +1,1 @@
+"""Label and caption files of the data sets, as their authors publish them."""

@@ -1,0 +1,1 @@
+"""The training loop of the paper's scripts: batches, options, resuming, logs."""

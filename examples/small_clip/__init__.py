@@ -1,0 +1,1 @@
+"""How the small CLIP of the examples was trained."""

@@ -1,0 +1,1 @@
+"""Videos for the scripts: decoding, frame sampling, a Dataset, class names, strips of frames."""
