@@ -109,7 +109,11 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         for name in names:
             if name not in self.tables:
                 raise ValueError(f"there is no adapter {name!r}; there are: {', '.join(self.tables)}")
-        super().set_adapter(names, inference_mode=inference_mode)
+        super().set_adapter(names)
+        if inference_mode:  # older releases of PEFT have no such argument
+            for name in names:
+                for parameter in self.tensors(name).values():
+                    parameter.requires_grad_(False)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Deletes an adapter. If it was active and frozen, the next one is active and frozen too."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo
-from peft import PeftModel
+from peft import PeftModel, peft_model
 from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
@@ -25,6 +25,11 @@ from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, PromptConfig, check_setting
 from vilt_prompt.sharing.card import TrainingFacts, model_card
 from vilt_prompt.sharing.files import CARD_NAME, check_numbers, write
 from vilt_prompt.sharing.hub import HUB_ARGUMENTS, push
+
+try:
+    from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
+except ImportError:  # PEFT before 0.15
+    from peft.utils.constants import PEFT_TYPE_TO_PREFIX_MAPPING  # type: ignore[attr-defined,no-redef]
 
 
 class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
@@ -148,7 +153,8 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
             else:
                 self.add_adapter(adapter_name, config, low_cpu_mem_usage=kwargs.get("low_cpu_mem_usage", False))
                 if is_trainable:
-                    self.set_requires_grad(adapter_name)
+                    for parameter in self.prompts.tensors(adapter_name).values():
+                        parameter.requires_grad_(True)
         else:
             files.verify()  # time may have passed
         loaded = configs[adapter_name]
@@ -242,3 +248,5 @@ PEFT_TYPE_TO_CONFIG_MAPPING[KEY] = PromptConfig
 PEFT_TYPE_TO_TUNER_MAPPING[KEY] = PromptTuner
 PEFT_TYPE_TO_PREFIX_MAPPING[KEY] = PREFIX
 MODEL_TYPE_TO_PEFT_MODEL_MAPPING[TASK_TYPE] = PromptPeftModel
+# PEFT before 0.15 has a table of its own in this module.
+getattr(peft_model, "PEFT_TYPE_TO_MODEL_MAPPING", {})[KEY] = PromptTuner

@@ -41,7 +41,9 @@ class SeveralAdapters:
                 raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
             (adapter_name,) = adapter_name
         self._check_known(adapter_name)
-        super().set_adapter(adapter_name, inference_mode=inference_mode)  # type: ignore[misc]
+        super().set_adapter(adapter_name)  # type: ignore[misc]
+        if inference_mode:  # older releases of PEFT have no such argument
+            self.prompts.set_adapter(adapter_name, inference_mode=True)
 
     @contextlib.contextmanager
     def use_adapter(self, adapter_name: str) -> Iterator[None]:
@@ -99,7 +101,7 @@ class SeveralAdapters:
                 f"expected a PromptConfig, got {given}: PromptConfig.preset(name) makes one; adapters of another kind "
                 "go on get_base_model()"
             )
-        super().add_adapter(adapter_name, peft_config, low_cpu_mem_usage, autocast_adapter_dtype)  # type: ignore[misc]
+        super().add_adapter(adapter_name, peft_config, low_cpu_mem_usage=low_cpu_mem_usage)  # type: ignore[misc]
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Deletes an adapter. If it was active, another one becomes active, with PEFT's warning.
@@ -112,7 +114,9 @@ class SeveralAdapters:
         """
         self._check_known(adapter_name)
         self._check_unused(adapter_name)
-        super().delete_adapter(adapter_name)  # type: ignore[misc]
+        self.base_model.delete_adapter(adapter_name)
+        if self.prompts.active_adapters:
+            (self.active_adapter,) = self.prompts.active_adapters
 
     def rename_adapter(self, old: str, new: str) -> None:
         """Gives an adapter another name. It stays the same parameters, so an optimiser that holds them goes on.

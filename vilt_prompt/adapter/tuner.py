@@ -58,7 +58,23 @@ class PromptTuner(BaseTuner):
             raise ValueError(
                 f"{adapter_name!r} is the only adapter: add another one first, or take all out with unwrap"
             )
-        super().delete_adapter(adapter_name)
+        del self.peft_config[adapter_name]
+        self.model.prompts.delete_adapter(adapter_name)
+        self.active_adapter = self.model.prompts.active_adapters
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Makes an adapter the active one; see `PromptLayer.set_adapter`."""
+        self.model.prompts.set_adapter(adapter_name, inference_mode)
+        self.active_adapter = adapter_name
+
+    def __getattr__(self, name: str) -> Any:
+        """The model's attributes are the tuner's too, so that PEFT's verbs find them."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":  # not set yet
+                raise
+            return getattr(self.model, name)
 
     def is_in_place(self) -> bool:
         """Whether the prompts in the model are those of this tuner."""
@@ -88,6 +104,18 @@ class PromptTuner(BaseTuner):
         if adapter_names is not None:
             raise ValueError("adapter_names= (an adapter for each sample) is not supported: use set_adapter(name)")
         yield
+
+    # What follows has been PEFT's own since 0.18, and is abstract in older releases.
+
+    @staticmethod
+    def _check_target_module_exists(peft_config: Any, key: str) -> bool:
+        return key == "prompts"
+
+    def _prepare_adapter_config(self, peft_config: Any, model_config: Any) -> Any:
+        return peft_config
+
+    def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
+        """Nothing is left to do: `patch` has frozen the model, and `set_adapter` the adapters that are not active."""
 
     def _create_and_replace(self, peft_config: Any, adapter_name: str, target: Any, *_: Any, **__: Any) -> None:
         add_prompts(self.model, peft_config, adapter_name, target)

@@ -14,9 +14,13 @@ from typing import Any
 import torch
 from einops import rearrange
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+try:
+    from peft.utils import AuxiliaryTrainingWrapper
+except ImportError:  # PEFT before 0.16 has one wrapper of the kind
+    from peft.utils import ModulesToSaveWrapper as AuxiliaryTrainingWrapper  # type: ignore[assignment]
 
 # A prompt is projected together with its tokens where they are this many times as many. Its queries are computed then
 # and dropped, at most a hundredth of the layer's work, and a norm and a map are launched once instead of twice.

@@ -61,7 +61,8 @@ class TextTower:
         # CLIP holds the parts of its text tower itself and calls these two by longer names.
         self.in_clip = isinstance(text, CLIP)
         self.stands_for = (self.transformer,) if self.in_clip else (text, self.transformer)
-        self.eos_id: int = text.text_eos_id if self.in_clip else text.eos_id
+        # open_clip before 3.0 pools no end token by its id.
+        self.eos_id: int | None = getattr(text, "text_eos_id" if self.in_clip else "eos_id", None)
         self.pool_type: str = text.text_pool_type if self.in_clip else text.pool_type
         if self.class_embedding is not None:
             self.pool_type = "class embedding"
@@ -234,7 +235,9 @@ class TextTower:
     def _end(self, text: Tensor) -> Tensor | None:
         """The column of the end token (C,), 0 where none follows; None: the tower looks for none."""
         if self.pool_type in ("argmax", "eos"):
-            return (text.eq(self.eos_id).int() if self.pool_type == "eos" else text).argmax(dim=-1)
+            return (text.eq(self.eos_id).int() if self.eos_id is not None and self.pool_type == "eos" else text).argmax(
+                dim=-1
+            )
         return None
 
     def _project(self, pooled: Tensor) -> Tensor:

@@ -11,11 +11,15 @@ from typing import Any
 
 import torch
 from open_clip.timm_model import TimmModel
-from timm.layers.attention import Attention, AttentionRope
 from timm.layers.pos_embed_sincos import apply_rot_embed_cat
+from timm.models import eva
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
+from timm.models.vision_transformer import (  # type: ignore[attr-defined]  # timm.layers has Attention since 1.0.20
+    Attention,
+    ResPostBlock,
+    VisionTransformer,
+)
 from timm.models.vision_transformer import Block as ViTBlock
-from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from timm.models.vision_transformer_relpos import (
     RelPosAttention,
     RelPosBlock,
@@ -30,6 +34,8 @@ from vilt_prompt.towers.layers import Prompts
 from vilt_prompt.towers.sharding import class_of, gathered
 
 PRE_NORM = (ViTBlock, EvaBlock, RelPosBlock)
+# timm before 1.0.20 has no attention with rotary embeddings apart from EVA's.
+ATTENTIONS = (Attention, getattr(eva, "AttentionRope", EvaAttention), EvaAttention, RelPosAttention)
 POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
 
 
@@ -50,7 +56,7 @@ class TimmBlock(Block):
         attn = getattr(module, "attn", None)
         return (
             class_of(module) in PRE_NORM + POST_NORM
-            and type(attn) in (Attention, AttentionRope, EvaAttention, RelPosAttention)
+            and type(attn) in ATTENTIONS
             and getattr(attn, "gate", None) is None
             and getattr(attn, "num_kv_groups", 1) == 1
         )
