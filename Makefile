@@ -13,7 +13,7 @@ test: ## Runs the tests; `make test ARGS="tests/test_losses.py"` runs some
 check: ## Lint, format and types, in less than a minute
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m ruff format --check --isolated --line-length 85 README.md CONTRIBUTING.md docs/*.md
+	$(PYTHON) -m ruff format --check --isolated --line-length 85 README.md CONTRIBUTING.md docs/*.md docs/*.ipynb
 	$(PYTHON) -m mypy
 
 docs: ## Shows the site while you write

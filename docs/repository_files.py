@@ -55,7 +55,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 def in_repository(uri: str) -> str:
     """The path in the repository of a file of the site."""
-    return uri if (ROOT / uri).is_file() else f"docs/{uri}"
+    if (ROOT / uri).is_file():
+        return uri
+    notebook = f"docs/{uri.removesuffix('.md')}.ipynb"  # of which `notebook_pages.py` makes a page
+    return notebook if (ROOT / notebook).is_file() else f"docs/{uri}"
 
 
 def in_site(path: str, link: str) -> str | None:
@@ -65,4 +68,6 @@ def in_site(path: str, link: str) -> str | None:
         return FRONT_IN_SITE
     if not (ROOT / target).is_file():
         return None
+    if target.endswith(".ipynb"):
+        target = f"{target.removesuffix('.ipynb')}.md"
     return target.removeprefix("docs/")

@@ -30,7 +30,8 @@ def test_every_page_is_in_the_menu_once():
     pages = menu(yaml.safe_load(text)["nav"])
     assert sorted(set(pages)) == sorted(pages)
     in_docs = {page for page in pages if not (ROOT / page).is_file()}
-    assert in_docs == {page.name for page in DOCS.glob("*.md")}
+    notebooks = {f"{notebook.stem}.md" for notebook in DOCS.glob("*.ipynb")}
+    assert in_docs == {page.name for page in DOCS.glob("*.md")} | notebooks
 
 
 def test_the_site_fetches_nothing():
@@ -134,6 +135,7 @@ def test_the_paper_can_be_cited():
         ("docs/faq.md", "../README.md", "index.md"),
         ("docs/faq.md", "../examples/data/README.md", "examples/data/README.md"),
         ("SECURITY.md", "docs/method.md", "method.md"),
+        ("docs/index.md", "tutorial.ipynb", "tutorial.md"),
         ("docs/faq.md", "../nowhere.md", None),
     ],
 )
