@@ -18,7 +18,7 @@ Examples:
 import argparse
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import vilt_prompt
-from examples.paper.lists.label_files import LabelledVideo, read_labels
+from examples.paper.lists.label_files import LabelledVideo, LabelledVideos, Source, read_labels
+from examples.paper.lists.number_lists import BaseNovelLists, ListFiles, find_base_novel_lists, list_splits
+from examples.paper.lists.official import official_splits
 from examples.paper.protocols.metrics import average_views, top_k_accuracy
 from examples.paper.protocols.shots import sample_shots
 from examples.paper.protocols.splits import base_novel_split, harmonic_mean
@@ -94,6 +96,15 @@ def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:
     data = command.add_argument_group("data")
     data.add_argument("--videos", type=Path, help="folder of the videos")
     data.add_argument("--annotations", type=Path, help="its annotations, a folder or a CSV file (default: --videos)")
+    data.add_argument("--train-list", type=Path, metavar="FILE", help="lines `path number`, or a CSV file, to train on")
+    data.add_argument("--test-list", type=Path, metavar="FILE", help="likewise, to test on")
+    data.add_argument(
+        "--names",
+        type=Path,
+        metavar="FILE",
+        help="what numbers of classes stand for: rows id,name, one name a line, lines `1 Name`, or JSON",
+    )
+    data.add_argument("--test-share", type=float, help="where no split is given, the share of the videos to test on")
     data.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="of UCF-101 and HMDB-51")
     data.add_argument("--views", metavar="TxS", help="temporal x spatial views in the last test")
     data.add_argument("--alpha", type=float, default=8.0, help="weight of the scenario-guided term")
@@ -104,15 +115,19 @@ def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:
         data.add_argument("--groups", action="store_true", help="take shots from as many source videos as there are")
     if setting == "base-to-novel":
         data.add_argument("--random-split", action="store_true", help="draw base and novel by the seed, not frequency")
+        data.add_argument(
+            "--novel-list", type=Path, metavar="FILE", help="the novel test; then the other lists are base"
+        )
+        data.add_argument("--novel-names", type=Path, metavar="FILE", help="what the numbers in --novel-list stand for")
     if setting == "zero-shot":
         data.add_argument(
             "--target",
-            nargs=2,
+            nargs="+",
             action="append",
             type=Path,
             required=True,
-            metavar=("VIDEOS", "ANNOTATIONS"),
-            help="a data set to test on, in all its splits; may be given several times",
+            metavar="PATH",
+            help="a data set to test on, in all its splits: VIDEOS ANNOTATIONS [NAMES]; may be given several times",
         )
 
 
@@ -121,33 +136,94 @@ def read_tasks(args: argparse.Namespace) -> tuple[Task | None, list[Task]]:
     train, tests = None, []
     if args.videos is None and (args.adapter is None or args.setting != "zero-shot"):
         raise ValueError("--videos is needed: the folder of the videos")
-    if args.videos is not None:
-        data = read_labels(args.videos, args.annotations, args.split)
-        announce(data.missing)
+    lists = published_base_novel(args)
+    if args.videos is not None and not (args.setting == "zero-shot" and args.adapter is not None):
+        data = read_source(args, own_source(args, lists))
         train = Task("train", data.train, data.classes)
         tests = [Task("test", data.test, data.classes)]
-        if args.setting == "base-to-novel":
+        if lists is not None:
+            source = replace(own_source(args, lists), lists=ListFiles(None, lists.novel_test), names=args.novel_names)
+            novel_data = read_source(args, source)
+            tests = [Task("base", data.test, data.classes), Task("novel", novel_data.test, novel_data.classes)]
+        elif args.setting == "base-to-novel":
             base, novel = base_novel_split(data.counts, args.seed if args.random_split else None)
             train = restrict(train, "train", base)
             tests = [restrict(tests[0], "base", base), restrict(tests[0], "novel", novel)]
+        if args.setting in ("few-shot", "base-to-novel") and args.adapter is None:
+            train = Task("train", few_shots(train, data, args), train.classes)
     if args.adapter is not None:
         train = None
-    if train is not None and args.setting in ("few-shot", "base-to-novel"):
-        train = Task("train", draw_shots(train, args), train.classes)
     if args.setting == "zero-shot":
         targets = zip(target_names(args.target), args.target, strict=True)
-        tests = [task for name, (videos, annotations) in targets for task in target_tasks(name, videos, annotations)]
+        tests = [task for name, target in targets for task in target_tasks(name, *target)]
     for task in tests if train is None else [train, *tests]:
         if not task.videos:
             raise ValueError(f"there are no videos to {'train on' if task is train else 'test on'}: {task.name}")
     return train, tests
 
 
+def own_source(args: argparse.Namespace, lists: BaseNovelLists | None) -> Source:
+    """Where the labels of `--videos` are."""
+    given = ListFiles(args.train_list, args.test_list)
+    if given != ListFiles(None, None) and (given.test is None or (given.train is None and args.adapter is None)):
+        raise ValueError("--train-list and --test-list belong together: give both")
+    return Source(
+        annotations=args.annotations,
+        lists=lists.base if lists is not None else None if given == ListFiles(None, None) else given,
+        names=args.names,
+        split=args.split,
+        shots=args.shots if args.setting == "few-shot" else None,
+        tests_only=args.adapter is not None,
+        test_share=args.test_share,
+        seed=args.seed,
+    )
+
+
+def published_base_novel(args: argparse.Namespace) -> BaseNovelLists | None:
+    """Lists of base and novel classes, given as options or lying in the folder of annotations; None: there are none."""
+    if args.setting != "base-to-novel":
+        return None
+    lists = None
+    if args.novel_list is not None:
+        if args.test_list is None or (args.train_list is None and args.adapter is None):
+            raise ValueError("--novel-list needs the lists of the base classes: add --train-list and --test-list")
+        lists = BaseNovelLists(ListFiles(args.train_list, args.test_list), args.novel_list)
+    elif args.annotations is not None and args.annotations.is_dir() and args.train_list is None:
+        lists = find_base_novel_lists(args.annotations, args.seed + 1)
+    if lists is not None and (args.names is None or args.novel_names is None):
+        raise ValueError(
+            "base and novel classes are numbered apart: say what they are called with --names FILE and --novel-names "
+            "FILE, such as hmdb_51_base_labels.csv and hmdb_51_novel_labels.csv"
+        )
+    return lists
+
+
+def read_source(args: argparse.Namespace, source: Source) -> LabelledVideos:
+    """Reads the labels of `--videos`, and prints what is missing or suspicious."""
+    data = read_labels(args.videos, source)
+    for line in (data.missing, *data.remarks):
+        announce(line)
+    return data
+
+
+def few_shots(task: Task, data: LabelledVideos, args: argparse.Namespace) -> list[LabelledVideo]:
+    """The videos of a published list of few shots as they are; of other data sets, K of each class are drawn."""
+    if data.train_list is None or max(data.counts) > args.shots:
+        return draw_shots(task, args)
+    counts = sorted({count for count in data.counts if count})
+    shown = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    announce(f"{data.train_list} is used as it is, nothing is drawn: {shown} training videos of each class")
+    return task.videos
+
+
 def target_names(targets: list[list[Path]]) -> list[str]:
-    """A name for each pair of videos and annotations, which can be part of a file's name: the shortest that differ."""
+    """A name for each data set, which can be part of a file's name: the shortest that differ."""
+    for target in targets:
+        if len(target) not in (2, 3):
+            raise ValueError(f"--target takes VIDEOS ANNOTATIONS [NAMES], got {' '.join(map(str, target))}")
     for names in (
-        [videos.absolute().name for videos, _ in targets],
-        ["-".join(videos.relative_to(videos.anchor).parts) for videos, _ in targets],
+        [videos.absolute().name for videos, *_ in targets],
+        ["-".join(videos.relative_to(videos.anchor).parts) for videos, *_ in targets],
         ["-".join(path for paths in target for path in paths.relative_to(paths.anchor).parts) for target in targets],
     ):
         if len(set(names)) == len(names):
@@ -155,14 +231,17 @@ def target_names(targets: list[list[Path]]) -> list[str]:
     raise ValueError("a --target is given twice: leave one of them out")
 
 
-def target_tasks(name: str, videos: Path, annotations: Path) -> list[Task]:
-    """The tests of all splits of a data set that has splits; otherwise its only one."""
-    official = (annotations / "classInd.txt").is_file() or any(annotations.glob("*_test_split1.txt"))
+def target_tasks(name: str, videos: Path, annotations: Path, names: Path | None = None) -> list[Task]:
+    """The tests of all splits of a data set that has splits; otherwise its only one. Training videos play no part."""
+    splits = (official_splits(annotations) or list_splits(annotations)) if annotations.is_dir() else []
+    if splits:
+        announce(f"{name}: tested on split {', '.join(map(str, splits))}")
     tasks = []
-    for split in (1, 2, 3) if official else (1,):
-        data = read_labels(videos, annotations, split)
-        announce(data.missing)
-        tasks.append(Task(f"{name} split {split}" if official else name, data.test, data.classes))
+    for split in splits or (1,):
+        data = read_labels(videos, Source(annotations, names=names, split=split, tests_only=True))
+        for line in (data.missing, *data.remarks):
+            announce(line)
+        tasks.append(Task(f"{name} split {split}" if splits else name, data.test, data.classes))
     return tasks
 
 

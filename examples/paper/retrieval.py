@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from examples.paper.lists.caption_files import Captions, read_captions
+from examples.paper.lists.msrvtt import PROTOCOLS
 from examples.paper.protocols.metrics import Retrieval, retrieval_metrics
 from examples.paper.training.batches import EvalClips, TrainingClips, eval_loader, train_loader
 from examples.paper.training.fit import Plan, autocast, fit, report
@@ -48,6 +49,11 @@ def arguments() -> argparse.Namespace:
     data = parser.add_argument_group("data")
     data.add_argument("--videos", type=Path, required=True, help="folder of the videos")
     data.add_argument("--annotations", type=Path, required=True, help="folder of the annotations, or a CSV file")
+    data.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        help="of MSR-VTT: 9k or 7k videos for training and 1k-A for testing, or the official splits (default: 9k)",
+    )
     add_model_options(parser)
     add_training_options(parser, **PRESET)
     return parser.parse_args()
@@ -141,8 +147,9 @@ def main() -> None:
     args = arguments()
     device = ranks.start(args.device)
     schedule = plan(args, device)
-    data = read_captions(args.videos, args.annotations)
-    announce(data.missing)
+    data = read_captions(args.videos, args.annotations, args.protocol, tests_only=args.adapter is not None)
+    for line in (data.missing, *data.remarks):
+        announce(line)
     run = RunFolder(args.out, settings(args), args.resume)
     torch.manual_seed(args.seed)
     clip, preprocess, tokenizer = load_clip(args.model, args.pretrained, device)
@@ -154,7 +161,7 @@ def main() -> None:
 
     retriever = Retriever(model, tokenize, preprocess, args, schedule, run)
     results = None
-    if args.adapter is None:
+    if data.train is not None:
         announce(f"{len(data.train.paths)} videos with {len(data.train.texts)} captions to train on")
         results = retriever.train(data.train, data.test)
     results = results or retriever.test(data.test)

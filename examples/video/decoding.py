@@ -9,7 +9,7 @@ import av
 from PIL import Image
 from torch import Tensor
 
-SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv"}
+from examples.video.files import is_video, walk_files
 
 
 def read_frames(path: Path, choose: Callable[[int], Tensor]) -> list[Image.Image]:
@@ -42,9 +42,11 @@ def find_videos(path: Path) -> list[Path]:
         ValueError: There is none.
     """
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        files = walk_files(path)
+        found = sorted(file for file in files if is_video(file))
         if not found:
-            raise ValueError(f"{path} holds no videos: looked for {', '.join(sorted(SUFFIXES))}")
+            others = f"; none of its {len(files)} files has, such as {files[0].name}" if files else ""
+            raise ValueError(f"{path} holds no videos, whose names end in .mp4, .avi, .webm, .mov and the like{others}")
         return found
     if not path.is_file():
         raise ValueError(f"there is no video or folder {path}")

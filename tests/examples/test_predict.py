@@ -162,7 +162,7 @@ def test_a_strip_shows_the_frames_in_order_and_the_lines(tmp_path):
     ("arguments", "message"),
     [
         (["nowhere.mp4", "--classes", "a"], "there is no video or folder nowhere.mp4"),
-        (["bare", "--classes", "a"], "bare holds no videos: looked for .3gp, .avi"),
+        (["bare", "--classes", "a"], "bare holds no videos, whose names end in .mp4, .avi"),
         (["bare", "--class-file", "nowhere.txt"], "No such file or directory: 'nowhere.txt'"),
         (["bare", "--class-file", "empty.txt"], "empty.txt holds no class names: write one a line"),
         (["bad.mp4", "--classes", "a", "--frames", "0"], "--frames must be at least 1, got 0"),

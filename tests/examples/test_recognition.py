@@ -225,6 +225,124 @@ def test_ssv2_and_other_prompts(script, tmp_path):
     assert len(rows(tmp_path / "out" / "predictions-test.csv")) == 2
 
 
+# --- lists that others published ----------------------------------------------------------------------------------
+
+
+def options(*arguments: object) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["recognition.py", *map(str, arguments), "--out", "x"])
+        return recognition.arguments()
+
+
+def stems(task: recognition.Task) -> list[tuple[str, str]]:
+    return [(video.path.stem, task.classes[video.label]) for video in task.videos]
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Videos of four classes, and lists of two shots and of base and novel classes, numbered as ViFi-CLIP does."""
+    names = ["run", "brush hair", "jump", "climb"]
+    for number, name in enumerate(names):
+        for clip in range(5):
+            video_sets.write_video(
+                tmp_path / "videos" / f"{name.replace(' ', '_')}_{clip}.avi", video_sets.COLOURS[number]
+            )
+
+    def write(file: str, classes: list[str], clips: range) -> None:
+        lines = [f"{n.replace(' ', '_')}_{clip}.avi {classes.index(n)}" for n in classes for clip in clips]
+        video_sets.write_lines(tmp_path / file, lines)
+
+    write("shots/train1_few_shot_2.txt", names, range(2))
+    write("shots/train1_few_shot_3.txt", names, range(3))
+    write("shots/val1.txt", names, range(3, 5))
+    write("shots/val3.txt", names, range(4, 5))
+    write("novel/base_val.txt", names[:2], range(3, 5))
+    write("novel/novel_val.txt", names[2:], range(3, 5))
+    for draw in (1, 2, 3):
+        write(f"novel/fs_base_s{draw}_train.txt", names[:2], range(draw - 1, draw + 1))
+    for file, own in (("all", names), ("base", names[:2]), ("novel", names[2:])):
+        video_sets.write_csv(tmp_path / "labels" / f"{file}.csv", ["id", "name"], list(enumerate(own)))
+    return tmp_path
+
+
+def test_few_shot_lists_are_used_as_they_are(listed, capsys):
+    own = ["few-shot", "--videos", listed / "videos", "--annotations", listed / "shots"]
+    names = ["--names", listed / "labels" / "all.csv"]
+    train, tests = recognition.read_tasks(options(*own, *names, "--shots", 2))
+    expected = [(f"{n.replace(' ', '_')}_{clip}", n) for n in ("run", "brush hair", "jump", "climb") for clip in (0, 1)]
+    assert stems(train) == expected
+    assert stems(tests[0])[:3] == [("run_3", "run"), ("run_4", "run"), ("brush_hair_3", "brush hair")]
+    assert (
+        "few_shot_2.txt is used as it is, nothing is drawn: 2 training videos of each class" in capsys.readouterr().out
+    )
+    lists = ["--train-list", listed / "shots/train1_few_shot_3.txt", "--test-list", listed / "shots/val1.txt"]
+    train, _ = recognition.read_tasks(options(*own[:3], *lists, *names))
+    assert len(train.videos) == 12
+    assert "3 training videos of each class" in capsys.readouterr().out
+    drawn, _ = recognition.read_tasks(options(*own[:3], *lists, *names, "--shots", 2))
+    assert len(drawn.videos) == 8
+    with pytest.raises(ValueError, match="the classes are numbers, such as 0 of run_0.avi .*--names FILE"):
+        recognition.read_tasks(options(*own, "--shots", 2))
+    with pytest.raises(ValueError, match="--train-list and --test-list belong together"):
+        recognition.read_tasks(options(*own[:3], *lists[:2], *names))
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_base_and_novel_lists_are_used_as_they_are(listed, seed):
+    own = ["base-to-novel", "--videos", listed / "videos", "--annotations", listed / "novel", "--seed", seed]
+    names = ["--names", listed / "labels" / "base.csv", "--novel-names", listed / "labels" / "novel.csv"]
+    train, (base, novel) = recognition.read_tasks(options(*own, *names))
+    clips = (seed, seed + 1)
+    assert stems(train) == [(f"{n.replace(' ', '_')}_{clip}", n) for n in ("run", "brush hair") for clip in clips]
+    assert stems(base) == [(f"{n.replace(' ', '_')}_{clip}", n) for n in ("run", "brush hair") for clip in (3, 4)]
+    assert stems(novel) == [(f"{n}_{clip}", n) for n in ("jump", "climb") for clip in (3, 4)]
+    assert (base.name, novel.name) == ("base", "novel")
+    folder = listed / "novel"
+    lists = ["--train-list", folder / f"fs_base_s{seed + 1}_train.txt", "--test-list", folder / "base_val.txt"]
+    lists += ["--novel-list", folder / "novel_val.txt"]
+    assert recognition.read_tasks(options(*own[:3], *lists, *names)) == (train, [base, novel])
+    with pytest.raises(ValueError, match="numbered apart: say what they are called with --names FILE and --novel"):
+        recognition.read_tasks(options(*own, *names[:2]))
+    with pytest.raises(ValueError, match="--novel-list needs the lists of the base classes: add --train-list and"):
+        recognition.read_tasks(options(*own[:3], *lists[4:], *names))
+
+
+def test_targets_are_tested_on_the_splits_that_are_there(listed, capsys, monkeypatch):
+    target = ["--target", listed / "videos", listed / "shots", listed / "labels" / "all.csv"]
+    for name in ("run_0.avi", "run_1.avi"):
+        (listed / "videos" / name).unlink()  # of training, which plays no part here
+    _, tests = recognition.read_tasks(options("zero-shot", *target, "--adapter", "any"))
+    assert [task.name for task in tests] == ["videos split 1", "videos split 3"]
+    assert [len(task.videos) for task in tests] == [8, 4]
+    assert capsys.readouterr().out == "videos: tested on split 1, 3\n"
+    one = ["--target", listed / "videos", listed / "shots" / "val3.txt", listed / "labels" / "all.csv"]
+    (test,) = recognition.read_tasks(options("zero-shot", *one, "--adapter", "any"))[1]
+    assert (test.name, len(test.videos)) == ("videos", 4)
+    with pytest.raises(ValueError, match=r"--target takes VIDEOS ANNOTATIONS \[NAMES\], got "):
+        recognition.read_tasks(options("zero-shot", *target[:2], "--adapter", "any"))
+
+
+def test_an_adapter_is_tested_without_training_videos(listed, tmp_path):
+    for file in (listed / "videos").glob("*_[012].avi"):
+        file.unlink()
+    own = ["few-shot", "--videos", listed / "videos", "--adapter", "any", "--names", listed / "labels" / "all.csv"]
+    train, tests = recognition.read_tasks(options(*own, "--annotations", listed / "shots"))
+    assert train is None
+    assert len(tests[0].videos) == 8
+    train, tests = recognition.read_tasks(options(*own, "--test-list", listed / "shots" / "val3.txt"))
+    assert len(tests[0].videos) == 4
+
+
+def test_suspicious_rows_are_printed(listed, capsys):
+    table = [("run_0.avi", "run", "train"), ("run_0.avi", "run", "test"), ("run_1.avi", "run", "tset")]
+    mine = video_sets.write_csv(listed / "mine.csv", ["video", "label", "split"], table)
+    recognition.read_tasks(options("supervised", "--videos", listed / "videos", "--annotations", mine))
+    assert capsys.readouterr().out.splitlines() == [
+        "1 rows of an unknown split are left out: run_1.avi ('tset', mine.csv, row 3)",
+        "1 videos are in training and test: run_0.avi",
+    ]
+
+
 # --- after a kill -------------------------------------------------------------------------------------------------
 
 LONG = ["--shots", 4, "--batch", 2, "--epochs", 3, "--save-every", 4, "--test-every", 1]
@@ -449,7 +567,7 @@ def test_help_shows_one_default_for_each_option(monkeypatch, capsys):
     [
         (["--videos", "nowhere"], "there is no folder of videos nowhere"),
         (["--videos", "bare"], "bare holds no annotations that are known: UCF-101"),
-        (["--videos", "hollow"], "the annotations in hollow name no videos"),
+        (["--videos", "hollow"], "hollow names no videos"),
         ([], "--videos is needed: the folder of the videos"),
         (["--videos", "set", "--shots", "9"], "'action 0' has 2 training videos, fewer than --shots 9"),
         (

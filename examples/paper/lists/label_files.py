@@ -1,19 +1,24 @@
-"""Which video shows which class: files of UCF-101, HMDB-51, SSv2 and Kinetics, other CSV files, a folder a class."""
+"""Which video shows which class: files of data sets, lists of path and number, CSV files, a folder for each class."""
 
 import csv
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from examples.paper.lists.class_folders import has_class_folders, has_split_folders, read_class_folders
+from examples.paper.lists.label_checks import Use, keep_known_splits, merge_labels, suspicious_uses
+from examples.paper.lists.label_tables import read_label_tables
+from examples.paper.lists.names_files import FORMS, ClassNames, read_names
+from examples.paper.lists.number_lists import ListFiles, find_lists, is_number_list, name_numbers, read_number_list
+from examples.paper.lists.official import read_hmdb51, read_ssv2, read_ucf101
+from examples.paper.lists.rows import Row
+from examples.paper.lists.shares import split_by_share
+from examples.paper.lists.splits import TEST, TRAIN, tested_split
+from examples.paper.lists.text_files import read_text
 from examples.paper.lists.video_files import VideoFiles
-from examples.video.class_names import clean_names
-from examples.video.decoding import SUFFIXES
-
-TRAIN = "train"
-TEST = ("test", "val", "validate", "validation")  # the first that is there is tested on
+from examples.video.class_names import clean_name, clean_names
 
 
 class LabelledVideo(NamedTuple):
@@ -39,213 +44,212 @@ class LabelledVideos:
         train: Its videos for training.
         test: Its videos for testing; for validation, where the labels of the tests are secret.
         counts: Training videos of each class that the annotations name, whether they are on disk or not, C numbers.
+        listed: How many videos the annotations name for "train" and for "test", whether they are on disk or not.
+        train_list: The list of path and number that names the training videos, or None.
         missing: A line about videos that are not on disk, or None.
+        remarks: Lines about what is suspicious in the annotations, and about what was left out.
     """
 
     classes: list[str]
     train: list[LabelledVideo]
     test: list[LabelledVideo]
     counts: list[int]
+    listed: dict[str, int]
+    train_list: Path | None
     missing: str | None
+    remarks: tuple[str, ...] = ()
 
 
-class Row(NamedTuple):
-    """What an annotation says of one video: how it may be called on disk, its class, its group and its split."""
+@dataclass(frozen=True)
+class Source:
+    """Where labels are, and what to take of them.
 
-    names: tuple[str, ...]
-    label: str
-    group: str
-    split: str
+    Attributes:
+        annotations: Folder of UCF-101's `classInd.txt`, of HMDB-51's `*_test_split1.txt`, of SSv2's `*labels.json`, of
+            `train.csv` or of lists of path and number; or one CSV file or list. None: the videos are in folders named
+            after their classes.
+        lists: The lists to read instead.
+        names: A file of class names, for numbers; it also decides the order of the classes.
+        split: Of data sets that have three: 1, 2 or 3.
+        shots: Of a folder with lists of few shots, those of this number; None: none of them.
+        tests_only: Look for the test videos alone: neither the training videos nor a list of them need be there.
+        test_share: Where no split is given, the share of the videos to test on.
+        seed: Draws that share.
+    """
+
+    annotations: Path | None = None
+    lists: ListFiles | None = None
+    names: Path | None = None
+    split: int = 1
+    shots: int | None = None
+    tests_only: bool = False
+    test_share: float | None = None
+    seed: int = 0
 
 
-def read_labels(videos: Path, annotations: Path | None = None, split: int = 1) -> LabelledVideos:
-    """Reads a data set; the kind of annotation is seen from its files.
+def read_labels(videos: Path, source: Source) -> LabelledVideos:
+    """Reads a data set; the kind of annotations is seen from its files.
 
     Args:
         videos: Folder of the videos.
-        annotations: Folder of UCF-101's `classInd.txt`, of HMDB-51's `*_test_split1.txt`, of SSv2's `*labels.json`, or
-            of `train.csv`; or one CSV file. None: the videos are in `train/CLASS/` and `test/CLASS/`.
-        split: Of UCF-101 and HMDB-51: 1, 2 or 3.
+        source: Where their labels are.
 
     Raises:
-        ValueError: Nothing that is known is there, a file is damaged, or no video is.
+        ValueError: No annotations are known, a file is damaged, classes have no names, or no video is on disk.
     """
     files = VideoFiles(videos)
-    folder = videos if annotations is None else annotations
-    if not folder.exists():
+    folder = source.annotations or videos
+    if source.lists is None and not folder.exists():
         raise ValueError(f"there are no annotations {folder}")
-    read = _reader(folder)
     try:
-        classes, rows = read(folder, split)
-        numbers = {name: number for number, name in enumerate(classes)}
-        train: list[LabelledVideo] = []
-        test: list[LabelledVideo] = []
-        counts = [0] * len(classes)
-        tested = tested_split(row.split for row in rows)
-        for row in rows:
-            if row.split not in (TRAIN, tested):
-                continue
-            if row.label not in numbers:
-                raise ValueError(f"{row.names[0]} is of the class {row.label!r}, which {folder} does not list")
-            counts[numbers[row.label]] += row.split == TRAIN
-            path = files.find(*row.names)
-            if path is not None:
-                (train if row.split == TRAIN else test).append(LabelledVideo(path, numbers[row.label], row.group))
-    except (
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        csv.Error,
-        json.JSONDecodeError,
-        UnicodeDecodeError,
-    ) as error:
+        found = _read(folder, source)
+    except (KeyError, IndexError, TypeError, AttributeError, csv.Error, json.JSONDecodeError) as error:
         raise ValueError(f"the annotations in {folder} are damaged: {type(error).__name__}: {error}") from error
+    remarks = list(found.remarks)
+    rows = found.rows
+    if source.test_share is not None and rows and not any(row.split for row in rows):
+        rows = split_by_share(rows, source.test_share, source.seed)
+    rows, notes = keep_known_splits(rows, folder)
+    remarks += notes
+    if not rows:
+        raise ValueError(f"{folder} names no videos")
+    tested = tested_split(row.split for row in rows)
+    rows = [row for row in rows if row.split in (TRAIN, tested)]
+    rows, classes, notes = _name_classes(rows, found, source, folder)
+    remarks += notes
+    numbers = {name: number for number, name in enumerate(classes)}
+    parts: dict[bool, list[LabelledVideo]] = {True: [], False: []}
+    uses = []
+    for row in rows:
+        trains = row.split == TRAIN
+        if trains and source.tests_only:
+            continue
+        path = files.find(*row.names)
+        uses.append(Use(path or row.names[0], row.names[0], row.label, trains))
+        if path is not None:
+            parts[trains].append(LabelledVideo(path, numbers[row.label], row.group))
     missing = files.report()
-    if not train and not test:
-        raise ValueError(
-            f"the annotations in {folder} name no videos of a split that is known, {TRAIN} or {', '.join(TEST)}; a CSV "
-            "file says it in the column `split`, or in its own name"
-        )
-    return LabelledVideos(clean_names(classes), train, test, counts, missing)
-
-
-def tested_split(splits: Iterable[str]) -> str | None:
-    """Which one to test on; never two of them mixed."""
-    there = set(splits)
-    return next((name for name in TEST if name in there), None)
-
-
-Reader = Callable[[Path, int], tuple[list[str], list[Row]]]
-
-
-def _reader(folder: Path) -> Reader:
-    """The reader for what is there."""
-    if folder.is_file():
-        if folder.suffix != ".csv":
-            raise ValueError(f"{folder} is no CSV file, nor a folder of annotations")
-        return _csv
-    if (folder / "classInd.txt").is_file():
-        return _ucf101
-    if any(folder.glob("*_test_split[123].txt")):
-        return _hmdb51
-    if any(folder.glob("*labels.json")):
-        return _ssv2
-    tables = {file.stem for file in folder.glob("*.csv")}
-    in_folders = any((folder / name).is_dir() for name in (TRAIN, *TEST))
-    if tables & {TRAIN, *TEST} or (tables and not in_folders):
-        return _csv
-    if in_folders:
-        return _folders
-    raise ValueError(
-        f"{folder} holds no annotations that are known: UCF-101 (classInd.txt), HMDB-51 (*_test_split1.txt), SSv2 "
-        "(*labels.json), Kinetics or others (*.csv), or folders train/CLASS and test/CLASS"
+    trained = Counter(row.label for row in rows if row.split == TRAIN)
+    return LabelledVideos(
+        clean_names(classes),
+        train=parts[True],
+        test=parts[False],
+        counts=[trained[name] for name in classes],
+        listed={"train": trained.total(), "test": len(rows) - trained.total()},
+        train_list=found.train_list,
+        missing=missing,
+        remarks=(*remarks, *suspicious_uses(uses)),
     )
 
 
-def _ucf101(folder: Path, split: int) -> tuple[list[str], list[Row]]:
-    """`1 ApplyEyeMakeup` in classInd.txt; `ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1` in trainlist01.txt."""
-    classes = [line.split(maxsplit=1)[1].strip() for line in _lines(folder / "classInd.txt")]
+class _Found(NamedTuple):
+    """What was read: videos, their classes if the annotations list them, and remarks."""
 
-    def rows() -> Iterator[Row]:
-        for name in ("train", "test"):
-            for line in _lines(folder / f"{name}list{split:02}.txt"):
-                video = re.sub(r"\s\d+$", "", line.strip())
-                label, _, file = video.partition("/")
-                group = re.search(r"_(g\d+)_", file)
-                yield Row((video,), label, f"{label} {group[1] if group else file}", name)
-
-    return classes, list(rows())
+    rows: list[Row]
+    classes: list[str] | None = None
+    remarks: tuple[str, ...] = ()
+    train_list: Path | None = None
 
 
-def _hmdb51(folder: Path, split: int) -> tuple[list[str], list[Row]]:
-    """`NAME.avi 1` in brush_hair_test_split1.txt: 1 trains, 2 tests, 0 does neither."""
-    ending = f"_test_split{split}.txt"
-    files = sorted(folder.glob(f"*{ending}"))
-    if not files:
-        raise ValueError(f"{folder} holds no files of split {split}, *{ending}")
-
-    def rows() -> Iterator[Row]:
-        for file in files:
-            label = file.name.removesuffix(ending)
-            for line in _lines(file):
-                video, _, use = line.strip().rpartition(" ")
-                if use not in ("0", "1", "2"):
-                    raise ValueError(f"{file} has the line {line!r}: expected a video and 0, 1 or 2")
-                if use != "0":
-                    # The name starts with the film that the clip was cut from.
-                    film = video.partition(f"_{label}_")[0]
-                    yield Row((f"{label}/{video}",), label, f"{label} {film}", "train" if use == "1" else "test")
-
-    return [file.name.removesuffix(ending) for file in files], list(rows())
-
-
-def _ssv2(folder: Path, split: int) -> tuple[list[str], list[Row]]:
-    """`{"id": "78687", "template": "Holding [something]"}` in *train.json, *validation.json; order in *labels.json."""
-    numbers: dict[str, str] = _json(folder, "labels")
-    classes = sorted(numbers, key=lambda name: int(numbers[name]))
-
-    def rows() -> Iterator[Row]:
-        for name, kind in (("train", "train"), ("validation", "test")):
-            for video in _json(folder, name):
-                label = video["template"].replace("[", "").replace("]", "")
-                yield Row((f"{video['id']}.webm",), label, video["id"], kind)
-
-    return classes, list(rows())
-
-
-def _csv(path: Path, split: int) -> tuple[list[str], list[Row]]:
-    """Columns `video,label` or Kinetics' `label,youtube_id,time_start,time_end`; the split is a column or the file."""
-    files = [path] if path.is_file() else sorted(path.glob("*.csv"))
-    rows = [row for file in files for row in _csv_rows(file)]
-    return sorted({row.label for row in rows}), rows
-
-
-def _csv_rows(file: Path) -> Iterator[Row]:
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        for number, values in enumerate(csv.DictReader(lines, skipinitialspace=True), 1):
-            split = values.get("split") or file.stem
-            if split not in (TRAIN, *TEST):
-                continue
-            kinetics = "youtube_id" in values
-            if kinetics and split == "test":
-                continue  # Not public: Kinetics is tested on its validation videos.
-            needed = ("label", "youtube_id", "time_start", "time_end") if kinetics else ("video", "label")
-            if not values.keys() >= set(needed):
-                raise ValueError(f"{file} has the columns {', '.join(values)}: expected video,label[,split][,group]")
-            for name in needed:
-                if not values[name]:
-                    raise ValueError(f"{file} has no {name} in row {number}")
-            if kinetics:
-                video = values["youtube_id"]
-                cut = f"{video}_{int(float(values['time_start'])):06}_{int(float(values['time_end'])):06}"
-                split = "test" if split.startswith("val") else split
-                yield Row((f"{cut}.mp4", f"{video}.mp4"), values["label"], video, split)
-            else:
-                yield Row((values["video"],), values["label"], values.get("group") or values["video"], split)
+def _read(folder: Path, source: Source) -> _Found:
+    """Reads what is there."""
+    if source.lists is not None:
+        return _read_lists(source.lists, source.tests_only)
+    if folder.is_file():
+        if is_number_list(folder):
+            if not source.tests_only:
+                raise ValueError(
+                    f"{folder} is a list of path and number, which has no column for the split: give it as "
+                    "--train-list or --test-list, or give the folder of both as --annotations"
+                )
+            return _read_lists(ListFiles(None, folder), tests_only=True)
+        if folder.suffix.lower() not in (".csv", ".tsv", ".txt"):
+            raise ValueError(f"{folder} is not a CSV file, a list of path and number, or a folder of annotations")
+        read_text(folder)
+        return _Found(read_label_tables([folder]))
+    official = None
+    if (folder / "classInd.txt").is_file() and any(folder.glob("*list0[123].txt")):
+        official = read_ucf101
+    elif any(folder.glob("*_test_split[123].txt")):
+        official = read_hmdb51
+    lists = None if official is not None else find_lists(folder, source.split, source.shots)
+    if lists is not None:
+        return _read_lists(lists, source.tests_only)
+    if any(folder.glob("*labels.json")):
+        official = read_ssv2
+    if official is not None:
+        classes, rows = official(folder, source.split, source.tests_only)
+        return _Found(rows, classes)
+    tables = sorted(folder.glob("*.csv"))
+    if {table.stem for table in tables} & {TRAIN, *TEST} or (tables and not has_split_folders(folder)):
+        return _Found(read_label_tables(tables))
+    if has_split_folders(folder) or (source.annotations is None and has_class_folders(folder)):
+        if not has_split_folders(folder) and source.test_share is None:
+            raise ValueError(
+                f"{folder} holds a folder for each class, but neither {TRAIN}/ nor test/: give its --annotations, or "
+                "draw the test videos with --test-share 0.2"
+            )
+        rows, remarks = read_class_folders(folder)
+        return _Found(rows, remarks=tuple(remarks))
+    raise ValueError(
+        f"{folder} holds no annotations that are known: UCF-101 (classInd.txt), HMDB-51 (*_test_split1.txt), SSv2 "
+        "(*labels.json), lists of path and number (train.txt, val.txt), Kinetics or others (*.csv), or folders "
+        "train/CLASS and test/CLASS"
+    )
 
 
-def _folders(folder: Path, split: int) -> tuple[list[str], list[Row]]:
-    """`train/CLASS/*` and `test/CLASS/*`."""
-    rows = [
-        Row((str(file.relative_to(folder)),), home.name, str(file), part)
-        for part in (TRAIN, *TEST)
-        for home in sorted((folder / part).glob("*"))
-        if home.is_dir()
-        for file in sorted(home.iterdir())
-        if file.suffix.lower() in SUFFIXES
-    ]
-    return sorted({row.label for row in rows}), rows
+def _read_lists(lists: ListFiles, tests_only: bool) -> _Found:
+    rows = []
+    for file, split in ((lists.train, TRAIN), (lists.test, "test")):
+        if file is None or (split == TRAIN and tests_only and not file.is_file()):
+            continue
+        if not file.is_file():
+            raise ValueError(f"there is no list {file}")
+        rows += read_number_list(file, split) if is_number_list(file) else read_label_tables([file], split)
+    return _Found(rows, train_list=lists.train)
 
 
-def _lines(file: Path) -> list[str]:
-    if not file.is_file():
-        raise ValueError(f"there is no {file}")
-    return [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+def _name_classes(
+    rows: list[Row], found: _Found, source: Source, folder: Path
+) -> tuple[list[Row], list[str], list[str]]:
+    """Returns the rows with names as labels, the names of all classes in order, and remarks."""
+    names, remarks = _find_names(rows, source, folder)
+    if names is not None and all(_is_number(row.label) for row in rows):
+        rows, note = name_numbers(rows, names)
+        return rows, list(names.names.values()), remarks + [note] * (note is not None)
+    if found.classes is not None:
+        _check_listed(rows, set(found.classes), folder)
+        return rows, found.classes, remarks
+    if names is not None:
+        plain = {clean_name(name): name for name in names.names.values()}
+        rows = [row._replace(label=plain.get(clean_name(row.label), row.label)) for row in rows]
+        _check_listed(rows, set(names.names.values()), names.file)
+        return rows, list(names.names.values()), remarks
+    rows, notes = merge_labels(rows)
+    return rows, sorted({row.label for row in rows}), remarks + notes
 
 
-def _json(folder: Path, name: str) -> Any:
-    files = sorted(folder.glob(f"*{name}.json"))
-    if not files:
-        raise ValueError(f"{folder} holds no *{name}.json")
-    return json.loads(files[0].read_text(encoding="utf-8-sig"))
+def _find_names(rows: list[Row], source: Source, folder: Path) -> tuple[ClassNames | None, list[str]]:
+    """Returns the names that are given or, for numbers, those in a file beside the annotations."""
+    if source.names is not None:
+        return read_names(source.names), []
+    numbers = next((row for row in rows if _is_number(row.label)), None)
+    if numbers is None or not all(_is_number(row.label) for row in rows):
+        return None, []
+    home = folder if folder.is_dir() else folder.parent
+    if (home / "classInd.txt").is_file() and source.lists is None:
+        return read_names(home / "classInd.txt"), [f"the names of the classes are those in {home / 'classInd.txt'}"]
+    raise ValueError(
+        f"the classes are numbers, such as {numbers.label} of {numbers.names[0]} ({numbers.where}): say what they are "
+        f"called with --names FILE, {FORMS}"
+    )
+
+
+def _check_listed(rows: list[Row], classes: set[str], source: Path) -> None:
+    for row in rows:
+        if row.label not in classes:
+            raise ValueError(f"{row.names[0]} is of the class {row.label!r}, which {source} does not list")
+
+
+def _is_number(label: str) -> bool:
+    return label.removeprefix("-").isdecimal()

@@ -1,9 +1,8 @@
 """Finds the files of the videos that an annotation names: layouts on disk differ in folders and endings."""
 
-import os
 from pathlib import Path
 
-from examples.video.decoding import SUFFIXES
+from examples.video.files import is_video, walk_folders
 
 
 class VideoFiles:
@@ -33,8 +32,11 @@ class VideoFiles:
             if (self.folder / name).is_file():
                 return self.folder / name
         for name in names:
-            found = self._named(Path(name))
-            other = next((path for path in found if path.parent != found[0].parent), None)
+            # Lists that were made on Windows separate folders by backslashes, which elsewhere are part of a name.
+            found = self._named(Path(name)) or self._named(Path(name.replace("\\", "/")))
+            other = next(
+                (path for path in found if path.parent != found[0].parent and not path.samefile(found[0])), None
+            )
             if other is not None:
                 raise ValueError(f"{name} may be {found[0]} or {other}: add its folder to the annotations, or keep one")
             if found:
@@ -71,13 +73,11 @@ class VideoFiles:
         """Names, those of videos also without ending, to files; walked once: a look at each name would take hours."""
         if self._by_name is None:
             self._by_name = {}
-            for folder, folders, files in os.walk(self.folder):
-                folders.sort()
-                for below in folders:
-                    parts = Path(folder, below).relative_to(self.folder).parts
-                    self._folders.update(parts[start:] for start in range(len(parts)))
-                for file in map(Path, sorted(files)):
+            for folder, files in walk_folders(self.folder):
+                parts = folder.relative_to(self.folder).parts
+                self._folders.update(parts[start:] for start in range(len(parts)))
+                for file in files:
                     # A thumbnail or a sound track beside a video has its name, and another ending.
-                    for name in (file.name, file.stem) if file.suffix.lower() in SUFFIXES else (file.name,):
-                        self._by_name.setdefault(name, []).append(Path(folder, file))
+                    for name in (file.name, file.stem) if is_video(file) else (file.name,):
+                        self._by_name.setdefault(name, []).append(file)
         return self._by_name

@@ -1,0 +1,87 @@
+"""Captions of MSVD, LSMDC and DiDeMo as they are distributed, and CSV files."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from examples.paper.lists.caption_pickle import read_caption_pickle
+from examples.paper.lists.caption_rows import CaptionRow
+from examples.paper.lists.splits import TRAIN
+from examples.paper.lists.tables import read_table
+from examples.paper.lists.text_files import read_lines, read_text
+from examples.video.files import SUFFIXES
+
+
+def read_msvd(folder: Path) -> Iterator[CaptionRow]:
+    """The English captions in raw-captions.pkl or video_corpus.csv; train_list.txt and test_list.txt list videos."""
+    splits = {}
+    for split in (TRAIN, "test"):
+        for _, name in read_lines(folder / f"{split}_list.txt"):
+            splits[name] = split
+    pickled = folder / "raw-captions.pkl"
+    if pickled.is_file():
+        for name, captions in read_caption_pickle(pickled).items():
+            for text in captions if name in splits else []:
+                yield CaptionRow((f"{name}.avi",), text, splits[name], f"{pickled.name}, {name}")
+        return
+    table = read_table(folder / "video_corpus.csv")
+    table.check_columns("videoid", "start", "end", "language", "description")
+    for number, cells in table.rows:
+        name = f"{cells['videoid']}_{cells['start']}_{cells['end']}"
+        if cells["language"] == "English" and cells["description"] and name in splits:
+            yield CaptionRow((f"{name}.avi",), cells["description"], splits[name], f"{table.file.name}, row {number}")
+
+
+def read_lsmdc(folder: Path) -> Iterator[CaptionRow]:
+    """Tabs between the clip, four times or more, and the caption; training, or else validation, and the 1,000."""
+    trains = sorted(folder.glob("LSMDC16_annos_training.csv")) or sorted(folder.glob("LSMDC16_annos_val.csv"))
+    tests = sorted(folder.glob("LSMDC16_challenge_1000*.csv"))
+    for split, files in ((TRAIN, trains[:1]), ("test", tests[:1])):
+        for file in files:
+            for number, line in read_lines(file):
+                clip, tab, rest = line.partition("\t")
+                if not tab:
+                    raise ValueError(f"{file} has the line {line!r}: expected tabs between clip, times and caption")
+                # Clips are in a folder for each film, whose name is theirs without the times.
+                name = f"{clip.rpartition('_')[0]}/{clip}.avi"
+                yield CaptionRow((name,), rest.rpartition("\t")[2], split, f"{file.name}, line {number}")
+
+
+def read_didemo(folder: Path) -> Iterator[CaptionRow]:
+    """The descriptions of a video's moments, in train_data.json and test_data.json, are one paragraph.
+
+    Some videos are named twice, under two endings, and some names end in a dot: what counts is the name without the
+    ending. The test file has 1,037 names of 1,004 videos.
+    """
+    for split in (TRAIN, "test"):
+        names: dict[str, list[str]] = {}
+        moments: dict[str, list[str]] = {}
+        file = folder / f"{split}_data.json"
+        for moment in json.loads(read_text(file)):
+            video = without_ending(moment["video"])
+            names.setdefault(video, []).append(moment["video"])
+            moments.setdefault(video, []).append(moment["description"])
+        for video, descriptions in moments.items():
+            yield CaptionRow(
+                (*dict.fromkeys(names[video]), video), " ".join(descriptions), split, f"{file.name}, {video}"
+            )
+
+
+def without_ending(name: str) -> str:
+    """Returns the name of a video without the ending of a video and without a dot at its end.
+
+    Example:
+        >>> without_ending("12@N00_34_ab.mov"), without_ending("12@N00_34_ab."), without_ending("12@N00_34.5_ab")
+        ('12@N00_34_ab', '12@N00_34_ab', '12@N00_34.5_ab')
+    """
+    stem, dot, ending = name.rstrip(".").rpartition(".")
+    return stem if dot and f".{ending.lower()}" in SUFFIXES else name.rstrip(".")
+
+
+def read_caption_table(file: Path) -> Iterator[CaptionRow]:
+    """Columns `video,caption,split`; a video may have several rows."""
+    table = read_table(file)
+    table.check_columns("video", "caption", "split")
+    table.check_filled("video", "caption", "split")
+    for number, cells in table.rows:
+        yield CaptionRow((cells["video"],), cells["caption"], cells["split"], f"{file.name}, row {number}")

@@ -1,0 +1,17 @@
+"""Warnings about a data set: each kind is counted, and its first three cases are named."""
+
+from collections.abc import Iterable
+
+NAMED = 3
+
+
+def remark(count: int, what: str, cases: Iterable[str]) -> str:
+    """Returns one line of the form "12 rows ...: first, second, third, ...".
+
+    Args:
+        count: How many cases there are.
+        what: What they are and what is done about them.
+        cases: The cases, in the order in which they were met; the first three are named.
+    """
+    named = [case for case, _ in zip(cases, range(NAMED), strict=False)]
+    return f"{count} {what}: {', '.join(named)}{', ...' if count > len(named) else ''}"
