@@ -70,11 +70,6 @@ class PromptConfig(PeftConfig):
     base_settings: dict[str, Any] | None = field(default=None, repr=False)
     target_modules: list[str] | None = None  # PEFT looks up here which modules to adapt
 
-    # The `AdapterFiles` that a config was read from, and whether other weights of the base are an error then. Without
-    # annotations these are no fields, so neither settings nor saved.
-    files = None  # type: Any
-    strict_base = True
-
     def __post_init__(self) -> None:
         self.task_type = None  # PEFT's check knows only its own
         super().__post_init__()
@@ -186,10 +181,8 @@ class PromptConfig(PeftConfig):
         )
 
     def replace(self, **changes: Any) -> PromptConfig:
-        """A copy with other settings."""
-        copy = dataclasses.replace(self, **changes)
-        copy.files, copy.strict_base = self.files, self.strict_base
-        return copy
+        """A config with these settings and some changes."""
+        return PromptConfig(**{each.name: getattr(self, each.name) for each in dataclasses.fields(self)} | changes)
 
     def structure(self) -> tuple[str, str, str]:
         """`towers`, `lead` and `mapper`, as given or, as far as that can hold, as the method says."""

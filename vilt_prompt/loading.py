@@ -16,9 +16,10 @@ from vilt_prompt.adapter.fitting import check_unwrapped
 from vilt_prompt.adapter.names import check_adapter_name
 from vilt_prompt.adapter.peft_model import PromptPeftModel
 from vilt_prompt.checks import check_string
-from vilt_prompt.config import PromptConfig, names_weights
+from vilt_prompt.config import names_weights
 from vilt_prompt.sharing.activation import check_activation_by_name
 from vilt_prompt.sharing.base_settings import building_arguments, without_overridden
+from vilt_prompt.sharing.saved_config import SavedConfig, read_config
 
 OR_BUILD = "or build the model with open_clip and use from_pretrained(model, ...)"
 
@@ -62,7 +63,7 @@ def from_pretrained(
     """
     check_unwrapped(model)
     check_adapter_name(adapter_name)
-    config = PromptConfig.from_pretrained(
+    config = read_config(
         path_or_repo,
         subfolder=subfolder,
         strict_base=strict_base,
@@ -121,7 +122,7 @@ def create_model_and_transforms(
     check_adapter_name(adapter_name)
     check_string("base_model", base_model)
     check_string("base_pretrained", base_pretrained)
-    config = PromptConfig.from_pretrained(
+    config = read_config(
         path_or_repo,
         subfolder=subfolder,
         strict_base=strict_base,
@@ -149,7 +150,7 @@ def create_model_and_transforms(
     settings_of_base = config.base_settings or {}
     arguments = {**building_arguments(settings_of_base), **model_arguments}
     if settings_of_base:
-        config = config.replace(base_settings=without_overridden(settings_of_base, model_arguments))
+        config.base_settings = without_overridden(settings_of_base, model_arguments)
     try:
         check_activation_by_name(name, weights, arguments.get("force_quick_gelu", False))
     except ValueError as error:
@@ -172,7 +173,8 @@ def create_model_and_transforms(
     return _load(model.train(is_trainable), config, adapter_name, is_trainable), preprocess, tokenizer
 
 
-def _load(model: nn.Module, config: Any, adapter_name: str, is_trainable: bool) -> PromptPeftModel:
+def _load(model: nn.Module, config: SavedConfig, adapter_name: str, is_trainable: bool) -> PromptPeftModel:
+    assert config.files is not None  # just read
     source = config.files.source
     wrapped = PromptPeftModel.from_pretrained(model, source, adapter_name, is_trainable=is_trainable, config=config)
     return cast(PromptPeftModel, wrapped)

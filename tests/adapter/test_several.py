@@ -503,6 +503,27 @@ def test_an_own_name_for_a_loaded_adapter(tmp_path):
         assert same(features(model), features(several()))
 
 
+def test_the_active_adapter_has_one_name_wherever_it_is_switched():
+    model = several("a", "b")
+    tuner, layer = model.base_model, model.prompts
+    for switch in (model, tuner, layer):
+        for name in ("a", ["b"], "default"):
+            switch.set_adapter(name)
+            (expected,) = [name] if isinstance(name, str) else name
+            assert model.active_adapter == tuner.active_adapter == expected
+            assert model.active_adapters == tuner.active_adapters == layer.active_adapters == [expected]
+            assert model.active_peft_config is model.peft_config[expected]
+    model.rename_adapter("default", "first")
+    assert model.active_adapter == tuner.active_adapter == "first"
+    model.rename_adapter("a", "second")
+    assert model.active_adapter == "first"
+    with pytest.warns(UserWarning, match="Setting active adapter to b"):
+        model.delete_adapter("first")
+    assert model.active_adapter == tuner.active_adapter == "b"
+    layer.set_adapter([])
+    assert model.active_adapters == tuner.active_adapters == []
+
+
 REFUSED = {
     "convert under a name that is taken": (
         lambda w: convert(w.folder / "coop.pth", w.model, adapter_name="twin"),

@@ -24,7 +24,7 @@ from vilt_prompt.model.prompted import PromptedModel
 API = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text()
 WRAPPED = (PromptedModel, SeveralAdapters, PromptPeftModel)  # where the methods of a wrapped model are written
 # Public for PEFT's, open_clip's and the library's own calls, and not meant to be called by users.
-NOT_API = {"adapter_content", "create_or_update_model_card", "encode_text_without_prompts", "train"}
+NOT_API = {"adapter_content", "create_or_update_model_card", "encode_text_without_prompts", "get_base_model", "train"}
 NOT_API |= {"replace", "resolve", "structure"}
 CONSTANTS = {"METHODS": methods, "TEMPLATE": losses}  # and the modules that say what they are
 EQUATIONS = {
@@ -76,7 +76,7 @@ def parameters(name: str) -> dict[str, str]:
         }
     if inspect.isclass(found) and hasattr(found, "_fields"):
         return {field: str(found.__annotations__[field]) for field in found._fields}
-    if inspect.isclass(found) and "__init__" not in vars(found):
+    if found is PromptPeftModel:
         return {}  # PEFT makes it
     signature = inspect.signature(found.__init__ if inspect.isclass(found) else found)
     return {key: str(value.annotation) for key, value in signature.parameters.items() if key not in ("self", "cls")}

@@ -9,13 +9,14 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from vilt_prompt.adapter.layer import PromptLayer
+from vilt_prompt.adapter.layer import SAVED_PREFIX, PromptLayer
 from vilt_prompt.adapter.names import check_adapter_name
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.prompts import PromptTable
 from vilt_prompt.sharing.activation import check_activation
 from vilt_prompt.sharing.base_model import check_base, fingerprint
 from vilt_prompt.sharing.base_settings import base_settings, check_base_settings
+from vilt_prompt.sharing.saved_config import SavedConfig
 from vilt_prompt.tokenization import content
 from vilt_prompt.towers.families import check_attentions, check_towers, depths, is_open_clip, text_tower, vision_tower
 
@@ -40,22 +41,18 @@ def check_unwrapped(model: Any) -> None:
         )
 
 
-def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfig:
-    """The config of an adapter with nothing left open; a ValueError if it does not fit the model."""
+def resolve_for(model: nn.Module, config: PromptConfig, adapter_name: str) -> PromptConfig:
+    """The config of an adapter with nothing left open. A ValueError if it, or the files that it is of, do not fit."""
     check_adapter_name(adapter_name)
+    files = config.files if isinstance(config, SavedConfig) else None
     towers, _, _ = config.structure()
     check_attentions(model, towers)
-    if config.files is None:
+    if isinstance(config, SavedConfig) and files is not None:
+        config = _with_checked_base(config, model)
+    else:
         if config.base_fingerprint is None:  # `combine` hands on the base of adapters that are there
             check_activation(model, config.base_model, config.base_pretrained)
         config = config.replace(base_fingerprint=fingerprint(model), base_settings=base_settings(model))
-    elif not check_base(model, config, config.strict_base):
-        # What is learned from here on belongs to this base.
-        config = config.replace(base_model=None, base_pretrained=None, base_fingerprint=fingerprint(model))
-    if config.files is not None and config.base_settings is not None:
-        found = base_settings(model)
-        is_same = check_base_settings(found, config.base_settings, config.strict_base)
-        config = config.replace(base_settings={**found, **config.base_settings} if is_same else found)
     check_towers(model, towers)
     if towers != "vision":
         text = text_tower(model)
@@ -64,26 +61,37 @@ def resolve_for(model: nn.Module, config: Any, adapter_name: str) -> PromptConfi
                 f"n_ctx={config.n_ctx} leaves no room for a start and an end token in the text tower's "
                 f"{text.positions} positions: choose n_ctx in 1..{text.positions - 2}"
             )
-        if config.ctx_init is not None and config.files is None:
+        if config.ctx_init is not None and files is None:
             config = config.replace(ctx_init=_first_ids(config.ctx_init, text))
     config = config.resolve(*depths(model))
-    if config.files is not None:
-        check_shapes(model, config, config.files.shapes)
-        config.files.verify()
+    if files is not None:
+        check_shapes(model, config, files.shapes)
+    return config
+
+
+def _with_checked_base(saved: SavedConfig, model: nn.Module) -> PromptConfig:
+    """The saved config, if this model is the base that it records. A ValueError or, if not strict, a warning if not."""
+    config: PromptConfig = saved
+    if not check_base(model, saved, saved.strict_base):
+        # What is learned from here on belongs to this base.
+        config = config.replace(base_model=None, base_pretrained=None, base_fingerprint=fingerprint(model))
+    if config.base_settings is not None:
+        found = base_settings(model)
+        is_same = check_base_settings(found, config.base_settings, saved.strict_base)
+        config = config.replace(base_settings={**found, **config.base_settings} if is_same else found)
     return config
 
 
 def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[int, ...]]) -> None:
     """Refuses tensors of other shapes than a resolved config asks for on this model (ValueError)."""
-    layer = PromptLayer()
+    layer = PromptLayer({}, "adapter")
     try:
         with torch.device("meta"):
             add_prompts(model, config, "adapter", layer)
     except (RuntimeError, OverflowError) as error:  # more elements than can be counted
         raise ValueError(f"n_ctx={config.n_ctx}, n_ctx_vision={config.n_ctx_vision} are out of all range") from error
     expected = {
-        "base_model.model.prompts." + key.replace(".adapter", ""): tuple(tensor.shape)
-        for key, tensor in layer.state_dict().items()
+        SAVED_PREFIX + key.replace(".adapter", ""): tuple(tensor.shape) for key, tensor in layer.state_dict().items()
     }
     problems = [f"{key} is missing" for key in expected if key not in found]
     problems += [f"{key} is one too many" for key in found if key not in expected]

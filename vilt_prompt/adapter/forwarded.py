@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from vilt_prompt.model.prompted import PromptedModel
 from vilt_prompt.prompts import LayerPrompts
 
 
@@ -53,6 +52,3 @@ class Forwarded:
 
         def layer_prompts(self) -> LayerPrompts:
             """The prompt that enters each layer of both towers. The same as `PromptedModel.layer_prompts`."""
-
-        def get_base_model(self) -> PromptedModel:
-            """The open_clip model inside."""

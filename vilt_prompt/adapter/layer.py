@@ -6,7 +6,7 @@ Shapes: n prompt vectors, k learned layers of a tower, d_t and d_v the widths of
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from vilt_prompt.model.prompted import prompted_model
 from vilt_prompt.prompts import OTHER_TOWER, PromptTable, entering_prompts, new_map
 
 PREFIX = "vilt_"  # in the path of every parameter of an adapter, by which PEFT finds them
+SAVED_PREFIX = "base_model.model.prompts."  # of the names of tensors in files, as PEFT lays them out
 
 
 def prompt_layer(wrapped: Any) -> PromptLayer:
@@ -34,14 +35,16 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     adapter_layer_names = ("vilt_text", "vilt_vision", "vilt_F", "vilt_F_tilde")
     other_param_names = ("tables",)
 
-    def __init__(self) -> None:
+    def __init__(self, configs: dict[str, PromptConfig], active_adapter: str) -> None:
+        """Args: the configs of the adapters, which the tuner owns, and the adapter that will be active."""
         super().__init__()
         self.vilt_text = nn.ParameterDict()
         self.vilt_vision = nn.ParameterDict()
         self.vilt_F = nn.ModuleDict()
         self.vilt_F_tilde = nn.ModuleDict()
         self.tables: dict[str, PromptTable] = {}
-        self.configs: dict[str, PromptConfig] = {}  # the tuner's own
+        self.configs = configs
+        self._active_adapter = [active_adapter]
         self.enable_adapters(True)
 
     def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
@@ -93,8 +96,33 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 tensors |= {f"{kind}.{part}".rstrip("."): parameter for part, parameter in parts.items()}
         return tensors
 
+    def fill(
+        self, adapter_name: str, tensors: Mapping[str, Tensor], device: torch.device, in_float32: bool = True
+    ) -> None:
+        """Copies saved values into the parameters of an adapter.
+
+        Args:
+            adapter_name: The adapter.
+            tensors: The values, under the names that the method `tensors` gives.
+            device: Where the model is. Parameters on the meta device, as PEFT's `low_cpu_mem_usage` makes them, become
+                real ones there.
+            in_float32: Whether parameters of half precision become float32 again.
+        """
+        own = self.tensors(adapter_name)
+        if device.type == "meta":
+            return  # a model without values
+        become_real = any(parameter.is_meta for parameter in own.values())
+        state = {key_of(name, adapter_name): tensors[name] for name in own}
+        if become_real:
+            state = {key: tensor.to(device, copy=True) for key, tensor in state.items()}
+        for parameter in own.values():
+            if in_float32 and parameter.dtype in (torch.float16, torch.bfloat16):
+                parameter.data = parameter.data.float()
+        self.load_state_dict(state, strict=False, assign=become_real)  # not strict: the other adapters are not in it
+
     def rename(self, old: str, new: str) -> None:
         """Gives an adapter another name, in the same place among the others."""
+        self._active_adapter = [new if name == old else name for name in self.active_adapters]
         for kind in (*self.adapter_layer_names, *self.other_param_names):
             entries = getattr(self, kind)
             renamed = [(new if name == old else name, entry) for name, entry in entries.items()]
@@ -122,6 +150,16 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         super().delete_adapter(adapter_name)
         if active_and_frozen:
             self.set_adapter(self.active_adapters, inference_mode=True)
+
+    @contextlib.contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Switches all adapters off inside the block, for all threads."""
+        blocks = self._disable_adapters
+        blocks.append(None)
+        try:
+            yield
+        finally:
+            del blocks[:1]  # they are only counted
 
     def enable_adapters(self, enabled: bool) -> None:
         """Switches all adapters on or off. PEFT's own version makes a frozen one trainable on the way back."""
@@ -158,3 +196,9 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     def _maps(self, leader: str) -> Any:  # a ModuleDict does not know the type of its modules
         return self.vilt_F if leader == "text" else self.vilt_F_tilde
+
+
+def key_of(name: str, adapter_name: str) -> str:
+    """The key of an adapter's tensor in the layer's state dict: `vilt_F.weight` of "a" is `vilt_F.a.weight`."""
+    kind, *part = name.split(".")
+    return ".".join([kind, adapter_name, *part])

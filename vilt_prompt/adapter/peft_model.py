@@ -7,29 +7,37 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub import CommitInfo
 from peft import PeftModel, peft_model
 from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
-from peft.utils import get_peft_model_state_dict
-from torch import Tensor
+from torch import Tensor, nn
 
 from vilt_prompt.adapter.fitting import check_shapes, resolve_for
 from vilt_prompt.adapter.forwarded import Forwarded
-from vilt_prompt.adapter.layer import PREFIX
+from vilt_prompt.adapter.layer import PREFIX, SAVED_PREFIX, key_of
 from vilt_prompt.adapter.several import SeveralAdapters, differences
 from vilt_prompt.adapter.tuner import PromptTuner
 from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, PromptConfig, check_settings
+from vilt_prompt.model.prompted import PromptedModel
 from vilt_prompt.sharing.card import TrainingFacts, model_card
-from vilt_prompt.sharing.files import CARD_NAME, check_numbers, write
+from vilt_prompt.sharing.files import CARD_NAME, AdapterFiles, check_numbers, shapes_of, write
 from vilt_prompt.sharing.hub import HUB_ARGUMENTS, push
+from vilt_prompt.sharing.saved_config import SavedConfig, read_config
 
 try:
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 except ImportError:  # PEFT before 0.15
     from peft.utils.constants import PEFT_TYPE_TO_PREFIX_MAPPING  # type: ignore[attr-defined,no-redef]
+
+
+class LoadResult(NamedTuple):
+    """What `load_adapter` returns for PEFT: no tensor is missing and none is left over, or it would have raised."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
 
 class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
@@ -38,6 +46,22 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
     `wrap`, `from_pretrained`, `convert` and `create_model_and_transforms` return it. The methods of the open_clip model
     inside, such as `encode_video`, are its methods too.
     """
+
+    # Files whose values are not in the model yet, and the config of their adapter: PEFT's `from_pretrained` makes the
+    # model first and calls `load_adapter` next.
+    _awaited: tuple[AdapterFiles, PromptConfig] | None = None
+
+    def __init__(
+        self, model: nn.Module, peft_config: PromptConfig, adapter_name: str = "default", **kwargs: Any
+    ) -> None:
+        super().__init__(model, peft_config, adapter_name, **kwargs)
+        if isinstance(peft_config, SavedConfig) and peft_config.files is not None:
+            self._awaited = peft_config.files, self.peft_config[adapter_name]
+
+    def get_base_model(self) -> PromptedModel:
+        """The open_clip model inside."""
+        model: PromptedModel = self.base_model.model
+        return model
 
     def save_pretrained(  # type: ignore[override]  # PEFT's other arguments are for conversions of LoRA
         self,
@@ -106,13 +130,16 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What is saved of an adapter: the fields of its config, and its tensors under names without its own."""
         self._check_known(adapter_name)
-        resolved: Any = self.peft_config[adapter_name]
-        tensors = get_peft_model_state_dict(
-            self, state_dict=state_dict, adapter_name=adapter_name, save_embedding_layers=False
-        )
-        check_shapes(self.get_base_model(), resolved, {key: tuple(tensor.shape) for key, tensor in tensors.items()})
+        config = self.peft_config[adapter_name]
+        own = self.prompts.tensors(adapter_name)
+        if state_dict is None:
+            tensors = {SAVED_PREFIX + name: parameter.detach() for name, parameter in own.items()}
+        else:
+            keys = {name: SAVED_PREFIX + key_of(name, adapter_name) for name in own}
+            tensors = {SAVED_PREFIX + name: state_dict[key] for name, key in keys.items() if key in state_dict}
+        check_shapes(self.get_base_model(), config, shapes_of(tensors))
         check_numbers(tensors, f"adapter {adapter_name!r}")
-        return {**resolved.to_dict(), "inference_mode": True}, tensors
+        return {**config.to_dict(), "inference_mode": True}, tensors
 
     def load_adapter(  # type: ignore[override]  # PEFT's other arguments are handed on
         self,
@@ -141,27 +168,26 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
             name for name in inspect.signature(PeftModel.load_adapter).parameters if name not in ("self", "kwargs")
         ]
         check_settings("load_adapter", [*kwargs], ["strict_base", "subfolder", *HUB_ARGUMENTS, *known])
-        for_the_hub = {name: kwargs.pop(name) for name in ("subfolder", *HUB_ARGUMENTS) if name in kwargs}
-        configs: Any = self.peft_config
-        files = configs[adapter_name].files if adapter_name in configs else None
-        # PeftModel.from_pretrained has added the adapter by now, and only its values are missing.
-        if files is None or files.source != os.fspath(model_id):
-            config = PromptConfig.from_pretrained(model_id, strict_base=strict_base, **for_the_hub)
-            config.inference_mode = not is_trainable
-            if adapter_name in configs:
-                configs[adapter_name] = self._replacement(adapter_name, config)
+        for_the_hub = {name: kwargs[name] for name in ("subfolder", *HUB_ARGUMENTS) if name in kwargs}
+        files = self._awaited_files(model_id, adapter_name)
+        if files is None:
+            saved = read_config(model_id, strict_base=strict_base, **for_the_hub)
+            saved.inference_mode = not is_trainable
+            files = saved.files
+            assert files is not None  # just read
+            if adapter_name in self.peft_config:
+                self.peft_config[adapter_name] = self._replacement(adapter_name, saved)
             else:
-                self.add_adapter(adapter_name, config, low_cpu_mem_usage=kwargs.get("low_cpu_mem_usage", False))
+                self.add_adapter(adapter_name, saved, low_cpu_mem_usage=kwargs.get("low_cpu_mem_usage", False))
                 if is_trainable:
                     for parameter in self.prompts.tensors(adapter_name).values():
                         parameter.requires_grad_(True)
-        else:
-            files.verify()  # time may have passed
-        loaded = configs[adapter_name]
-        kwargs["torch_device"] = "cpu"  # PEFT takes any GPU, which may be full
-        result = super().load_adapter(str(loaded.files.folder), adapter_name, is_trainable=is_trainable, **kwargs)
-        loaded.files = None
-        return result
+        tensors = {key.removeprefix(SAVED_PREFIX): tensor for key, tensor in files.tensors.items()}
+        device = self.get_base_model().logit_scale.device
+        self.prompts.fill(adapter_name, tensors, device, in_float32=kwargs.get("autocast_adapter_dtype", True))
+        if not is_trainable:
+            self.eval()
+        return LoadResult([], [])
 
     def push_to_hub(  # type: ignore[override]  # PEFT's own takes the arguments of transformers
         self,
@@ -230,6 +256,16 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
             config, tensors = self.adapter_content(self.active_adapter)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(model_card(config, tensors, TrainingFacts()), encoding="utf-8")
+
+    def _awaited_files(self, model_id: str | os.PathLike[str], adapter_name: str) -> AdapterFiles | None:
+        """The files that this model was made for, if they are what is loaded now: they are read once."""
+        if self._awaited is None:
+            return None
+        files, config = self._awaited
+        if self.peft_config.get(adapter_name) is not config or files.source != os.fspath(model_id):
+            return None
+        self._awaited = None
+        return files if files.are_unchanged() else None
 
     def _replacement(self, adapter_name: str, config: PromptConfig) -> PromptConfig:
         present, resolved = self.peft_config[adapter_name], resolve_for(self.get_base_model(), config, adapter_name)

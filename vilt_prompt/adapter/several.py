@@ -22,7 +22,6 @@ class SeveralAdapters:
 
     prompts: PromptLayer
     peft_config: dict[str, Any]
-    active_adapter: str
     base_model: Any
 
     def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
@@ -41,9 +40,17 @@ class SeveralAdapters:
                 raise ValueError(f"one adapter can be active at a time, got {adapter_name!r}: choose one of them")
             (adapter_name,) = adapter_name
         self._check_known(adapter_name)
-        super().set_adapter(adapter_name)  # type: ignore[misc]
-        if inference_mode:  # older releases of PEFT have no such argument
-            self.prompts.set_adapter(adapter_name, inference_mode=True)
+        self.base_model.set_adapter(adapter_name, inference_mode)
+
+    @property
+    def active_adapter(self) -> str:
+        """The name of the active adapter; an empty list if none is active."""
+        name: str = self.base_model.active_adapter
+        return name
+
+    @active_adapter.setter
+    def active_adapter(self, name: str) -> None:
+        pass  # PEFT writes it, too, but the layer is the one that knows
 
     @contextlib.contextmanager
     def use_adapter(self, adapter_name: str) -> Iterator[None]:
@@ -68,12 +75,8 @@ class SeveralAdapters:
 
         PEFT's own version would switch off adapters of other kinds too.
         """
-        blocks = self.prompts._disable_adapters
-        blocks.append(None)
-        try:
+        with self.prompts.disabled():
             yield
-        finally:
-            del blocks[:1]  # they are only counted
 
     def add_adapter(
         self,
@@ -115,8 +118,6 @@ class SeveralAdapters:
         self._check_known(adapter_name)
         self._check_unused(adapter_name)
         self.base_model.delete_adapter(adapter_name)
-        if self.prompts.active_adapters:
-            (self.active_adapter,) = self.prompts.active_adapters
 
     def rename_adapter(self, old: str, new: str) -> None:
         """Gives an adapter another name. It stays the same parameters, so an optimiser that holds them goes on.
@@ -136,12 +137,6 @@ class SeveralAdapters:
         configs = {new if name == old else name: config for name, config in self.peft_config.items()}
         self.peft_config.clear()
         self.peft_config.update(configs)
-        # PEFT holds the active name in three places, as a string or a list of one.
-        active = [new if name == old else name for name in self.prompts.active_adapters]
-        self.prompts._active_adapter = active
-        self.base_model.active_adapter = active
-        if self.active_adapter == old:
-            self.active_adapter = new
 
     def combine(
         self, adapter_names: Sequence[str], weights: Sequence[float] | None = None, *, adapter_name: str

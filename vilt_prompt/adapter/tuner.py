@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vilt_prompt.adapter.fitting import add_prompts, check_shapes, check_unwrapped, resolve_for
 from vilt_prompt.adapter.layer import PREFIX, PromptLayer
 from vilt_prompt.adapter.other_adapters import PromptConfigs, put_back, set_aside
+from vilt_prompt.config import PromptConfig
 from vilt_prompt.model.patching import patch, unpatch
 from vilt_prompt.model.prompted import PromptedModel
 from vilt_prompt.towers.families import text_tower
@@ -25,6 +26,7 @@ class PromptTuner(BaseTuner):
     tuner_layer_cls = PromptLayer
     target_module_mapping: dict[str, list[str]] = {}
     uses_shared_state = True  # the maps belong to all layers at once
+    peft_config: dict[str, PromptConfig]  # type: ignore[assignment]  # PEFT's may be of any kind
 
     def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
         check_unwrapped(model)
@@ -34,14 +36,24 @@ class PromptTuner(BaseTuner):
             super().__init__(model, PromptConfigs(peft_config), adapter_name, **kwargs)
         finally:
             put_back(model, other_configs)
-        self.model.prompts.configs = self.peft_config
+
+    @property
+    def active_adapter(self) -> str | list[str]:
+        """The name of the active adapter; an empty list if none is active. The layer is the one that knows it."""
+        prompts = getattr(self.model, "prompts", None)
+        names = prompts.active_adapters if isinstance(prompts, PromptLayer) else []
+        return names[0] if names else []
+
+    @active_adapter.setter
+    def active_adapter(self, name: str | list[str]) -> None:
+        pass  # PEFT writes it after it has switched the layer
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """PEFT's injection, with all checked and resolved before the model is touched; if it fails, nothing is left."""
         self.peft_config[adapter_name] = resolve_for(model, self.peft_config[adapter_name], adapter_name)
         is_first = not isinstance(model, PromptedModel)
         if is_first:
-            patch(model, PromptLayer())
+            patch(model, PromptLayer(self.peft_config, adapter_name))
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except BaseException:
@@ -60,12 +72,10 @@ class PromptTuner(BaseTuner):
             )
         del self.peft_config[adapter_name]
         self.model.prompts.delete_adapter(adapter_name)
-        self.active_adapter = self.model.prompts.active_adapters
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         """Makes an adapter the active one; see `PromptLayer.set_adapter`."""
         self.model.prompts.set_adapter(adapter_name, inference_mode)
-        self.active_adapter = adapter_name
 
     def __getattr__(self, name: str) -> Any:
         """The model's attributes are the tuner's too, so that PEFT's verbs find them."""

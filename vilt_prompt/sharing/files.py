@@ -14,7 +14,7 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -40,42 +40,54 @@ ABANDONED = 3600.0  # seconds after which a temporary file is nobody's
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """A folder whose config and tensors belong together. The tensors' values are not looked at before `verify`."""
+    """The config and the tensors of one adapter, read and checked together."""
 
     folder: Path
-    source: str  # what the user gave, a folder or a repository
+    source: str  # a folder or a repository, as the user gave it
     config: dict[str, Any]
-    shapes: dict[str, tuple[int, ...]]
+    tensors: dict[str, Tensor]
+    version: tuple[int, ...]  # of the file of the tensors, when it was read
 
-    def verify(self) -> None:
-        """Reads the tensors, and refuses what are not numbers, nor those that were saved (ValueError)."""
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor."""
+        return shapes_of(self.tensors)
+
+    def are_unchanged(self) -> bool:
+        """Whether the folder still holds the file that the tensors were read from."""
         weights = self.folder / SAFETENSORS_WEIGHTS_NAME
-        with _opened(weights) as file:
-            tensors = {key: file.get_tensor(key) for key in self.shapes}
-            metadata = file.metadata() or {}  # once more: the file may have been replaced since `read`
-        check_numbers(tensors, str(weights))
-        if RECORD in metadata:  # PEFT's own saving leaves none
-            record, _ = _read_record(metadata[RECORD], weights)
-            if record["sha256"] != _checksum(record["config"], record["replaces"], tensors):
-                raise ValueError(f"{weights} is damaged (its checksum differs): {AGAIN}")
+        return weights.is_file() and _version(weights) == self.version
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor."""
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
 
 
 def read(folder: Path, source: str) -> AdapterFiles:
-    """The config and the header of the tensors; a ValueError if they are not those of one adapter."""
+    """Reads the config and the tensors of an adapter.
+
+    Raises:
+        ValueError: If a file is missing, damaged or a pickle, the two do not belong together, or a tensor is not
+            finite.
+    """
     for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise ValueError(_missing(folder, name))
     content, config = _read_config(folder / CONFIG_NAME)
     _check_type(config, folder)
     weights = folder / SAFETENSORS_WEIGHTS_NAME
+    version = _version(weights)
     with _opened(weights) as file:
         keys = file.keys()  # safetensors' files cannot be iterated over
         if len(keys) > MOST_TENSORS:
             raise ValueError(f"{weights} holds {len(keys)} tensors: that is no adapter of this library")
-        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
         metadata = file.metadata() or {}
-    if RECORD in metadata:
+        tensors = {key: file.get_tensor(key) for key in keys}
+    checksum = None
+    if RECORD in metadata:  # PEFT's own saving leaves none
         record, saved = _read_record(metadata[RECORD], weights)
+        checksum = _checksum(record["config"], record["replaces"], tensors), record["sha256"]
         if record["replaces"] == _digest(content):  # the process died between the two files
             config = saved
         elif config != saved:
@@ -83,7 +95,10 @@ def read(folder: Path, source: str) -> AdapterFiles:
     missing = [name for name in ("method", *STRUCTURE) if name not in config]
     if missing:
         raise ValueError(f"{folder / CONFIG_NAME} lacks {', '.join(missing)}: {AGAIN}")
-    return AdapterFiles(folder, source, config, shapes)
+    check_numbers(tensors, str(weights))
+    if checksum is not None and checksum[0] != checksum[1]:
+        raise ValueError(f"{weights} is damaged (its checksum differs): {AGAIN}")
+    return AdapterFiles(folder, source, config, tensors, version)
 
 
 def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:
@@ -162,6 +177,12 @@ def _former_config(folder: Path) -> str | None:
         return None
     _check_type(config, folder)
     return _digest(content)
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    # Files are replaced, not overwritten, so that a new one has another number.
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _missing(folder: Path, name: str) -> str:

@@ -1,31 +1,45 @@
-"""The config of a saved adapter, read together with the files that it came from."""
+"""The config of a saved adapter, with the files that it came from."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
 from peft.utils import CONFIG_NAME
 
 from vilt_prompt.config import PromptConfig
-from vilt_prompt.sharing.files import AGAIN, read
+from vilt_prompt.sharing.files import AGAIN, AdapterFiles, read
 from vilt_prompt.sharing.hub import HUB_ARGUMENTS, fetch
 
 
+class SavedConfig(PromptConfig):
+    """A config as it was read. PEFT hands it on to the tuner, which resolves it to a plain `PromptConfig`.
+
+    Attributes:
+        files: The files, whose tensors the adapter has to fit. None in a copy that `dataclasses.replace` makes.
+        strict_base: Whether other weights of the base model are an error. Otherwise they are a warning.
+    """
+
+    files: AdapterFiles | None = None
+    strict_base: bool = True
+
+
 def read_config(
-    path_or_repo: str | os.PathLike[str], *, subfolder: str | None, strict_base: bool, **kwargs: Any
-) -> PromptConfig:
+    path_or_repo: str | os.PathLike[str], *, subfolder: str | None = None, strict_base: bool = True, **kwargs: Any
+) -> SavedConfig:
     """Reads and checks the files of an adapter; see `PromptConfig.from_pretrained`."""
     for_the_hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
     folder = fetch(path_or_repo, subfolder=subfolder, **for_the_hub)
     files = read(folder, os.fspath(path_or_repo))
     try:
-        config = PromptConfig.from_peft_type(**files.config)
+        config: PromptConfig = PromptConfig.from_peft_type(**files.config)
         if not isinstance(config.ctx_init, list | None):
             raise ValueError(f"ctx_init is {config.ctx_init!r}, a saved one is a list of token ids")
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{files.folder / CONFIG_NAME} is not valid: {error}. {AGAIN[0].upper()}{AGAIN[1:]}"
         ) from error
-    config.files, config.strict_base = files, strict_base
-    return config
+    saved = SavedConfig(**{each.name: getattr(config, each.name) for each in dataclasses.fields(config)})
+    saved.files, saved.strict_base = files, strict_base
+    return saved
