@@ -1,0 +1,190 @@
+"""Trains prompts on a folder of videos, with a folder for each class, and saves them as an adapter.
+
+  python examples/train.py videos --out riding                     # videos/riding_a_horse/a.mp4, videos/surfing/b.mp4
+  python examples/train.py videos --validate other_videos --out riding
+
+Copy this file and change what you like: of this repository it needs the package vilt_prompt alone. To use the adapter,
+call `vilt_prompt.create_model_and_transforms("riding")`, or run examples/predict.py.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import open_clip
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+import vilt_prompt
+
+SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+Files = list[tuple[Path, int]]  # videos, each with the number of its class
+Preprocess = Callable[[Image.Image], Tensor]
+
+
+class Videos(Dataset[tuple[Tensor, int]]):
+    """Videos as (T, 3, H, W) tensors with labels: of each of T equal segments, one frame, random or the middle one."""
+
+    def __init__(self, files: Files, preprocess: Preprocess, frames: int, is_random: bool) -> None:
+        self.files, self.preprocess, self.frames, self.is_random = files, preprocess, frames, is_random
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        file, label = self.files[index]
+        try:
+            return torch.stack([self.preprocess(picture) for picture in self.read(file)]), label
+        except (av.FFmpegError, IndexError) as error:
+            raise ValueError(f"{file} cannot be decoded as a video: convert or remove it") from error
+
+    def read(self, file: Path) -> list[Image.Image]:
+        """The T chosen frames of a file."""
+        with av.open(file) as container:  # Headers only estimate the number of frames. Packets are not decoded here.
+            total = sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+        within = torch.rand(self.frames) if self.is_random else torch.full((self.frames,), 0.5)
+        chosen = ((torch.arange(self.frames) + within) * total / self.frames).long().clamp(max=total - 1).tolist()
+        pictures: list[Image.Image] = []
+        with av.open(file) as container:
+            for number, frame in enumerate(container.decode(container.streams.video[0])):
+                if number in chosen:  # more than once where the video is short
+                    picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
+                    pictures += [picture.rotate(frame.rotation, expand=True)] * chosen.count(number)
+                if len(pictures) == self.frames:
+                    break
+        return pictures + [pictures[-1]] * (self.frames - len(pictures))  # Damaged videos end early.
+
+
+def find_videos(folder: Path) -> tuple[list[str], Files]:
+    """The names of the folders in a folder, which are the classes, and the videos in them."""
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    every = [(path, label) for label, name in enumerate(classes) for path in sorted((folder / name).rglob("*"))]
+    files = [(path, label) for path, label in every if path.suffix.lower() in SUFFIXES]
+    empty = [name for label, name in enumerate(classes) if label not in {own for _, own in files}]
+    if len(classes) < 2 or empty:
+        raise ValueError(f"{folder} must hold at least 2 folders with videos, got {classes}, without videos: {empty}")
+    return classes, files
+
+
+def hold_out(files: Files) -> tuple[Files, Files]:
+    """Splits the videos of every class at random: most to train on; a fifth, but at least one, to validate."""
+    train: Files = []
+    held_out: Files = []
+    for label in sorted({label for _, label in files}):
+        own = [file for file in files if file[1] == label]
+        if len(own) == 1:
+            raise ValueError(f"{own[0][0]} is alone in its class: add another video, or give others with --validate")
+        own = [own[number] for number in torch.randperm(len(own))]
+        count = max(1, len(own) // 5)
+        train, held_out = train + own[count:], held_out + own[:count]
+    return train, held_out
+
+
+@torch.no_grad()
+def accuracy(model: vilt_prompt.PromptPeftModel, loader: DataLoader[tuple[Tensor, int]], classes: Tensor) -> float:
+    """The share of the videos whose own class is the nearest of the text features `classes`, (C, D)."""
+    model.eval()
+    right = []
+    for videos, labels in tqdm(loader, desc="validation", unit="batch", leave=False):
+        features = model.encode_video(videos.to(classes.device), normalize=True)
+        right.append((features @ classes.T).argmax(dim=-1).cpu() == labels)
+    return torch.cat(right).float().mean().item()
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=str(__doc__).partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("videos", type=Path, help="folder with a folder of videos for each class, which has the name of the class")
+    add("--validate", type=Path, metavar="FOLDER", help="such a folder for validation; None: hold out a fifth")
+    add("--out", type=Path, default=Path("adapter"), help="folder to save the adapter to")
+    add("--model", default="ViT-B-16-quickgelu", help="an open_clip name, or local-dir:FOLDER, or hf-hub:REPOSITORY")
+    add("--pretrained", default="openai", help="weights of --model, unless it is local-dir: or hf-hub:")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="such as cpu or cuda")
+    add("--frames", type=int, default=8, help="frames of each video")
+    add("--batch", type=int, default=8, help="videos in each training step")
+    add("--epochs", type=int, default=10, help="times that every video is seen")
+    add("--lr", type=float, default=8e-3, help="learning rate at the start; it falls along a cosine")
+    add("--workers", type=int, default=os.cpu_count(), help="processes that decode videos; 0: only this one")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Trains, validates after each epoch, and saves."""
+    args = arguments()
+    if (args.out / "adapter_config.json").exists():
+        raise ValueError(f"{args.out} holds an adapter already: choose another --out")
+    if min(args.frames, args.batch, args.epochs) < 1:
+        raise ValueError("--frames, --batch and --epochs must be at least 1")
+    torch.manual_seed(0)  # for the prompts, and the choice and order of videos and frames
+    folders, files = find_videos(args.videos)
+    others, test_files = (folders, []) if args.validate is None else find_videos(args.validate)
+    if others != folders:
+        raise ValueError(f"{args.validate} must hold the folders {folders}, got {others}")
+    train_files, test_files = (files, test_files) if test_files else hold_out(files)
+    # "HorseRiding" and "horse_riding" become "horse riding".
+    names = [re.sub("(?<=[a-z])(?=[A-Z])", " ", folder).replace("_", " ").lower() for folder in folders]
+
+    pretrained = None if ":" in args.model else args.pretrained
+    clip, _, preprocess = open_clip.create_model_and_transforms(args.model, pretrained=pretrained, device=args.device)
+    tokenizer = open_clip.get_tokenizer(args.model)
+    model = vilt_prompt.wrap(clip, K=6, n_ctx=10, base_model=args.model, base_pretrained=pretrained)
+    model.print_trainable_parameters()
+    train = DataLoader(Videos(train_files, preprocess, args.frames, True), args.batch, True, num_workers=args.workers)
+    test = DataLoader(Videos(test_files, preprocess, args.frames, False), args.batch, num_workers=args.workers)
+    print(f"{len(names)} classes, {len(train_files)} videos to train on, {len(test_files)} to validate")
+
+    # Frozen CLIP with the text "a video of a person doing {}.": the scenario term, and what training must improve on.
+    frozen_classes = vilt_prompt.scenario_features(model, tokenizer, names)
+    with model.disable_adapter():
+        print(f"zero-shot: {accuracy(model, test, frozen_classes):.1%} of the validation videos right")
+    criterion = vilt_prompt.ScenarioGuidedLoss(frozen_classes)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(train))
+    tokens = tokenizer(names).to(args.device)
+    score = 0.0
+    for epoch in range(1, args.epochs + 1):
+        model.train()
+        losses = []
+        progress = tqdm(train, desc=f"epoch {epoch} of {args.epochs}", unit="batch", leave=False)
+        for videos, labels in progress:
+            video_features = model.encode_video(videos.to(args.device))
+            loss = criterion(video_features, model.encode_text(tokens), labels.to(args.device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+            progress.set_postfix(loss=f"{losses[-1]:.2f}")
+        with torch.no_grad():
+            classes = model.eval().encode_text(tokens, normalize=True)
+        score = accuracy(model, test, classes)
+        print(f"epoch {epoch}: loss {sum(losses) / len(losses):.3f}, {score:.1%} of the validation videos right")
+
+    # The names and the template go into the model card, so that others can run the adapter.
+    metrics = {"top-1 accuracy": score}
+    model.save_pretrained(args.out, class_names=names, template=vilt_prompt.TEMPLATE, metrics=metrics)
+    print(f"saved {args.out}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("train.py: stopped", file=sys.stderr)
+        sys.exit(130)
+    except (OSError, RuntimeError, ValueError) as error:
+        lines = str(error).split("\n")
+        if lines[0].startswith("Caught "):  # In a process of the loader: its traceback, and the message at the end.
+            lines = [lines[-1] or lines[-2]]
+        sys.exit(f"train.py: error: {' '.join(lines).removeprefix('ValueError: ')}")

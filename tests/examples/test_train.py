@@ -1,0 +1,169 @@
+"""The training script that people copy: from a folder of videos to an adapter that others can use."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import vilt_prompt
+from examples import train
+from examples.video.decoding import read_frames
+from examples.video.sampling import sample_frames
+from tests.support import video_sets
+
+SCRIPT = Path(train.__file__)
+ACTIONS = ("juggling", "bowing", "bouncing_a_ball", "climbing")
+OPTIONS = ["--model", video_sets.MODEL, "--device", "cpu", "--frames", "4", "--workers", "0"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four classes with 3 videos each, and what is no video."""
+    root = tmp_path_factory.mktemp("train") / "videos"
+    for action in ACTIONS:
+        (root / action / "more").mkdir(parents=True)
+        files = sorted((video_sets.EXAMPLES / "data" / "mp4").glob(f"{action}_[12]*.mp4"))
+        for file, folder in zip(files, (root / action, root / action, root / action / "more"), strict=True):
+            shutil.copy(file, folder)
+    (root / ".cache").mkdir()
+    (root / "list.csv").write_text("not a folder")
+    (root / "juggling" / "notes.txt").write_text("not a video")
+    return root
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    """Runs the script as a command, with its handling of errors."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_from_a_folder_to_an_adapter_that_predicts(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "adapter"
+    run(monkeypatch, clips, *OPTIONS, "--validate", clips, "--epochs", 3, "--batch", 5, "--out", out)
+    printed = capsys.readouterr()
+    assert "4 classes, 12 videos to train on, 12 to validate" in printed.out
+    assert "epoch 3 of 3" in printed.err  # the progress bar
+    losses = [float(loss) for loss in re.findall(r"^epoch \d: loss ([\d.]+)", printed.out, flags=re.MULTILINE)]
+    assert len(losses) == 3
+    assert losses[2] < losses[0] / 2
+
+    # A stranger needs the folder alone. The accuracy is that of the script, counted another way.
+    model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms(out)
+    card = (out / "README.md").read_text()
+    names = re.findall(r"^- (.*)$", card.partition("</summary>")[2], flags=re.MULTILINE)
+    assert names == ["bouncing a ball", "bowing", "climbing", "juggling"]
+    assert vilt_prompt.TEMPLATE in card
+    right = 0
+    with torch.no_grad():
+        class_features = model.encode_text(tokenizer(names), normalize=True)
+        for file in clips.rglob("*.mp4"):
+            pictures = read_frames(file, lambda total: sample_frames(total, 4))
+            feature = model.encode_video(torch.stack([preprocess(picture) for picture in pictures])[None])
+            action = file.relative_to(clips).parts[0].replace("_", " ")
+            right += names[int((feature @ class_features.T).argmax())] == action
+    assert f"{right / 12:.1%} of the validation videos right\nsaved {out}" in printed.out
+    assert str(right / 12)[:6] in card
+
+    again = tmp_path / "again"
+    run(monkeypatch, clips, *OPTIONS, "--validate", clips, "--epochs", 3, "--batch", 5, "--out", again)
+    one, other = (load_file(folder / "adapter_model.safetensors") for folder in (out, again))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_fifth_of_each_class_is_held_out() -> None:
+    files = [(Path(f"{label}/{n}.mp4"), label) for label, count in enumerate((2, 9, 20)) for n in range(count)]
+    torch.manual_seed(0)
+    kept, held_out = train.hold_out(files)
+    assert sorted(kept + held_out) == sorted(files)
+    assert [sum(own == label for _, own in held_out) for label in range(3)] == [1, 1, 4]
+    assert train.hold_out(files)[1] != held_out  # the draw is torch's: another seed, another draw
+
+
+def pixels(picture: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(picture.convert("L"), dtype=np.float32))[None]
+
+
+@pytest.mark.parametrize("frames", [1, 3, 5, 8])
+def test_frames_are_those_of_the_middle_or_random_ones_of_segments(frames: int, tmp_path: Path) -> None:
+    file = video_sets.write_video(tmp_path / "a.mp4", (220, 30, 30), frames=7)
+    with av.open(str(file)) as container:
+        every = [pixels(frame.to_image()) for frame in container.decode(video=0)]
+    middle, label = train.Videos([(file, 3)], pixels, frames, is_random=False)[0]
+    assert label == 3
+    wanted = [every[int((segment + 0.5) * 7 / frames)] for segment in range(frames)]
+    assert torch.equal(middle, torch.stack(wanted))
+
+    torch.manual_seed(0)
+    seen: list[set[int]] = [set() for _ in range(frames)]
+    for _ in range(60):
+        video, _ = train.Videos([(file, 3)], pixels, frames, is_random=True)[0]
+        for segment, picture in enumerate(video):
+            (number,) = [n for n, other in enumerate(every) if torch.equal(picture, other)]
+            seen[segment].add(number)
+    for segment, numbers in enumerate(seen):
+        first, last = int(segment * 7 / frames), -int(-(segment + 1) * 7 // frames) - 1
+        assert numbers == set(range(first, last + 1))
+
+
+def test_an_error_in_a_process_of_the_loader_is_one_line_too(clips: Path, tmp_path: Path) -> None:
+    """The file is run alone, in a folder of its own, as those who copy it do."""
+    script = shutil.copy(SCRIPT, tmp_path / "train.py")
+    videos = shutil.copytree(clips, tmp_path / "videos")
+    video_sets.damage(next(videos.rglob("*.mp4")))
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, script, "videos", *OPTIONS[:-1], "1", "--epochs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.fullmatch(r"train.py: error: videos/\S+\.mp4 cannot be decoded as a video: convert or remove it", last)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_nothing_of_the_examples_is_imported() -> None:
+    nodes = [node for node in ast.walk(ast.parse(SCRIPT.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [getattr(node, "module", None) or alias.name for node in nodes for alias in node.names]
+    assert not [name for name in names if name.split(".")[0] in ("examples", "tests")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "No such file or directory: 'nowhere'"),
+        (["one"], r"one must hold at least 2 folders with videos, got \['a'\], without videos: \[\]"),
+        (["empty"], r"empty must hold at least 2 folders with videos, got \['a', 'b'\], without videos: \['b'\]"),
+        (["single"], "single/b/c.mp4 is alone in its class: add another video"),
+        (["videos", "--validate", "single"], r"single must hold the folders \['b.*juggling'\], got \['a', 'b'\]"),
+        (["videos", "--frames", "0"], "--frames, --batch and --epochs must be at least 1"),
+        (["videos", "--out", "made"], "made holds an adapter already: choose another --out"),
+        (["videos", "--model", "ViT-Z"], "ViT-Z"),
+    ],
+)
+def test_what_is_wrong_is_one_clear_line(
+    arguments: list[str], message: str, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in ("one/a/c.mp4", "empty/a/c.mp4", "empty/b/c.txt", "single/a/c.mp4", "single/a/d.mp4", "single/b/c.mp4"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "adapter_config.json").touch()
+    (tmp_path / "videos").symlink_to(clips)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=f"^train.py: error: .*{message}") as ended:
+        run(monkeypatch, *OPTIONS, *arguments)
+    assert "\n" not in str(ended.value)
