@@ -2,13 +2,72 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from tests.support.architectures import class_ids
+import vilt_prompt
+from tests.support.architectures import build, class_ids
 from tests.support.refusals import TINY
+from tests.support.wrapped import features, same, wrapped
 from vilt_prompt import PromptConfig, convert, from_pretrained, wrap
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"towers": "text"}, {"lead": "own", "mapper": "none", "depth": 10, "K": None}),
+        ({"towers": "vision"}, {"lead": "own", "mapper": "none", "depth": 10}),
+        ({"lead": "own"}, {"towers": "both", "mapper": "none", "depth": 10}),
+        ({"mapper": "none"}, {"towers": "both", "lead": "own", "depth": 10}),
+        ({"method": "independent"}, {"lead": "own", "mapper": "none", "depth": None}),
+        ({"method": "independent", "lead": "text"}, {"mapper": "shared", "depth": 10, "K": None}),
+        ({"method": "vpt_deep"}, {"towers": "vision", "depth": 10}),
+        ({"method": "maple", "K": -1}, {"lead": "text", "mapper": "per_layer", "depth": 9, "K": None}),
+        ({"K": None, "depth": 7}, {"K": 3, "depth": 7}),
+        ({"K": None, "depth": 1}, {"K": 1, "depth": 1}),
+    ],
+    ids=str,
+)
+def test_settings_resolve(given, expected):
+    config = vilt_prompt.wrap(build("10/12"), **given).peft_config["default"]
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert config.resolve(text_layers=12, vision_layers=10) == config
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8])
+def test_integers_of_numpy(tmp_path, integer):
+    given = {"n_ctx": integer(3), "K": integer(2), "depth": integer(4), "ctx_init": [integer(60), 61]}
+    model = vilt_prompt.wrap(build("4/4"), **given).eval()
+    config = model.peft_config["default"]
+    assert (config.n_ctx, config.K, config.depth, config.ctx_init) == (3, 2, 4, [60, 61])
+    for value in (config.n_ctx, config.n_ctx_vision, config.K, config.depth, *config.ctx_init):
+        assert type(value) is int
+    model.save_pretrained(tmp_path)
+    assert same(features(vilt_prompt.from_pretrained(build("4/4"), tmp_path)), features(model))
+    own = PromptConfig.preset("independent", n_ctx=2, n_ctx_vision=integer(3))
+    assert type(own.n_ctx_vision) is int
+    video = torch.randn(1, 3, 3, *model.visual.image_size)
+    chunked = model.encode_video(video, frames_per_chunk=integer(2))
+    torch.testing.assert_close(chunked, model.encode_video(video))
+    with pytest.raises(ValueError, match="n_ctx=0 is out of range"):
+        PromptConfig(n_ctx=integer(0))
+    for value in (np.bool_(True), np.float64(3), torch.tensor(3)):
+        with pytest.raises(TypeError, match="n_ctx must be an integer"):
+            PromptConfig(n_ctx=value)
+
+
+def test_a_config_of_a_newer_version_loads_with_a_warning(tmp_path):
+    model = wrapped()
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"field_of_the_future": 1}))
+    with pytest.warns(UserWarning, match="field_of_the_future"):
+        loaded = vilt_prompt.from_pretrained(build("4/4"), tmp_path)
+    assert same(features(loaded), features(model))
+
 
 REFUSED = {
     "K beyond the depth": (lambda w: wrap(w.bare, K=5), ValueError, r"K=5 is out of range: choose K in 1\.\.4"),

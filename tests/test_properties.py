@@ -20,9 +20,9 @@ import vilt_prompt
 from tests.reference.literal import METHODS, learnable_tensors, literal_settings, text_blocks, vision_blocks
 from tests.support import zoo
 from tests.support.architectures import CUSTOM_BLOCK, END, START, assemble, frames
+from tests.support.every_tower import TEXT_SEES_PROMPTS, ids_with_room
 from tests.support.exactness import assert_exact, randomise_prompts, with_reference
 from tests.support.state import state
-from tests.towers.test_families import TEXT_SEES_PROMPTS, ids_with_room
 from vilt_prompt import PromptConfig
 
 POOLED_IMAGES = [

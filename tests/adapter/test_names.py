@@ -2,9 +2,64 @@
 
 from __future__ import annotations
 
-import pytest
+import warnings
 
+import pytest
+from safetensors.torch import load_file
+
+import vilt_prompt
+from tests.support.architectures import build
+from tests.support.wrapped import SETTINGS, features, same, wrapped
 from vilt_prompt import PromptConfig, convert, create_model_and_transforms, from_pretrained, wrap
+
+
+def test_an_adapter_may_have_any_name_that_cannot_be_mistaken(tmp_path):
+    model = wrapped()
+    for name in ("F", "text", "0", "UCF-101 16 shot", "visual", "transformer"):
+        model.add_adapter(name, PromptConfig(**SETTINGS))
+    model.save_pretrained(tmp_path)
+    assert all(len(load_file(path)) == 6 for path in tmp_path.rglob("*.safetensors"))
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 7
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "vilt_text",
+        "vilt_F",
+        "prompts",
+        "model",
+        "base_model",
+        "weight",
+        "v",
+        "vilt",
+        "a.b",
+        "a/b",
+        "a:b",
+        "a\0b",
+        "a" * 256,
+        "keys",
+        "training",
+    ],
+)
+def test_names_that_can_be_mistaken_are_refused(name):
+    with pytest.raises(ValueError, match="adapter name .* is refused"):
+        vilt_prompt.wrap(build("4/4"), K=2, adapter_name=name)
+    model = wrapped()
+    with pytest.raises(ValueError, match="adapter name .* is refused"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.add_adapter(name, PromptConfig(**SETTINGS))
+    assert list(model.peft_config) == ["default"]
+
+
+def test_a_name_that_is_taken():
+    model = wrapped()
+    before = features(model)
+    with pytest.raises(ValueError, match="there is an adapter 'default' already: choose another name"):
+        model.add_adapter("default", PromptConfig(**SETTINGS))
+    assert same(features(model), before)
+
 
 REFUSED = {
     "adapter name is no string": (

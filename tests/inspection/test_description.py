@@ -7,7 +7,6 @@ import io
 import re
 from pathlib import Path
 
-import open_clip
 import pytest
 import torch
 
@@ -15,20 +14,12 @@ import vilt_prompt
 from tests.reference.literal import learnable_tensors
 from tests.support import zoo
 from tests.support.architectures import build
+from tests.support.every_tower import WITH_VIT
 from tests.support.exactness import randomise_prompts
-from tests.towers.test_families import WITH_VIT
+from tests.support.refusals import Words
 from vilt_prompt import PromptConfig, describe, nearest_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Words:
-    """A tokenizer of a vocabulary of 100 ids, each of which reads as its number."""
-
-    encoder = {f"w{i}": i for i in range(100)}
-
-    def decode(self, ids: list[int]) -> str:
-        return " ".join(f"w{i}" for i in ids)
 
 
 def prompts_of(model, tower: str) -> list[str]:
@@ -136,91 +127,11 @@ def test_towers_that_take_no_prompts(name):
     assert str(description).splitlines()[5].split() == ["layer", "text", "shape", "trainable", "norm"]
 
 
-def test_without_text_prompts_there_are_no_words():
-    words = nearest_tokens(vilt_prompt.wrap(build("2/2"), method="vpt_deep"), Words())
-    assert words.vectors == ()
-    assert str(words) == "adapter 'default' has no text prompts"
-    assert words._repr_html_() == "<p>adapter &#x27;default&#x27; has no text prompts</p>"
-
-
 def test_on_the_meta_device():
     model = vilt_prompt.wrap(build("4/4").to("meta"), K=2, n_ctx=3)
     assert {row.norm for row in describe(model).layers} == {None}
     with pytest.raises(ValueError, match="on the meta device, its embeddings have no values: load its weights first"):
         nearest_tokens(model, Words())
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_nearest_tokens_are_the_nearest(dtype):
-    clip = build("4/4").to(dtype)
-    model = vilt_prompt.wrap(clip, K=2, n_ctx=3)
-    randomise_prompts(model)
-    words = nearest_tokens(model, Words(), k=100)
-    for row in words.vectors:
-        vector = model.layer_prompts().text[row.layer - 1][row.vector - 1]
-        distances = [float((vector - token.float()).square().sum().sqrt()) for token in clip.token_embedding.weight]
-        assert sorted(range(100), key=distances.__getitem__)[:20] == [token.token_id for token in row.tokens[:20]]
-        assert [token.distance for token in row.tokens] == pytest.approx(sorted(distances), rel=1e-4)
-        assert all(token.word == f"w{token.token_id}" for token in row.tokens)
-    assert [row.prompt for row in words.vectors[::3]] == ["P_1", "P_2", "F~(P~_3)", "F~(P~_4)"]
-    shorter = nearest_tokens(model, Words(), k=2)
-    assert [row.tokens for row in shorter.vectors] == [row.tokens[:2] for row in words.vectors]
-
-
-def test_start_tokens_are_found_by_their_words():
-    base = f"local-dir:{ROOT}/examples/small_clip/emoji-vit-12x128"
-    clip = open_clip.create_model(base)
-    hugging_face = open_clip.get_tokenizer(base)
-    model = vilt_prompt.wrap(clip, method="coop", n_ctx=6, ctx_init="a juggling video", tokenizer=hugging_face)
-    ids = model.peft_config["default"].ctx_init
-    for tokenizer in (hugging_face, hugging_face.tokenizer):  # open_clip's, and transformers' own
-        nearest = [row.tokens[0] for row in nearest_tokens(model, tokenizer).vectors[: len(ids)]]
-        assert [token.token_id for token in nearest] == ids
-        assert [token.distance for token in nearest] == [0.0] * len(ids)
-        words = "".join(f"{token.word} " for token in nearest).replace("- ", "").strip()
-        assert words == "a juggling video"
-
-
-def test_pieces_of_words_have_a_hyphen():
-    clip = open_clip.CLIP(
-        16,
-        vision_cfg={"width": 48, "head_width": 16, "layers": 2, "patch_size": 112},
-        text_cfg={"width": 32, "heads": 2, "layers": 2},
-    )
-    tokenizer = open_clip.SimpleTokenizer()
-    ids = [tokenizer.encoder[word] for word in ("the", "the</w>", "<end_of_text>")]
-    model = vilt_prompt.wrap(clip, method="coop", n_ctx=3, ctx_init=ids)
-    nearest = nearest_tokens(model, tokenizer, k=1)
-    assert [row.tokens[0].word for row in nearest.vectors] == ["the-", "the", "<end_of_text>"]
-
-
-def test_a_tokenizer_that_does_not_say_how_many_ids_it_has():
-    class OnlyDecodes:
-        def decode(self, ids: list[int]) -> str:
-            return "word"
-
-    model = vilt_prompt.wrap(build("2/2"), method="coop", n_ctx=3)
-    assert nearest_tokens(model, OnlyDecodes(), k=100).vectors[0].tokens[99].word == "word"
-    with pytest.raises(ValueError, match=r"k=101 is out of range: choose k in 1\.\.100, the vocabulary's size"):
-        nearest_tokens(model, OnlyDecodes(), k=101)
-
-
-def test_rows_are_aligned_and_escaped():
-    model = vilt_prompt.wrap(build("5/3"), K=1, n_ctx=3, adapter_name="a<b")
-    description = describe(model)
-    lines = str(description).splitlines()
-    assert repr(description) == str(description)
-    heading, *rows = lines[-6:]
-    assert len(rows) == 5
-    for column in ("text", "shape", "vision"):
-        at = heading.index(column)
-        assert all(row[at - 1 : at] in (" ", "") and row[at : at + 1] != "" for row in rows[:3])
-    html = description._repr_html_()
-    assert "a&lt;b" in html
-    assert html.count("<tr>") == 6
-    assert html.count("<th>") == 9
-    assert html.count("<td>") == 5 * 9
-    assert "<td>F(P_1)</td>" in html
 
 
 def test_what_the_page_shows_is_what_is_printed(tmp_path, monkeypatch):

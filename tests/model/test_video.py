@@ -4,8 +4,41 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+from tests.support.architectures import frames
+from tests.support.cases import CARRIED
+from tests.support.exactness import FRAME_MASK, relative_error, wrap_tiny
 from tests.support.refusals import IDS, MASK, VIDEO
+
+
+def test_video_is_the_mean_over_its_frames():
+    model, reference = wrap_tiny("4/4", **CARRIED)
+    video = frames(reference.base, 2, 3)
+    per_frame = model.encode_video(video, pool=False)
+    assert per_frame.shape == (2, 3, 24)
+    for index, clip_frames in enumerate(video):
+        assert relative_error(per_frame[index], reference.encode_image(clip_frames)) <= 1e-5
+    pooled = model.encode_video(video)
+    assert relative_error(pooled, reference.encode_video(video)) <= 1e-5
+    normalised = model.encode_video(video, normalize=True)
+    assert relative_error(normalised, nn.functional.normalize(reference.encode_video(video), dim=-1)) <= 1e-5
+    for frames_per_chunk in (1, 2, 5, 6, 100):
+        assert relative_error(model.encode_video(video, frames_per_chunk=frames_per_chunk), pooled) <= 1e-5
+        chunked = model.encode_video(video, frames_per_chunk=frames_per_chunk, pool=False)
+        assert relative_error(chunked, per_frame) <= 1e-5
+
+
+def test_masked_frames_play_no_part():
+    model, reference = wrap_tiny("4/4", **CARRIED)
+    video = frames(reference.base, 2, 3)
+    masked = model.encode_video(video, frame_mask=FRAME_MASK)
+    assert relative_error(masked, model.encode_video(video)) > 0.1
+    other = torch.where(FRAME_MASK[:, :, None, None, None], video, torch.nan)
+    assert relative_error(model.encode_video(other, frame_mask=FRAME_MASK), masked) <= 1e-5
+    every = torch.ones(2, 3, dtype=torch.bool)
+    assert relative_error(model.encode_video(video, frame_mask=every), model.encode_video(video)) <= 1e-6
+
 
 REFUSED = {
     "video of images": (

@@ -2,9 +2,92 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+import socket
+import warnings
 
+import pytest
+from huggingface_hub import ModelCard
+
+from tests.support.adapter_files import CARD, wrapped
 from vilt_prompt import push_to_hub
+
+
+def test_the_card_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *args: pytest.fail("a network call"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: pytest.fail("a network call"))
+    model = wrapped(base_model="ViT-B-16", base_pretrained="laion2b_s34b_b88k")
+    model.save_pretrained(tmp_path, metrics={"accuracy": 0.5}, class_names=["running"], dataset="me/clips")
+    card = ModelCard.load(tmp_path / CARD)
+    data = card.data.to_dict()
+    assert data["base_model"] == "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
+    assert data["datasets"] == ["me/clips"]
+    assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
+    assert 'create_model_and_transforms(".")' in card.text
+    (tmp_path / CARD).write_text("Mine.")
+    with pytest.warns(UserWarning, match="README.md is there and kept: class names, metrics and the like are not in"):
+        model.save_pretrained(tmp_path, metrics={"accuracy": 0.75})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save_pretrained(tmp_path)
+    model.create_or_update_model_card(str(tmp_path))
+    assert (tmp_path / CARD).read_text() == "Mine."
+    model.create_or_update_model_card(str(tmp_path / "new"))
+    assert ModelCard.load(tmp_path / "new" / CARD).data.library_name == "vilt-prompt"
+    with pytest.raises(TypeError, match="class_names must be a list of strings, got 'running'"):
+        model.save_pretrained(tmp_path / "other", class_names="running")
+    with pytest.raises(TypeError, match="class_names must be a list of strings, got <generator"):
+        model.save_pretrained(tmp_path / "other", class_names=(name for name in ("running",)))
+    with pytest.raises(TypeError, match="the names of metrics must be strings, got 1"):
+        model.save_pretrained(tmp_path / "other", metrics={1: 0.5})
+    with pytest.raises(ValueError, match=r"metrics\['accuracy'\] must be finite, got nan"):
+        model.save_pretrained(tmp_path / "other", metrics={"accuracy": float("nan")})
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("base", "call", "elsewhere"),
+    [
+        ({"base_model": "ViT-B-16", "base_pretrained": "laion2b_s34b_b88k"}, "create_model_and_transforms", False),
+        ({"base_model": "hf-hub:timm/vit"}, "create_model_and_transforms", False),
+        ({"base_model": "ViT-B-16", "base_pretrained": "mine/epoch_3.pt"}, "create_model_and_transforms", True),
+        ({"base_model": "local-dir:mine"}, "create_model_and_transforms", True),
+        ({"base_model": "ViT-B-16"}, "from_pretrained", False),
+        ({"base_pretrained": "openai"}, "from_pretrained", False),
+        ({}, "from_pretrained", False),
+    ],
+)
+def test_a_card_shows_the_call_that_its_base_allows(base, call, elsewhere, tmp_path):
+    wrapped(**base).save_pretrained(tmp_path)
+    text = (tmp_path / CARD).read_text()
+    assert f"vilt_prompt.{call}(" in text
+    assert ("Elsewhere pass `base_model=`" in text) == elsewhere
+
+
+def test_a_card_holds_strange_facts_in_their_places(tmp_path):
+    model = wrapped(pairing="proportional")
+    model.save_pretrained(tmp_path, class_names=["a </details> b"], dataset="my\nclips", template="a\n| {}")
+    text = ModelCard.load(tmp_path / CARD).text
+    assert "- a &lt;/details&gt; b\n" in text
+    assert "# adapter: prompts for video, trained on my clips\n" in text
+    assert "| dataset | my clips |\n" in text
+    assert "| `a \\| {}` |\n" in text
+    assert "| relative depth |\n" in text
+
+
+def test_a_card_has_no_lines_nor_tags_of_others(tmp_path):
+    bad = "x`\n\n# More\n<script>alert(1)</script>\n"
+    model = wrapped(base_model=bad, base_pretrained=bad)
+    model.save_pretrained(
+        tmp_path, dataset=bad, template=bad, license=bad, metrics={bad: 1.0}, class_names=[bad, "walking"]
+    )
+    card = ModelCard.load(tmp_path / CARD)
+    assert card.data.license == card.data.eval_results[0].dataset_name == bad
+    text = re.sub(r"^names = .*$", "", card.text, flags=re.M)  # the snippet has them as strings of JSON
+    assert text.count("&lt;script&gt;") > 5
+    assert "<script" not in text
+    assert "\n# More" not in text
+
 
 REFUSED = {
     "save with metrics of text": (

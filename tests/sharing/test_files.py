@@ -7,10 +7,8 @@ import json
 import os
 import pickle
 import random
-import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +19,6 @@ import open_clip
 import peft
 import pytest
 import torch
-from huggingface_hub import ModelCard
 from peft import LoraConfig, PeftModel
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors import safe_open
@@ -29,23 +26,19 @@ from safetensors.torch import load as tensors_in
 from safetensors.torch import load_file, save_file
 
 import vilt_prompt
-from tests.support.architectures import build, class_ids, frames
+from tests.support.adapter_files import (
+    CARD,
+    CONFIG,
+    IDS,
+    WEIGHTS,
+    features,
+    refused,
+    rewrite_config,
+    save_by_peft_alone,
+    wrapped,
+)
+from tests.support.architectures import build
 from vilt_prompt import PromptConfig, convert, create_model_and_transforms, from_pretrained, push_to_hub
-
-CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
-IDS = class_ids(build("4/4"), [1, 3, 2])
-IMAGES = frames(build("4/4"), 2)
-
-
-def wrapped(seed: int = 0, **settings) -> PeftModel:
-    base = build("4/4")
-    torch.manual_seed(seed)
-    return vilt_prompt.wrap(base, **{"K": 2, "n_ctx": 3, **settings}).eval()
-
-
-def features(model: torch.nn.Module) -> torch.Tensor:
-    with torch.no_grad():
-        return torch.cat([model.encode_text(IDS), model.encode_image(IMAGES)])
 
 
 def load(folder: Path, **options) -> PeftModel:
@@ -54,35 +47,6 @@ def load(folder: Path, **options) -> PeftModel:
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-def rewrite_config(folder: Path, **changes) -> None:
-    path = folder / CONFIG
-    config = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({name: value for name, value in config.items() if value is not ...}))
-
-
-def save_by_peft_alone(model: PeftModel, folder: Path) -> None:
-    """PEFT's own saving, which knows nothing of what our files hold beside the tensors."""
-    PeftModel.save_pretrained(model, str(folder))
-
-
-def refused(folder: Path, message: str) -> None:
-    """That a folder is refused with a message, quickly, by every way of loading, and that no model changes."""
-    started = time.process_time()
-    base = build("4/4")
-    with pytest.raises(ValueError, match=message):
-        vilt_prompt.from_pretrained(base, folder)
-    assert type(base) is type(build("4/4"))
-    model = wrapped(seed=5)
-    before = features(model)
-    with pytest.raises(ValueError, match=message):
-        model.load_adapter(str(folder), "other")
-    with pytest.raises(ValueError, match=message):
-        model.load_adapter(str(folder), "default")
-    assert list(model.peft_config) == ["default"]
-    assert torch.equal(features(model), before)
-    assert time.process_time() - started < 5
 
 
 # layout
@@ -135,82 +99,6 @@ def test_a_file_does_not_depend_on_its_name_its_neighbours_or_the_classes(tmp_pa
         alone.save_pretrained(tmp_path / "again")
         assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "alone" / WEIGHTS).read_bytes()
     assert (tmp_path / "alone" / CONFIG).read_bytes() == (tmp_path / "many" / "ucf101" / CONFIG).read_bytes()
-
-
-def test_the_card_of_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(socket.socket, "connect", lambda *args: pytest.fail("a network call"))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: pytest.fail("a network call"))
-    model = wrapped(base_model="ViT-B-16", base_pretrained="laion2b_s34b_b88k")
-    model.save_pretrained(tmp_path, metrics={"accuracy": 0.5}, class_names=["running"], dataset="me/clips")
-    card = ModelCard.load(tmp_path / CARD)
-    data = card.data.to_dict()
-    assert data["base_model"] == "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
-    assert data["datasets"] == ["me/clips"]
-    assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
-    assert 'create_model_and_transforms(".")' in card.text
-    (tmp_path / CARD).write_text("Mine.")
-    with pytest.warns(UserWarning, match="README.md is there and kept: class names, metrics and the like are not in"):
-        model.save_pretrained(tmp_path, metrics={"accuracy": 0.75})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model.save_pretrained(tmp_path)
-    model.create_or_update_model_card(str(tmp_path))
-    assert (tmp_path / CARD).read_text() == "Mine."
-    model.create_or_update_model_card(str(tmp_path / "new"))
-    assert ModelCard.load(tmp_path / "new" / CARD).data.library_name == "vilt-prompt"
-    with pytest.raises(TypeError, match="class_names must be a list of strings, got 'running'"):
-        model.save_pretrained(tmp_path / "other", class_names="running")
-    with pytest.raises(TypeError, match="class_names must be a list of strings, got <generator"):
-        model.save_pretrained(tmp_path / "other", class_names=(name for name in ("running",)))
-    with pytest.raises(TypeError, match="the names of metrics must be strings, got 1"):
-        model.save_pretrained(tmp_path / "other", metrics={1: 0.5})
-    with pytest.raises(ValueError, match=r"metrics\['accuracy'\] must be finite, got nan"):
-        model.save_pretrained(tmp_path / "other", metrics={"accuracy": float("nan")})
-    assert not (tmp_path / "other").exists()
-
-
-@pytest.mark.parametrize(
-    ("base", "call", "elsewhere"),
-    [
-        ({"base_model": "ViT-B-16", "base_pretrained": "laion2b_s34b_b88k"}, "create_model_and_transforms", False),
-        ({"base_model": "hf-hub:timm/vit"}, "create_model_and_transforms", False),
-        ({"base_model": "ViT-B-16", "base_pretrained": "mine/epoch_3.pt"}, "create_model_and_transforms", True),
-        ({"base_model": "local-dir:mine"}, "create_model_and_transforms", True),
-        ({"base_model": "ViT-B-16"}, "from_pretrained", False),
-        ({"base_pretrained": "openai"}, "from_pretrained", False),
-        ({}, "from_pretrained", False),
-    ],
-)
-def test_a_card_shows_the_call_that_its_base_allows(base, call, elsewhere, tmp_path):
-    wrapped(**base).save_pretrained(tmp_path)
-    text = (tmp_path / CARD).read_text()
-    assert f"vilt_prompt.{call}(" in text
-    assert ("Elsewhere pass `base_model=`" in text) == elsewhere
-
-
-def test_a_card_holds_strange_facts_in_their_places(tmp_path):
-    model = wrapped(pairing="proportional")
-    model.save_pretrained(tmp_path, class_names=["a </details> b"], dataset="my\nclips", template="a\n| {}")
-    text = ModelCard.load(tmp_path / CARD).text
-    assert "- a &lt;/details&gt; b\n" in text
-    assert "# adapter: prompts for video, trained on my clips\n" in text
-    assert "| dataset | my clips |\n" in text
-    assert "| `a \\| {}` |\n" in text
-    assert "| relative depth |\n" in text
-
-
-def test_a_card_has_no_lines_nor_tags_of_others(tmp_path):
-    bad = "x`\n\n# More\n<script>alert(1)</script>\n"
-    model = wrapped(base_model=bad, base_pretrained=bad)
-    model.save_pretrained(
-        tmp_path, dataset=bad, template=bad, license=bad, metrics={bad: 1.0}, class_names=[bad, "walking"]
-    )
-    card = ModelCard.load(tmp_path / CARD)
-    assert card.data.license == card.data.eval_results[0].dataset_name == bad
-    text = re.sub(r"^names = .*$", "", card.text, flags=re.M)  # the snippet has them as strings of JSON
-    assert text.count("&lt;script&gt;") > 5
-    assert "<script" not in text
-    assert "\n# More" not in text
 
 
 def test_files_that_peft_wrote_by_itself_load(tmp_path):
@@ -278,15 +166,6 @@ def test_saving_over_a_damaged_config(tmp_path):
     (tmp_path / CONFIG).write_bytes(b"{")
     wrapped(seed=2).save_pretrained(tmp_path)
     assert torch.equal(features(load(tmp_path)), features(wrapped(seed=2)))
-
-
-def test_settings_from_a_folder_may_be_trained_anew(tmp_path):
-    wrapped(seed=1).save_pretrained(tmp_path / "a")
-    wrapped(seed=2).save_pretrained(tmp_path / "b")
-    model = peft.get_peft_model(build("4/4"), PromptConfig.from_pretrained(tmp_path / "a")).eval()
-    assert not torch.equal(features(model), features(wrapped(seed=1)))
-    model.load_adapter(tmp_path / "b", "default")
-    assert torch.equal(features(model), features(wrapped(seed=2)))
 
 
 # saving that does not come to its end
@@ -522,72 +401,6 @@ def test_half_precision_tensors_load(tmp_path):
     tensors = {key: tensor.bfloat16() for key, tensor in load_file(tmp_path / WEIGHTS).items()}
     save_file(tensors, tmp_path / WEIGHTS)
     torch.testing.assert_close(features(load(tmp_path)), features(wrapped()), rtol=0.05, atol=0.05)
-
-
-DAMAGED_CONFIGS = {
-    "cut": b'{"peft_type": "VILT_PROMPT", "n_c',
-    "no JSON": b"\x80\x04.",
-    "not UTF-8": b'{"peft_type": "\xff"}',
-    "nested": b"[" * 200_000,
-    "a list": b"[1]",
-    "a number for a name": b'{"peft_type": 3}',
-    "a list for a name": b'{"peft_type": []}',
-    "huge": b'{"peft_type": "VILT_PROMPT", "x": "' + b"x" * 2**21 + b'"}',
-    "a long number": b'{"peft_type": "VILT_PROMPT", "K": ' + b"1" * 10_000 + b"}",
-}
-
-
-@pytest.mark.parametrize("content", DAMAGED_CONFIGS.values(), ids=DAMAGED_CONFIGS)
-def test_damaged_configs(content, tmp_path):
-    wrapped().save_pretrained(tmp_path)
-    (tmp_path / CONFIG).write_bytes(content)
-    refused(tmp_path, "adapter_config.json is damaged .*: copy it again")
-
-
-HOSTILE_SETTINGS = [
-    ({"n_ctx": ...}, "lacks n_ctx"),
-    ({"K": ..., "depth": ...}, "lacks depth, K"),
-    ({"n_ctx": "3"}, "n_ctx must be an integer, got '3'"),
-    ({"n_ctx": 3.0}, "n_ctx must be an integer, got 3.0"),
-    ({"n_ctx": True}, "n_ctx must be an integer, got True"),
-    ({"n_ctx": []}, "n_ctx must be an integer"),
-    ({"n_ctx": 0}, "n_ctx=0 is out of range"),
-    ({"n_ctx": -3}, "n_ctx=-3 is out of range"),
-    ({"n_ctx": 4, "n_ctx_vision": 4}, r"vilt_text is of shape \(2, 3, 32\), \(2, 4, 32\) was expected"),
-    ({"n_ctx": 10**30, "n_ctx_vision": 10**30}, "leaves no room"),
-    ({"K": 3}, r"vilt_text is of shape \(2, 3, 32\), \(3, 3, 32\) was expected"),
-    ({"K": 10**30}, "K=10+ is out of range"),
-    ({"K": "2"}, "K must be an integer or None"),
-    ({"depth": 3}, r"vilt_vision is of shape \(2, 3, 48\), \(1, 3, 48\) was expected"),
-    ({"depth": 10**30}, "depth=10+ is out of range"),
-    ({"towers": "all"}, "unknown towers 'all'"),
-    ({"towers": 5}, "unknown towers 5"),
-    ({"lead": ["split"]}, r"unknown lead \['split'\]"),
-    ({"mapper": {}}, "unknown mapper"),
-    ({"mapper": "per_layer"}, r"vilt_F.weight is of shape"),
-    ({"method": None}, "unknown method None"),
-    ({"ctx_init": "a photo"}, "a saved one is a list of token ids"),
-    ({"ctx_init": [-1]}, "ctx_init must be a text or a list of token ids"),
-    ({"base_model": 7}, "base_model must be a string or None, got 7"),
-    ({"base_fingerprint": "none"}, "base_fingerprint must be a dict or None"),
-    ({"base_fingerprint": {}}, "base_fingerprint is damaged"),
-    ({"base_fingerprint": {"shapes": {"a": 1}, "values": {}}}, "base_fingerprint is damaged"),
-    ({"base_fingerprint": {"shapes": {}, "values": {"a": "b"}}}, "base_fingerprint is damaged"),
-    ({"peft_type": "LORA"}, "of type LORA, not VILT_PROMPT"),
-]
-
-
-@pytest.mark.filterwarnings("ignore:.*was changed after it was saved")
-@pytest.mark.parametrize(("changes", "message"), HOSTILE_SETTINGS, ids=lambda value: str(value)[:40])
-def test_hostile_settings(changes, message, tmp_path):
-    save_by_peft_alone(wrapped(), tmp_path / "by PEFT")
-    rewrite_config(tmp_path / "by PEFT", **changes)
-    refused(tmp_path / "by PEFT", message)
-    wrapped().save_pretrained(tmp_path / "by us")
-    rewrite_config(tmp_path / "by us", **changes)
-    if set(changes) & {"method", *vilt_prompt.config.STRUCTURE}:
-        message += f"|do not belong together: .*{next(iter(changes))} is .* was saved. Copy both files again"
-    refused(tmp_path / "by us", message)
 
 
 def test_vectors_without_end(tmp_path):

@@ -1,4 +1,4 @@
-"""Saved adapters are read once, and what was read is what is loaded."""
+"""Saved configs: damaged and hostile ones are refused; a saved adapter is read once, and what was read is loaded."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from peft import PeftModel
 
 import vilt_prompt
 from tests.reference.literal import learnable_tensors
+from tests.support.adapter_files import CONFIG, features, refused, rewrite_config, save_by_peft_alone, wrapped
 from tests.support.architectures import build
 from vilt_prompt import PromptConfig
 from vilt_prompt.sharing import files
@@ -145,3 +146,78 @@ def test_loading_onto_the_meta_device_makes_no_values(tmp_path):
     for low_cpu_mem_usage in (False, True):
         model = PeftModel.from_pretrained(build("4/4").to("meta"), tmp_path, low_cpu_mem_usage=low_cpu_mem_usage)
         assert all(tensor.is_meta for tensor in learnable_tensors(model).values())
+
+
+def test_settings_from_a_folder_may_be_trained_anew(tmp_path):
+    wrapped(seed=1).save_pretrained(tmp_path / "a")
+    wrapped(seed=2).save_pretrained(tmp_path / "b")
+    model = peft.get_peft_model(build("4/4"), PromptConfig.from_pretrained(tmp_path / "a")).eval()
+    assert not torch.equal(features(model), features(wrapped(seed=1)))
+    model.load_adapter(tmp_path / "b", "default")
+    assert torch.equal(features(model), features(wrapped(seed=2)))
+
+
+DAMAGED_CONFIGS = {
+    "cut": b'{"peft_type": "VILT_PROMPT", "n_c',
+    "no JSON": b"\x80\x04.",
+    "not UTF-8": b'{"peft_type": "\xff"}',
+    "nested": b"[" * 200_000,
+    "a list": b"[1]",
+    "a number for a name": b'{"peft_type": 3}',
+    "a list for a name": b'{"peft_type": []}',
+    "huge": b'{"peft_type": "VILT_PROMPT", "x": "' + b"x" * 2**21 + b'"}',
+    "a long number": b'{"peft_type": "VILT_PROMPT", "K": ' + b"1" * 10_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED_CONFIGS.values(), ids=DAMAGED_CONFIGS)
+def test_damaged_configs(content, tmp_path):
+    wrapped().save_pretrained(tmp_path)
+    (tmp_path / CONFIG).write_bytes(content)
+    refused(tmp_path, "adapter_config.json is damaged .*: copy it again")
+
+
+HOSTILE_SETTINGS = [
+    ({"n_ctx": ...}, "lacks n_ctx"),
+    ({"K": ..., "depth": ...}, "lacks depth, K"),
+    ({"n_ctx": "3"}, "n_ctx must be an integer, got '3'"),
+    ({"n_ctx": 3.0}, "n_ctx must be an integer, got 3.0"),
+    ({"n_ctx": True}, "n_ctx must be an integer, got True"),
+    ({"n_ctx": []}, "n_ctx must be an integer"),
+    ({"n_ctx": 0}, "n_ctx=0 is out of range"),
+    ({"n_ctx": -3}, "n_ctx=-3 is out of range"),
+    ({"n_ctx": 4, "n_ctx_vision": 4}, r"vilt_text is of shape \(2, 3, 32\), \(2, 4, 32\) was expected"),
+    ({"n_ctx": 10**30, "n_ctx_vision": 10**30}, "leaves no room"),
+    ({"K": 3}, r"vilt_text is of shape \(2, 3, 32\), \(3, 3, 32\) was expected"),
+    ({"K": 10**30}, "K=10+ is out of range"),
+    ({"K": "2"}, "K must be an integer or None"),
+    ({"depth": 3}, r"vilt_vision is of shape \(2, 3, 48\), \(1, 3, 48\) was expected"),
+    ({"depth": 10**30}, "depth=10+ is out of range"),
+    ({"towers": "all"}, "unknown towers 'all'"),
+    ({"towers": 5}, "unknown towers 5"),
+    ({"lead": ["split"]}, r"unknown lead \['split'\]"),
+    ({"mapper": {}}, "unknown mapper"),
+    ({"mapper": "per_layer"}, r"vilt_F.weight is of shape"),
+    ({"method": None}, "unknown method None"),
+    ({"ctx_init": "a photo"}, "a saved one is a list of token ids"),
+    ({"ctx_init": [-1]}, "ctx_init must be a text or a list of token ids"),
+    ({"base_model": 7}, "base_model must be a string or None, got 7"),
+    ({"base_fingerprint": "none"}, "base_fingerprint must be a dict or None"),
+    ({"base_fingerprint": {}}, "base_fingerprint is damaged"),
+    ({"base_fingerprint": {"shapes": {"a": 1}, "values": {}}}, "base_fingerprint is damaged"),
+    ({"base_fingerprint": {"shapes": {}, "values": {"a": "b"}}}, "base_fingerprint is damaged"),
+    ({"peft_type": "LORA"}, "of type LORA, not VILT_PROMPT"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*was changed after it was saved")
+@pytest.mark.parametrize(("changes", "message"), HOSTILE_SETTINGS, ids=lambda value: str(value)[:40])
+def test_hostile_settings(changes, message, tmp_path):
+    save_by_peft_alone(wrapped(), tmp_path / "by PEFT")
+    rewrite_config(tmp_path / "by PEFT", **changes)
+    refused(tmp_path / "by PEFT", message)
+    wrapped().save_pretrained(tmp_path / "by us")
+    rewrite_config(tmp_path / "by us", **changes)
+    if set(changes) & {"method", *vilt_prompt.config.STRUCTURE}:
+        message += f"|do not belong together: .*{next(iter(changes))} is .* was saved. Copy both files again"
+    refused(tmp_path / "by us", message)

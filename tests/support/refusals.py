@@ -43,10 +43,12 @@ def tokenizer(texts: list[str]) -> Tensor:
 
 
 class Words:
-    """A tokenizer that decodes the ids of the tiny models."""
+    """A tokenizer of the tiny models' 100 ids, each of which reads as its number."""
+
+    encoder = {f"w{i}": i for i in range(100)}
 
     def decode(self, ids: list[int]) -> str:
-        return str(ids)
+        return " ".join(f"w{i}" for i in ids)
 
 
 class UnknownTextTower(nn.Module):

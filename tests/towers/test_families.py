@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import pytest
 import torch
-from open_clip.coca_model import _has_transformers
 from torch import Tensor
 
 import vilt_prompt
 from tests.reference.literal import (
     learnable_tensors,
-    literal_coca,
-    literal_encode_image_tokens,
     literal_encode_text,
-    literal_encode_text_tokens,
     text_blocks,
 )
+from tests.support.every_tower import (
+    LENGTHS,
+    N_CTX,
+    NO_CROP,
+    TEXT_SEES_PROMPTS,
+    WITH_VIT,
+    ids_with_room,
+    wrapped_with_reference,
+)
 from tests.support.exactness import (
-    Reference,
     assert_equal,
     assert_exact,
     assert_same_gradients,
@@ -26,29 +30,8 @@ from tests.support.exactness import (
     relative_error,
 )
 from tests.support.refusals import tokenizer
-from tests.support.state import state
-from tests.support.zoo import BEYOND_THE_ZOO, EVERY, MEMBERS, REFUSED, WITHOUT_VIT, build, frames, text_ids
+from tests.support.zoo import WITHOUT_VIT, build, frames, text_ids
 from vilt_prompt import wrap
-
-N_CTX = 3
-LENGTHS = [1, 4, 2, 7]
-WITH_VIT = [name for name in (*MEMBERS, *BEYOND_THE_ZOO) if name != "vision_no_pool"]
-TEXT_SEES_PROMPTS = [name for name in WITH_VIT if name != "text_first_causal"]
-# These give out or pool the last column, so that no padding can make room.
-NO_CROP = ("text_last_causal", "text_no_pool_causal", "text_no_pool_without_mask")
-COCAS = [name for name in WITH_VIT if EVERY[name].decoder is not None]
-
-
-def wrapped_with_reference(name: str, **settings):
-    settings = {"n_ctx": N_CTX, **settings}
-    base = build(name).requires_grad_(False)
-    model = vilt_prompt.wrap(build(name), **settings)
-    randomise_prompts(model)
-    return model, Reference(base, model, settings)
-
-
-def ids_with_room(name: str, lengths=LENGTHS):
-    return text_ids(name, lengths, 20 if name in NO_CROP else None)
 
 
 @pytest.mark.parametrize("settings", [{"K": 2}, {"K": 1, "depth": 3}, {"method": "independent"}], ids=str)
@@ -136,25 +119,6 @@ def test_checkpointing_changes_nothing_but_memory(name):
     assert kept[1] < kept[0] / 1.5
 
 
-def batch_norms(model) -> list:
-    return [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
-
-
-@pytest.mark.parametrize("name", ["mobileclip_b", "resnet", "fastvit"])
-def test_batch_norms_keep_their_statistics_in_training_mode(name):
-    towers = {"towers": "text"} if name in WITHOUT_VIT else {"K": 2}
-    model = vilt_prompt.wrap(build(name), n_ctx=N_CTX, **towers)
-    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    assert batch_norms(model)
-    want = both_features(model, name)
-    model.train()
-    got = both_features(model, name)
-    assert_equal(got, want)
-    assert_equal(model.state_dict().values(), before.values())
-    assert model.training
-    assert not any(module.training for module in batch_norms(model))
-
-
 @pytest.mark.parametrize("name", WITH_VIT)
 def test_prompts_in_float32_run_on_a_base_in_half_precision(name):
     model = vilt_prompt.wrap(build(name).bfloat16(), K=2, n_ctx=N_CTX)
@@ -234,125 +198,6 @@ def test_texts_of_fewer_columns(name):
         torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["coca", "roberta", "xlm_roberta", "nllb"])
-def test_texts_that_begin_with_padding_are_an_error(name):
-    model, _ = wrapped_with_reference(name, K=2)
-    ids = text_ids(name, LENGTHS)
-    padding = EVERY[name].tokens[2]
-    ids[2] = ids[2].roll(2)
-    assert ids[2, 0] == padding
-    with pytest.raises(ValueError, match=rf"text 2 begins with padding \(id {padding}\) in place of a start token"):
-        model.encode_text(ids)
-    with model.disable_adapter():
-        assert model.encode_text(ids).isfinite().all()
-
-
-@pytest.mark.parametrize("correct_cls_mask", [False, True])
-@pytest.mark.parametrize("name", ["coca", "coca_custom"])
-def test_both_of_cocas_masks(name, correct_cls_mask):
-    model, reference = wrapped_with_reference(name, K=2)
-    for clip in (model.get_base_model(), reference.base):
-        clip.text.correct_cls_mask = correct_cls_mask
-    ids = text_ids(name, LENGTHS)
-    assert relative_error(model.encode_text(ids, normalize=False), reference.encode_text(ids)) <= 1e-5
-    with pytest.raises(ValueError, match="text 0 begins with padding"):
-        model.encode_text(torch.zeros_like(ids))
-
-
-@pytest.mark.parametrize("name", ["mt5", "bert_cls"])
-def test_texts_that_begin_with_padding_are_exact_where_places_do_not_depend_on_it(name):
-    model, reference = wrapped_with_reference(name, K=2)
-    ids = text_ids(name, LENGTHS)
-    ids[2] = ids[2].roll(2)
-    assert relative_error(model.encode_text(ids, normalize=False), reference.encode_text(ids)) <= 1e-5
-
-
-# -- CoCa ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("output_labels", [True, False])
-@pytest.mark.parametrize("name", COCAS)
-def test_coca_gives_what_the_literal_computation_gives(name, output_labels):
-    model, reference = wrapped_with_reference(name, K=2)
-    images, video, ids = (
-        frames(model, 3),
-        frames(model, 3, 2, seed=1),
-        text_ids(name, LENGTHS[:3], model.context_length),
-    )
-    mask = torch.tensor([[True, False], [True, True], [False, True]])
-    text, vision = reference.prompts()
-    kept = ids.shape[1] - (0 if "hf" in EVERY[name].text else N_CTX)
-
-    def compare(got: dict, want: dict) -> None:
-        assert got.keys() == want.keys()
-        for key, tensor in want.items():
-            if key == "logits":  # those at padding that made room mean nothing
-                assert got[key].shape == tensor.shape
-                got[key], tensor = got[key][:, : kept - output_labels], tensor[:, : kept - output_labels]
-            assert relative_error(got[key], tensor) <= 1e-5, key
-
-    want = literal_coca(reference.base, images, ids, text, vision, output_labels)
-    compare(model(images, ids, output_labels=output_labels), want)
-
-    encoded = [
-        [part.mean(0) for part in literal_encode_image_tokens(reference.base, clip[seen], vision)]
-        for clip, seen in zip(video, mask, strict=True)
-    ]
-    latent, tokens = (torch.stack(parts) for parts in zip(*encoded, strict=True))
-    _, text_tokens = literal_encode_text_tokens(reference.base, ids, text)
-    want["image_features"] = torch.nn.functional.normalize(latent, dim=-1)
-    want["logits"] = reference.base.text_decoder(tokens, text_tokens[:, :-1] if output_labels else text_tokens)
-    compare(model(video, ids, output_labels=output_labels, frame_mask=mask), want)
-
-
-def greedy(model, images, steps: int = 6) -> Tensor:
-    """Captions by the likeliest next token, (B, 1 + steps)."""
-    ids = torch.full((len(images), 1), 98)
-    for _ in range(steps):
-        logits = model(images, ids, output_labels=False)["logits"][:, -1]
-        ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
-    return ids
-
-
-@pytest.mark.parametrize("name", ["coca", "coca_base"])
-def test_captions_one_token_after_another(name):
-    model, reference = wrapped_with_reference(name, K=2)
-    images = frames(model, 3)
-    with torch.no_grad():
-        captions = greedy(model, images)
-        assert not torch.equal(captions, greedy(reference.base, images))
-        with model.disable_adapter():
-            assert torch.equal(greedy(model, images), greedy(reference.base, images))
-
-
-@pytest.mark.skipif(
-    not _has_transformers, reason="open_clip's CoCa.generate needs BeamSearchScorer, gone from transformers 5"
-)
-@pytest.mark.parametrize("generation_type", ["beam_search", "top_k"])
-def test_coca_generates_captions(generation_type):
-    model, reference = wrapped_with_reference("coca", K=2)
-    images = frames(model, 2)
-    special = {"sot_token_id": 98, "eos_token_id": 99, "pad_token_id": 0}
-    arguments = {
-        **special,
-        "generation_type": generation_type,
-        "seq_len": 10,
-        "num_beams": 4,
-        "num_beam_groups": 2,
-        "top_k": 1,
-    }
-
-    def generate(clip) -> Tensor:
-        return clip.generate(images, **arguments)
-
-    captions = generate(model.get_base_model())
-    assert captions.shape[0] == 2
-    assert captions[:, 0].eq(98).all()
-    with model.disable_adapter():
-        assert torch.equal(generate(model.get_base_model()), generate(reference.base))
-    assert not torch.equal(captions, generate(reference.base))
-
-
 # -- Models that take prompts in their text tower only, and models that take none ----------------------------------
 
 
@@ -370,28 +215,6 @@ def test_text_prompts_beside_an_image_tower_that_is_no_vit(name, settings):
         ValueError, match='cannot take prompts.*text prompts alone need no ViT: towers="text", or method'
     ):
         vilt_prompt.wrap(build(name), K=2)
-
-
-@pytest.mark.parametrize("settings", [{"K": 2}, {"method": "coop"}, {"method": "vpt_deep"}], ids=str)
-@pytest.mark.parametrize("name", REFUSED)
-def test_scaled_cosine_attention_is_refused(name, settings):
-    model = build(name).train()
-    before = state(model)
-    with pytest.raises(ValueError, match="scaled cosine attention, which open_clip's own forward cannot run either"):
-        vilt_prompt.wrap(model, **settings)
-    assert state(model) == before
-
-
-@pytest.mark.parametrize("name", ["siglip", "gap"])
-def test_timms_tower_that_does_not_pool_is_refused(name):
-    model = build(name).train()
-    model.visual.trunk.reset_classifier(0, global_pool="")
-    before = state(model)
-    with pytest.raises(
-        ValueError, match="vision tower VisionTransformer of TimmModel cannot take prompts: it does not pool its tokens"
-    ):
-        vilt_prompt.wrap(model, K=2)
-    assert state(model) == before
 
 
 @pytest.mark.parametrize("name", ["eva02", "pe_core", "relpos", "relpos_shared"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.reference.literal import learnable_tensors
-from tests.support.architectures import CONTEXT_LENGTH, END, START
+from tests.support.architectures import END, ids_of
 from tests.support.exactness import assert_exact, gradients, relative_error, wrap_tiny
 from vilt_prompt.towers import packing
 
@@ -23,13 +23,6 @@ NAMES = [
 DISTINCT_BEGINNINGS = len(
     {tuple(text[:i]) for text in ([*name, END] for name in NAMES) for i in range(1, len(text) + 1)}
 )
-
-
-def ids_of(names: list[list[int]]) -> torch.Tensor:
-    ids = torch.zeros(len(names), CONTEXT_LENGTH, dtype=torch.long)
-    for row, name in zip(ids, names, strict=True):
-        row[: len(name) + 2] = torch.tensor([START, *name, END])
-    return ids
 
 
 @pytest.fixture(params=["few rows, kept", "short rows, a group for each size, made anew", "a row for each text"])
@@ -96,12 +89,6 @@ def test_half_precision():
     model.get_base_model().float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert relative_error(model.encode_text(ids_of(NAMES)).float(), want) < 0.05
-
-
-@pytest.mark.parametrize("names", [[[5, 6], [7, 8]], [[5, 6, 7]]])
-def test_texts_that_packing_saves_nothing_of(names):
-    model, reference = wrap_tiny("4/4", K=2)
-    assert_exact(model, reference, ids_of(names))
 
 
 @pytest.mark.parametrize("names", [NAMES, NAMES[:1]], ids=["packed", "side by side"])
