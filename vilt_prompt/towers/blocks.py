@@ -82,7 +82,8 @@ class Block:
     def _project_with_prompt(self, x: Tensor, prompt: Tensor | None, first: int) -> tuple[Tensor, Tensor | None]:
         """Tokens (b, l, d) -> their parts from `first` on, (s, b, h, l, c); prompt (1, n, d) -> (2, 1, h, n, c)."""
         batch, length, _ = x.shape
-        if prompt is None or batch * length < FEW_PROMPTS * prompt.shape[1]:
+        # A compiled or exported graph serves any batch: it must not depend on how large this one is.
+        if prompt is None or torch.compiler.is_compiling() or batch * length < FEW_PROMPTS * prompt.shape[1]:
             return self.project(x, first, 3), None if prompt is None else self.project(prompt, 1, 3)
         rows = torch.cat([rearrange(x, "b l d -> 1 (b l) d"), prompt], dim=1)  # [1, b l + n, d]
         tokens, prompt_parts = self.project(rows, first, 3).split((batch * length, prompt.shape[1]), dim=3)
