@@ -1,4 +1,7 @@
-"""Time and peak memory as a picture, one for each model, device and precision on a machine."""
+"""Time and peak memory as a picture, one for each model, device and precision on a machine.
+
+`python -m benchmarks.plot` draws the pictures of the pages again, from the committed results.
+"""
 
 from __future__ import annotations
 
@@ -6,117 +9,107 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from benchmarks.results import Record, median_of, read
+from examples.drawing import Drawing
 
-matplotlib.use("Agg")
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from benchmarks.results import Record, median_of
-
-COLOURS = {"bare": "#888888", "literal": "#d1495b", "library": "#00798c"}
-FLOOR = "#edae49"
-STYLES = {"forward": ":", "forward+backward": "-", "inference": "--"}
-AXES = {"text": "classes", "step": "classes", "image": "frames"}
+ROOT = Path(__file__).resolve().parents[1]
+COLOURS = {"bare": "token", "literal": "vision", "library": "text"}
+NAMES = {"bare": "bare CLIP", "literal": "literal computation", "library": "this library"}
+WIDTH, BAR = 390, 14
+COLUMNS = (14, 206)  # where the bars of time and of memory start
+LONGEST = 112  # pixels of the longest bar; its value stands behind it
 
 
 def plot(results: dict[str, Any], out: Path) -> list[Path]:
-    """Draws all results beside the file `out`, and says where: `results-ViT-B-16-cpu-fp32.png`."""
+    """Draws all results beside the file `out`, and says where: `results-ViT-B-16-cpu-fp32.svg`."""
+    written = []
+    for path, drawing in drawings(results, out).items():
+        drawing.save(path)
+        written.append(path)
+    return written
+
+
+def drawings(results: dict[str, Any], out: Path) -> dict[Path, Drawing]:
+    """The pictures of all results, with the files beside `out` that they belong into."""
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in results["records"]:
         case = record["case"]
         groups.setdefault((record["machine"], case["model"], case["device"], case["precision"]), []).append(record)
     machines = list(results["machines"])
-    written = []
+    found = {}
     for (machine, *setting), records in groups.items():
         number = machines.index(machine)
         name = "-".join([out.stem, *setting, *([str(number + 1)] if number else [])])
-        path = out.with_name(name + ".png")
-        draw(records, f"{', '.join(setting)}: {machine}").savefig(path, dpi=120)
-        written.append(path)
-    return written
+        found[out.with_name(name + ".svg")] = draw(records, [", ".join(setting), machine])
+    return found
 
 
-def draw(records: Sequence[Record], title: str) -> Figure:
-    """Seconds above, peak memory below; over classes for texts and training steps, over frames for images."""
-    measures = [measure for measure in AXES if any(record["case"]["measure"] == measure for record in records)]
-    figure = Figure(figsize=(4.6 * len(measures) + 2.2, 7.5), layout="constrained")
-    axes = figure.subplots(2, len(measures), squeeze=False)
-    figure.suptitle(title, fontsize=11)
-    for column, measure in enumerate(measures):
-        of_measure = [record for record in records if record["case"]["measure"] == measure]
-        _panel(axes[0][column], axes[1][column], measure, of_measure)
-    axes[0][0].set_ylabel("seconds, median and range")
-    axes[1][0].set_ylabel("peak memory, GB")
-    entries = {label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries.keys(), loc="outside right upper", fontsize=8, frameon=False)
-    return figure
+def draw(records: Sequence[Record], titles: Sequence[str]) -> Drawing:
+    """Bars for each case: seconds on the left, peak memory on the right, both with their values."""
+    drawing = Drawing(WIDTH, 0, "Time and peak memory: " + ", ".join(titles))
+    for line, title in enumerate(titles):
+        drawing.text(14, 24 + 18 * line, title, size=13 - line, bold=not line, colour="soft" if line else "ink")
+    y, x = 24 + 18 * len(titles), 14
+    for subject, colour in COLOURS.items():
+        if any(subject in record["subjects"] for record in records):
+            drawing.rect(x, y - 10, 11, 11, fill=colour, radius=2)
+            drawing.text(x + 16, y, NAMES[subject], size=12)
+            x += 110 if subject == "bare" else 150
+    y += 26
+    drawing.text(COLUMNS[0], y, "time, median", size=12, colour="soft")
+    drawing.text(COLUMNS[1], y, "peak memory", size=12, colour="soft")
+    for record in sorted(records, key=_order):
+        y = _draw_case(drawing, record, y + 26)
+    drawing.height = round(y + 8)
+    return drawing
 
 
-def _panel(time: Axes, memory: Axes, measure: str, records: Sequence[Record]) -> None:
-    axis = AXES[measure]
-    frames = sorted({record["case"]["frames"] for record in records} - {None})
-    if measure == "step":  # one more axis than a picture has
-        shown = 8 if 8 in frames else frames[-1]
-        records = [record for record in records if record["case"]["frames"] == shown]
-        time.set_title(f"training step, one video, {shown} frames", fontsize=10)
-    else:
-        time.set_title({"text": "encode_text", "image": "encode_video, one video"}[measure], fontsize=10)
-    records = sorted(records, key=lambda record: _place(record, axis))
-    for subject in COLOURS:
-        for mode in ("train", "inference"):
-            found = [record for record in records if record["case"]["mode"] == mode and subject in record["subjects"]]
-            if not found:
-                continue
-            # Beside each other, so that none hides another.
-            beside = {"bare": 0.98, "literal": 1.0, "library": 1.02}[subject]
-            places = [_place(record, axis) * beside for record in found]
-            for what, name in (
-                [("forward_s", "forward"), ("total_s", "forward+backward")]
-                if mode == "train"
-                else [("total_s", "inference")]
-            ):
-                style = {"color": COLOURS[subject], "linestyle": STYLES[name], "marker": "o", "markersize": 3.5}
-                seconds = [record["subjects"][subject][what] for record in found]
-                medians = [median_of(record, subject, what) for record in found]
-                spread = [
-                    [middle - min(all_of) for middle, all_of in zip(medians, seconds, strict=True)],
-                    [max(all_of) - middle for middle, all_of in zip(medians, seconds, strict=True)],
-                ]
-                time.errorbar(places, medians, yerr=spread, capsize=2, label=f"{subject}, {name}", **style)
-                if what == "total_s":
-                    peaks = [record["subjects"][subject]["peak_bytes"] / 2**30 for record in found]
-                    memory.plot(places, peaks, **style)
-    _floor(time, records, axis)
-    for panel in (time, memory):
-        panel.set_xscale("log")
-        low, high = panel.dataLim.intervaly
-        if high > 5 * low:
-            panel.set_yscale("log")
-        else:  # a logarithmic axis would make much of little
-            panel.set_ylim(0, 1.1 * high)
-        panel.set_xlabel(axis)
-        ticks = sorted({_place(record, axis) for record in records})
-        panel.set_xticks(ticks, [str(tick) for tick in ticks])
-        panel.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
-        panel.xaxis.minorticks_off()
-        panel.grid(alpha=0.3)
+def _draw_case(drawing: Drawing, record: Record, y: float) -> float:
+    """One case: its title, and a bar for each subject; returns where it ends."""
+    drawing.text(14, y, title_of(record), size=12.5, bold=True)
+    subjects = [subject for subject in COLOURS if subject in record["subjects"]]
+    columns = (
+        (COLUMNS[0], {subject: median_of(record, subject, "total_s") for subject in subjects}, _seconds),
+        (COLUMNS[1], {subject: record["subjects"][subject]["peak_bytes"] for subject in subjects}, _bytes),
+    )
+    for x, values, said in columns:
+        for number, (subject, value) in enumerate(values.items()):
+            top = y + 8 + (BAR + 3) * number
+            width = max(1.5, LONGEST * value / max(values.values()))
+            drawing.rect(x, top, width, BAR, fill=COLOURS[subject], radius=2)
+            drawing.text(x + width + 5, top + BAR - 3, said(value), size=11.5)
+    return y + 8 + (BAR + 3) * len(subjects)
 
 
-def _floor(time: Axes, records: Sequence[Record], axis: str) -> None:
-    """Where the library would be if time went with the floor's operations at the literal computation's speed."""
-    for mode, name in (("train", "forward+backward"), ("inference", "inference")):
-        found = [record for record in records if record["case"]["mode"] == mode and "literal" in record["subjects"]]
-        if found:
-            floors = [
-                median_of(record, "literal", "total_s") * record["flops"]["floor"] / record["flops"]["literal"]
-                for record in found
-            ]
-            places = [_place(record, axis) for record in found]
-            time.plot(
-                places, floors, color=FLOOR, linestyle=STYLES[name], marker="_", markersize=9, label=f"floor, {name}"
-            )
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value < 9.95 else f"{value:.0f} s"
 
 
-def _place(record: Record, axis: str) -> int:
-    return record["classes"] if axis == "classes" else record["case"]["frames"]
+def _bytes(value: float) -> str:
+    return f"{value / 2**30:.1f} GB" if value >= 2**30 else f"{value / 2**20:.0f} MB"
+
+
+def title_of(record: Record) -> str:
+    """What was run, in words."""
+    case, classes = record["case"], record["classes"]
+    frames = f"{case['frames']} frame" + ("s" if case["frames"] != 1 else "")
+    what = {
+        "text": f"encode_text, {classes} classes",
+        "step": f"Training step, {classes} classes, {frames}",
+        "image": f"encode_video, {frames}",
+    }[case["measure"]]
+    if case["measure"] == "step":
+        return what
+    return f"{what}, " + ("forward and backward" if case["mode"] == "train" else "inference")
+
+
+def _order(record: Record) -> tuple[int, int, int]:
+    """Texts, then training steps, then inference; small cases first."""
+    case = record["case"]
+    return ("text", "step", "image").index(case["measure"]), record["classes"] or 0, case["frames"] or 0
+
+
+if __name__ == "__main__":
+    for path, drawing in drawings(read(ROOT / "benchmarks/results.json"), ROOT / "docs/results.json").items():
+        if path.exists():
+            drawing.save(path)

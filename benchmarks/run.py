@@ -4,7 +4,6 @@
 minutes on two CPU cores. `--plan` says what a command line is going to take, `--all` takes everything. Weights are
 random, class names real; nothing is downloaded. Times are taken in one process, in turn. Every case is written to
 `--out` as soon as it is done, and one that is there is not measured again: a run that was stopped goes on where it was.
-The picture needs matplotlib, which `pip install -e ".[examples]"` brings.
 """
 
 from __future__ import annotations

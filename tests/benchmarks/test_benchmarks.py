@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -450,24 +451,28 @@ def test_pages_show_the_committed_results():
         assert made == page.read_text(), f"run `python -m benchmarks.table {committed} --write {page}`"
 
 
-def test_picture_shows_every_subject():
+def test_picture_shows_every_subject_with_its_values():
     found = [
-        record(literal=([10.0, 20.0], 12), library=([1.0, 2.0], 1)),
-        record("image", "inference", None, 8, bare=([1.0], 1), literal=([1.0], 1), library=([1.03], 1)),
+        record("image", "inference", None, 8, bare=([1.0], 2**20), literal=([1.0], 1), library=([1.25], 3 * 2**19)),
+        record(literal=([10.0, 20.0, 90.0], 2**30), library=([1.0, 2.0, 9.0], 2**25)),
     ]
-    figure = plot.draw(found, "a title")
-    (legend,) = figure.legends
-    assert sorted(text.get_text() for text in legend.get_texts()) == sorted(
-        [
-            f"{subject}, {name}"
-            for subject in ("literal", "library", "floor")
-            for name in ("forward+backward", "inference")
-        ]
-        + ["literal, forward", "library, forward", "bare, inference"]
-    )
-    top = figure.axes[0]
-    floors = [line for line in top.lines if line.get_label() == "floor, forward+backward"]
-    assert floors[0].get_ydata() == pytest.approx([15.0 * 4 / 100])
+    svg = plot.draw(found, ["a title", "a machine"]).svg()
+    drawn = re.findall(r"<text[^>]*>([^<]*)<", svg)
+    assert drawn == [
+        *("a title", "a machine", "bare CLIP", "literal computation", "this library", "time, median", "peak memory"),
+        *("encode_text, 51 classes, forward and backward", "20 s", "2.00 s", "2.0 GB", "64 MB"),
+        *("encode_video, 8 frames, inference", "1.00 s", "1.00 s", "1.25 s", "2 MB", "0 MB", "3 MB"),
+    ]
+    bars = [float(width) for width in re.findall(r'width="([\d.]+)" height="14.0"', svg)]
+    assert bars == [112.0, 11.2, 112.0, 3.5, *(89.6, 89.6, 112.0), 74.7, 1.5, 112.0]
+
+
+def test_the_committed_pictures_show_the_committed_results():
+    shown = plot.drawings(results.read(ROOT / "benchmarks/results.json"), ROOT / "docs/results.json")
+    kept = [path for path in shown if path.exists()]
+    assert kept
+    for path in kept:
+        assert path.read_text() == shown[path].svg(), "run python -m benchmarks.plot"
 
 
 @pytest.mark.parametrize("step", text_steps.STEPS)
