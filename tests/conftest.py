@@ -78,6 +78,17 @@ def refuses(world):
     return world.refuse
 
 
+@pytest.fixture
+def stand_in_gpu(monkeypatch):
+    """A `StandInGpu`, in place of what the library asks of CUDA."""
+    from tests.support.stand_in_gpu import StandInGpu
+
+    gpu = StandInGpu()
+    monkeypatch.setattr(torch.cuda, "Event", gpu.event)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: gpu.capturing)
+    return gpu
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Tensors this small cost more to share out between threads than to compute.

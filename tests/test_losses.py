@@ -103,6 +103,50 @@ def test_numbers_of_numpy_are_numbers():
     assert criterion(torch.randn(1, 6), torch.randn(3, 6), torch.tensor([0])).isfinite()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": torch.tensor([0, 7])}, r"labels must be in 0\.\.2, got 0\.\.7 \(in the call before this one\)"),
+        ({"labels": torch.tensor([-100, 1])}, r"labels must be in 0\.\.2, got -100\.\.1"),
+        ({"video": torch.full((2, 6), math.nan)}, "video_features has NaN"),
+        ({"text": torch.full((3, 6), math.inf)}, "text_features has NaN"),
+    ],
+)
+def test_on_a_gpu_a_bad_call_is_refused_at_the_next_one(change, message, stand_in_gpu):
+    torch.manual_seed(0)
+    good = {"video": torch.randn(2, 6), "text": torch.randn(3, 6), "labels": torch.tensor([0, 1])}
+    criterion = ScenarioGuidedLoss(torch.randn(3, 6))
+
+    def call(values: dict[str, torch.Tensor]) -> torch.Tensor:
+        return criterion(*map(stand_in_gpu.tensor, values.values()))
+
+    torch.testing.assert_close(call(good).as_subclass(torch.Tensor), criterion(*good.values()))
+    call(good | change)
+    with pytest.raises(ValueError, match=message):
+        call(good)
+    call(good)
+    call(good)
+
+
+def test_on_a_gpu_no_call_waits_for_its_own_values(stand_in_gpu):
+    criterion = ScenarioGuidedLoss(stand_in_gpu.tensor(torch.randn(3, 6)), temperature=stand_in_gpu.tensor(0.1))
+    batch = [stand_in_gpu.tensor(each) for each in (torch.randn(2, 6), torch.randn(3, 6), torch.tensor([0, 1]))]
+    with stand_in_gpu.no_reads():
+        criterion(*batch)
+    assert stand_in_gpu.waits == 0
+    criterion(*batch)
+    assert stand_in_gpu.waits == 1
+
+
+def test_a_temperature_on_a_gpu_is_refused_at_the_next_call(stand_in_gpu):
+    criterion = ScenarioGuidedLoss(torch.randn(3, 6), temperature=torch.tensor(0.1))
+    batch = [stand_in_gpu.tensor(each) for each in (torch.randn(2, 6), torch.randn(3, 6), torch.tensor([0, 1]))]
+    criterion.temperature = stand_in_gpu.tensor(-0.1)
+    criterion(*batch)
+    with pytest.raises(ValueError, match="temperature is out of range: it must be positive and finite"):
+        criterion(*batch)
+
+
 def test_the_scenario_term_is_a_distance():
     features = torch.randn(3, 6)
     assert scenario_loss(features, 2 * features).item() == pytest.approx(0, abs=1e-6)

@@ -45,14 +45,12 @@ def check_choice(name: str, value: Any, choices: Collection[str], optional: bool
         raise ValueError(f"unknown {name} {value!r}. {nearest(value, choices)}")
 
 
-def check_labels(name: str, labels: Any, rows: int, count: int) -> None:
-    """Refuses what are no integers (TypeError), and others than (rows,) in 0..count-1 (ValueError)."""
+def check_label_type(name: str, labels: Any, rows: int) -> None:
+    """Refuses what is not a tensor of integers (TypeError) of shape (rows,) (ValueError)."""
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
         raise TypeError(f"{name} must be a tensor of integers, got {getattr(labels, 'dtype', labels)!r}")
     if labels.shape != (rows,):
         raise ValueError(f"{name} must be of shape ({rows},), got {tuple(labels.shape)}")
-    if is_readable(labels) and not ((labels >= 0) & (labels < count)).all():
-        raise ValueError(f"{name} must be in 0..{count - 1}, got {int(labels.min())}..{int(labels.max())}")
 
 
 def check_floats(name: str, values: Any, shape: str) -> None:
@@ -90,6 +88,44 @@ def nearest(name: Any, known: Collection[str]) -> str:
 def is_readable(tensor: Tensor) -> bool:
     """Whether values may be looked at: not on the meta device, nor while compiling or exporting."""
     return not (tensor.is_meta or torch.compiler.is_compiling())
+
+
+class LateNumbers:
+    """Reads numbers without waiting for a GPU: those of one call are read at the next.
+
+    To read a value from a GPU is to wait until all work queued there is done. Here a copy is queued behind that work;
+    one training step later it has arrived. Numbers on the CPU are read at once.
+    """
+
+    def __init__(self) -> None:
+        self._queued: tuple[Tensor, torch.cuda.Event, int] | None = None
+
+    def exchange(self, numbers: Tensor, classes: int) -> list[tuple[list[int], int]]:
+        """Takes the numbers of this call, and returns those that have arrived, each with the classes of its call.
+
+        Args:
+            numbers: (n,) integers.
+            classes: A number that Python knows already, returned beside them.
+        """
+        if numbers.is_cuda and torch.cuda.is_current_stream_capturing():
+            return []  # a CUDA graph cannot be interrupted
+        arrived = []
+        if self._queued is not None:
+            copied, event, before = self._queued
+            event.synchronize()
+            arrived.append((copied.tolist(), before))
+            self._queued = None
+        if numbers.is_cuda:
+            copied = numbers.to("cpu", non_blocking=True)  # into pinned memory
+            event = torch.cuda.Event()
+            event.record()
+            self._queued = copied, event, classes
+        else:
+            arrived.append((numbers.tolist(), classes))
+        return arrived
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_queued": None}  # an event can be neither pickled nor copied
 
 
 class AdapterIOError(OSError, ValueError):

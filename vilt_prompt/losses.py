@@ -8,18 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.checks import check_floats, check_labels, check_strings, is_readable
+from vilt_prompt.checks import LateNumbers, check_floats, check_label_type, check_strings, is_readable
 from vilt_prompt.model.prompted import prompted_model
 from vilt_prompt.tokenization import tokenized
 
 TEMPLATE = "a video of a person doing {}."
 """The hand-crafted prompt of the paper, with `{}` for the name of the class."""
+
+NOT_FINITE = "{} has NaN or infinite values: lower the learning rate, or leave half precision"
+IGNORED = -100  # a label that `F.cross_entropy` leaves out
 
 
 @torch.no_grad()
@@ -74,11 +77,11 @@ def scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
     """
     _check_features("text_features", text_features)
     _check_features("scenario_features", scenario_features)
-    if text_features.shape != scenario_features.shape:
-        raise ValueError(
-            f"text_features {tuple(text_features.shape)} and scenario_features {tuple(scenario_features.shape)} "
-            "must be of one shape (C, D): are they of the same classes and model?"
-        )
+    _check_same_classes(text_features, scenario_features)
+    return _scenario_loss(text_features, scenario_features)
+
+
+def _scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
     text, scenario = _at_least_float32(text_features), _at_least_float32(scenario_features)
     return 1 - F.cosine_similarity(text, scenario.to(text), dim=-1).mean()
 
@@ -122,6 +125,7 @@ class ScenarioGuidedLoss(nn.Module):
         self.alpha = alpha
         self.temperature = temperature
         self.last: LossTerms | None = None
+        self._late = LateNumbers()
 
     @classmethod
     def for_classes(
@@ -175,25 +179,53 @@ class ScenarioGuidedLoss(nn.Module):
 
         Raises:
             TypeError: If the labels are not integers.
-            ValueError: If shapes do not match, labels are out of range, or a feature is NaN or infinite.
+            ValueError: If shapes do not match, labels are out of range, the temperature is not positive, or a feature
+                is NaN or infinite. On a CUDA device the values of a call are checked at the next one, so that no step
+                waits for the GPU.
         """
-        _check_features("video_features", video_features)
-        scenario = scenario_loss(text_features, self.scenario_features)
+        check_floats("video_features", video_features, "(rows, D)")
+        check_floats("text_features", text_features, "(rows, D)")
         if video_features.shape[1] != text_features.shape[1]:
             raise ValueError(
                 f"video_features {tuple(video_features.shape)} and text_features {tuple(text_features.shape)} "
                 "must have the same D"
             )
-        check_labels("labels", labels, len(video_features), len(text_features))
-        _check_temperature(self.temperature)
+        check_label_type("labels", labels, len(video_features))
+        _check_same_classes(text_features, self.scenario_features)
+        if not _is_on_gpu(self.temperature):
+            _check_temperature(self.temperature)
+        labels = labels.to(video_features.device, torch.long)
+        if is_readable(video_features) and is_readable(labels):
+            labels = self._check_values(video_features, text_features, labels)
+        scenario = _scenario_loss(text_features, self.scenario_features)
         with torch.autocast(video_features.device.type, enabled=False):
             video = F.normalize(_at_least_float32(video_features), dim=-1)
             text = F.normalize(_at_least_float32(text_features), dim=-1)
-            cross_entropy = F.cross_entropy(
-                video @ text.to(video).T / self.temperature, labels.to(video.device, torch.long)
-            )
+            cross_entropy = F.cross_entropy(video @ text.to(video).T / self.temperature, labels)
         self.last = LossTerms(cross_entropy.detach(), scenario.detach())
         return cross_entropy + self.alpha * scenario
+
+    def _check_values(self, video_features: Tensor, text_features: Tensor, labels: Tensor) -> Tensor:
+        """Checks the values of a batch; returns its labels, on a GPU without those that are out of range."""
+        classes = len(text_features)
+        numbers = [video_features.isfinite().all(), text_features.isfinite().all(), labels.min(), labels.max()]
+        if _is_on_gpu(self.temperature):
+            numbers.append((self.temperature.detach() > 0) & self.temperature.detach().isfinite())
+        on_device = torch.stack([number.to(labels).reshape(()) for number in numbers])
+        for (video_finite, text_finite, least, largest, *temperature), count in self._late.exchange(on_device, classes):
+            late = " (in the call before this one)" if labels.is_cuda else ""
+            if not video_finite:
+                raise ValueError(NOT_FINITE.format("video_features") + late)
+            if not text_finite:
+                raise ValueError(NOT_FINITE.format("text_features") + late)
+            if least < 0 or largest >= count:
+                raise ValueError(f"labels must be in 0..{count - 1}, got {least}..{largest}{late}")
+            if temperature == [0]:
+                raise ValueError("temperature is out of range: it must be positive and finite" + late)
+        if not labels.is_cuda:
+            return labels
+        # An index out of range would end the process on a GPU, before the next call could say why.
+        return labels.masked_fill((labels < 0) | (labels >= classes), IGNORED)
 
 
 def _check_weights(alpha: float, temperature: float | Tensor) -> None:
@@ -220,7 +252,19 @@ def _check_temperature(temperature: float | Tensor) -> None:
 def _check_features(name: str, features: Tensor) -> None:
     check_floats(name, features, "(rows, D)")
     if is_readable(features) and not features.isfinite().all():
-        raise ValueError(f"{name} has NaN or infinite values: lower the learning rate, or leave half precision")
+        raise ValueError(NOT_FINITE.format(name))
+
+
+def _check_same_classes(text_features: Tensor, scenario_features: Tensor) -> None:
+    if text_features.shape != scenario_features.shape:
+        raise ValueError(
+            f"text_features {tuple(text_features.shape)} and scenario_features {tuple(scenario_features.shape)} "
+            "must be of one shape (C, D): are they of the same classes and model?"
+        )
+
+
+def _is_on_gpu(number: float | Tensor) -> TypeGuard[Tensor]:
+    return isinstance(number, Tensor) and number.is_cuda
 
 
 def _at_least_float32(features: Tensor) -> Tensor:
