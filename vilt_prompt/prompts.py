@@ -128,7 +128,8 @@ def new_map(config: PromptConfig, layers: int, d_in: int, d_out: int) -> nn.Line
     """F or F~ of a resolved config, in float32: one map for all `layers`, or one for each."""
     if config.mapper == "per_layer":
         return PerLayerLinear(layers, d_in, d_out)
-    return nn.Linear(d_in, d_out, dtype=torch.float32)
+    # Of this subclass, torchao's `quantize_` makes no quantised and frozen one, and PyTorch's own neither.
+    return nn.modules.linear.NonDynamicallyQuantizableLinear(d_in, d_out, dtype=torch.float32)
 
 
 class PerLayerLinear(nn.Module):

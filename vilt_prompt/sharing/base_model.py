@@ -1,19 +1,22 @@
 """Which weights an adapter belongs to: the shapes of a base model's parameters, and a few of their values.
 
+Of a quantised base, the values are those of the matrices that its packed tensors stand for, with their errors.
+
 What a user may change is left out: `logit_scale` and `logit_bias`, buffers, adapters, and embeddings that are resized.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+
+from vilt_prompt.sharing.quantization import QuantizedWeight, quantized_weight
 
 SAMPLED_MATRICES = 32
 SAMPLED_PLACES = (0.236, 0.618, 0.854)  # in each of them, as a fraction of its elements
@@ -21,6 +24,11 @@ SAMPLED_PLACES = (0.236, 0.618, 0.854)  # in each of them, as a fraction of its 
 # steps by 2^-24.
 RELATIVE_TOLERANCE = 2**-7
 ABSOLUTE_TOLERANCE = 2**-24
+# Elements on either side of a value among which the largest one that shares its scale is sought, beside its row: the
+# blocks of quantised formats are not longer.
+LONGEST_BLOCK = 256
+
+Weight = Tensor | QuantizedWeight
 
 _TRAINED = ("logit_scale", "logit_bias")
 _RESIZED = ("positional_embedding", "pos_embed", "position_embeddings.weight", "token_embedding.weight")
@@ -31,28 +39,53 @@ def fingerprint(model: nn.Module) -> dict[str, Any] | None:
 
     The shapes of the parameters, numbered blocks together, such as "12 x (768,)", and a few values of some matrices.
     """
-    parameters = dict(_base_parameters(model))
-    if any(parameter.is_meta for parameter in parameters.values()):
+    weights = dict(_base_weights(model))
+    if _has_no_values(weights):
         return None
-    return {"shapes": _shapes(parameters), "values": _values(parameters, _chosen(parameters))}
+    values, errors = _values(weights, _chosen(weights))
+    found: dict[str, Any] = {"shapes": _shapes(weights), "values": values}
+    return {**found, "errors": errors} if errors else found
 
 
 def check_base(model: nn.Module, config: Any, strict: bool) -> bool:
     """Whether a model is the one that an adapter was trained on, as far as its config's `base_fingerprint` tells.
 
-    Another architecture and a damaged fingerprint are a ValueError; so are, if `strict`, other weights, else a warning.
+    A damaged fingerprint is a ValueError. So are, if `strict`, another architecture and other weights, else a warning.
+    Values of a quantised format whose error is not known are not compared, with a warning.
     """
     expected = config.base_fingerprint
     if expected is None:
         return True
     _check_form(expected)
-    parameters = dict(_base_parameters(model))
+    weights = dict(_base_weights(model))
     base = " ".join(str(name) for name in (config.base_model, config.base_pretrained) if name) or "not recorded by name"
-    _check_shapes(expected["shapes"], _shapes(parameters), base)
-    if any(parameter.is_meta for parameter in parameters.values()):
+    shapes = _shapes(weights)
+    if shapes != expected["shapes"]:
+        message = _other_architecture(expected["shapes"], shapes, base)
+        if strict:
+            raise ValueError(
+                f"{message}. Load it onto that one, or pass strict_base=False if it is to go where its prompts fit"
+            )
+        warnings.warn(f"{message}. It is loaded all the same (strict_base=False)", stacklevel=2)
+        return False
+    if _has_no_values(weights):
         return True
-    found = _values(parameters, [name for name in expected["values"] if name in parameters])
-    different = [name for name, values in expected["values"].items() if not _close(values, found.get(name, []))]
+    found, errors = _values(weights, [name for name in expected["values"] if name in weights])
+    unknown = [name for name in expected["values"] if name in weights and name not in found]
+    if unknown:
+        warnings.warn(
+            f"{len(unknown)} of {len(expected['values'])} sampled parameters could not be compared with the base that "
+            f"the adapter was trained on ({base}): {unknown[0]} is in the format {_format(weights[unknown[0]])}, whose "
+            "error is not known. Make sure that the weights are those of the training",
+            stacklevel=2,
+        )
+    former_errors = expected.get("errors", {})
+    different = [
+        name
+        for name, values in expected["values"].items()
+        if name not in unknown
+        and not _close(values, found.get(name, []), former_errors.get(name, []), errors.get(name, []))
+    ]
     if not different:
         return True
     message = (
@@ -66,7 +99,7 @@ def check_base(model: nn.Module, config: Any, strict: bool) -> bool:
     return False
 
 
-def _base_parameters(module: nn.Module, path: str = "") -> Iterator[tuple[str, Tensor]]:
+def _base_weights(module: nn.Module, path: str = "") -> Iterator[tuple[str, Weight]]:
     """The base model's parameters under the names that they have without adapters."""
     while isinstance(module, BaseTunerLayer):
         base_layer = getattr(module, "base_layer", None)
@@ -75,35 +108,61 @@ def _base_parameters(module: nn.Module, path: str = "") -> Iterator[tuple[str, T
         module = base_layer
     for name, parameter in module.named_parameters(recurse=False):
         if name not in _TRAINED:
-            yield path + name, parameter
+            yield path + name, quantized_weight(module, parameter) or parameter
     for name, child in module.named_children():
-        yield from _base_parameters(child, f"{path}{name}.")
+        yield from _base_weights(child, f"{path}{name}.")
 
 
-def _shapes(parameters: dict[str, Tensor]) -> dict[str, str]:
+def _has_no_values(weights: dict[str, Weight]) -> bool:
+    """Whether a model, or a part of it, is on the meta device."""
+    return any(isinstance(weight, Tensor) and weight.is_meta for weight in weights.values())
+
+
+def _format(weight: Weight) -> str:
+    return weight.format if isinstance(weight, QuantizedWeight) else str(weight.dtype)
+
+
+def _shapes(weights: dict[str, Weight]) -> dict[str, str]:
     grouped: dict[str, list[tuple[int, ...]]] = {}
-    for name, parameter in parameters.items():
+    for name, weight in weights.items():
         if not name.endswith(_RESIZED):
-            grouped.setdefault(re.sub(r"\.\d+(?=\.)", ".*", name), []).append(tuple(parameter.shape))
+            grouped.setdefault(re.sub(r"\.\d+(?=\.)", ".*", name), []).append(tuple(weight.shape))
     return {
         name: " + ".join(f"{len(list(run))} x {shape}" for shape, run in itertools.groupby(shapes))
         for name, shapes in grouped.items()
     }
 
 
-def _chosen(parameters: dict[str, Tensor]) -> list[str]:
+def _chosen(weights: dict[str, Weight]) -> list[str]:
     # Norms and biases are alike in many models; matrices never are.
     matrices = [
         name
-        for name, parameter in parameters.items()
-        if parameter.ndim > 1 and parameter.is_floating_point() and not name.endswith(_RESIZED)
+        for name, weight in weights.items()
+        if weight.ndim > 1
+        and (isinstance(weight, QuantizedWeight) or weight.is_floating_point())
+        and not name.endswith(_RESIZED)
     ]
     count = min(SAMPLED_MATRICES, len(matrices))
     return [matrices[round(i * (len(matrices) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
-def _values(parameters: dict[str, Tensor], names: list[str]) -> dict[str, list[float]]:
-    return {name: [float(f"{value:.6g}") for value in _sample(parameters[name])] for name in names}
+def _values(weights: dict[str, Weight], names: list[str]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Values of the named weights, and of the quantised ones the largest errors of these values."""
+    values, errors = {}, {}
+    for name in names:
+        weight = weights[name]
+        matrix = weight.matrix() if isinstance(weight, QuantizedWeight) else weight
+        if matrix is None:
+            continue
+        values[name] = _rounded(_sample(matrix))
+        if isinstance(weight, QuantizedWeight):
+            assert weight.error is not None  # there would be no matrix
+            errors[name] = _rounded(weight.error * scale for scale in _scales(matrix))
+    return values, errors
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _sample(matrix: Tensor) -> list[float]:
@@ -118,33 +177,48 @@ def _sample(matrix: Tensor) -> list[float]:
     return values
 
 
-def _close(first: list[float], second: list[float]) -> bool:
-    return len(first) == len(second) and all(
-        math.isclose(a, b, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE)
-        for a, b in zip(first, second, strict=True)
+def _scales(matrix: Tensor) -> list[float]:
+    """For each sampled value, the largest one in its row, or in a block of whole rows, that may share its scale."""
+    flat, width = matrix.flatten().abs(), matrix.shape[-1]
+    scales = []
+    for place in SAMPLED_PLACES:
+        at = int(place * matrix.numel())
+        row = at // width * width
+        first, last = min(row, at - LONGEST_BLOCK), max(row + width, at + LONGEST_BLOCK)
+        scales.append(float(flat[max(first, 0) : last].max()))
+    return scales
+
+
+def _close(first: list[float], second: list[float], *errors: list[float]) -> bool:
+    """Whether values agree within the rounding of half precision, and the errors of their formats."""
+    allowed = [sum(own) for own in itertools.zip_longest(*errors, fillvalue=0.0)] or [0.0] * len(first)
+    return len(first) == len(second) == len(allowed) and all(
+        abs(a - b) <= max(RELATIVE_TOLERANCE * max(abs(a), abs(b)), ABSOLUTE_TOLERANCE) + error
+        for a, b, error in zip(first, second, allowed, strict=True)
     )
 
 
-def _check_shapes(expected: dict[str, str], found: dict[str, str], base: str) -> None:
+def _other_architecture(expected: dict[str, str], found: dict[str, str], base: str) -> str:
     different = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
-    if different:
-        shown = "; ".join(
-            f"{name} is {expected.get(name, 'missing')} there, {found.get(name, 'missing')} in this model"
-            for name in different[:3]
-        )
-        more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
-        raise ValueError(
-            f"the adapter was trained on another architecture (its base: {base}): {shown}{more}. Load it onto that one"
-        )
+    shown = "; ".join(
+        f"{name} is {expected.get(name, 'missing')} there, {found.get(name, 'missing')} in this model"
+        for name in different[:3]
+    )
+    more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
+    return f"the adapter was trained on another architecture (its base: {base}): {shown}{more}"
 
 
 def _check_form(expected: dict[str, Any]) -> None:
-    shapes, values = expected.get("shapes"), expected.get("values")
+    shapes, values, errors = expected.get("shapes"), expected.get("values"), expected.get("errors", {})
     if (
         not isinstance(shapes, dict)
         or not isinstance(values, dict)
+        or not isinstance(errors, dict)
         or not all(isinstance(shape, str) for shape in shapes.values())
-        or not all(isinstance(row, list) and all(isinstance(value, float) for value in row) for row in values.values())
+        or not all(
+            isinstance(row, list) and all(isinstance(value, float) for value in row)
+            for row in (*values.values(), *errors.values())
+        )
     ):
         raise ValueError(
             "base_fingerprint is damaged: expected the shapes and values of wrap(...). Copy the files again"

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from vilt_prompt.checks import AdapterIOError
 from vilt_prompt.config import NOTES, PEFT_TYPE, STRUCTURE
+from vilt_prompt.sharing.quantization import is_quantized
 
 CARD_NAME = "README.md"
 RECORD = "vilt_prompt"  # key of the safetensors' metadata
@@ -155,6 +156,11 @@ def config_text(config: dict[str, Any]) -> str:
 def check_numbers(tensors: dict[str, Tensor], what: str) -> None:
     """Refuses tensors that are not floating-point and finite, or have no values at all (ValueError)."""
     for key, tensor in tensors.items():
+        if is_quantized(tensor):
+            raise ValueError(
+                f"{what}: {key} is quantised ({type(tensor).__name__}), as if the model had been quantised after wrap. "
+                "Quantise the open_clip model before wrap, or leave the adapter's modules out"
+            )
         if not tensor.is_floating_point():
             raise ValueError(f"{what}: {key} is of type {tensor.dtype}, floating-point numbers were expected")
         if tensor.is_meta:

@@ -1,0 +1,90 @@
+"""Weights of quantised bases: the matrix that a packed tensor stands for, and how far it may be off.
+
+torchao's tensors and those of bitsandbytes are known by what they look like, so that neither has to be installed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+# The largest error of a value, as a fraction of the largest one that shares its scale: half a step is half of this.
+_INT8 = 1 / 127
+_FOUR_BITS = {"nf4": 0.16, "fp4": 0.18}  # half of the largest gap between two levels
+_TORCHAO = {"Int8Tensor": _INT8, "Float8Tensor": 1 / 8, "Int4Tensor": 1 / 7, "NF4Tensor": _FOUR_BITS["nf4"]}
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """A weight of a quantised base.
+
+    Args:
+        shape: That of the matrix, whatever the packed tensor's.
+        error: The largest error of a value, as a fraction of the largest value that shares its scale. None: the format
+            is not known.
+        dequantize: Gives the matrix.
+        format: A name for messages.
+    """
+
+    shape: tuple[int, ...]
+    error: float | None
+    dequantize: Callable[[], Tensor]
+    format: str
+
+    @property
+    def ndim(self) -> int:
+        """The dimensions of the matrix."""
+        return len(self.shape)
+
+    def matrix(self) -> Tensor | None:
+        """The values in float32; None where they cannot be had, or nothing is known of their error."""
+        if self.error is None:
+            return None
+        try:
+            return self.dequantize().detach().float()
+        except (NotImplementedError, RuntimeError, TypeError):  # no kernel on this device
+            return None
+
+
+def is_quantized(tensor: Tensor) -> bool:
+    """Whether a tensor is in a quantised format of torchao or bitsandbytes."""
+    return _is_torchao(tensor) or type(tensor).__name__ in ("Params4bit", "Int8Params")
+
+
+def quantized_weight(module: nn.Module, parameter: Any) -> QuantizedWeight | None:
+    """What a parameter of a module stands for, or None where it is a plain tensor."""
+    kind = type(parameter).__name__
+    if _is_torchao(parameter):
+        return QuantizedWeight(tuple(parameter.shape), _torchao_error(parameter), parameter.dequantize, kind)
+    if kind == "Params4bit" and (state := getattr(parameter, "quant_state", None)) is not None:
+
+        def dequantize() -> Tensor:
+            return sys.modules["bitsandbytes"].functional.dequantize_4bit(parameter.data, state)
+
+        return QuantizedWeight(tuple(state.shape), _FOUR_BITS.get(state.quant_type), dequantize, state.quant_type)
+    if kind == "Int8Params" and parameter.dtype.itemsize == 1:
+        # The first forward pass moves the scales from the parameter to the module.
+        scales: Any = getattr(parameter, "SCB", None)
+        if scales is None:
+            scales = getattr(getattr(module, "state", None), "SCB", None)
+        error = None if scales is None else _INT8
+        return QuantizedWeight(
+            tuple(parameter.shape), error, lambda: parameter.data * (scales[:, None] / 127), "bitsandbytes' int8"
+        )
+    return None
+
+
+def _is_torchao(tensor: Any) -> bool:
+    return isinstance(tensor, Tensor) and type(tensor).dequantize is not Tensor.dequantize
+
+
+def _torchao_error(parameter: Any) -> float | None:
+    kind = type(parameter).__name__
+    bits = str(getattr(parameter, "target_dtype", "")).removeprefix("torch.int")
+    if bits.isdecimal() and int(bits) > 1:  # IntxUnpackedToInt8Tensor
+        return 1 / (2 ** (int(bits) - 1) - 1)
+    return next((error for name, error in _TORCHAO.items() if kind.startswith(name.removesuffix("Tensor"))), None)
