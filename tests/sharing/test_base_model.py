@@ -167,11 +167,6 @@ REFUSED = {
         ValueError,
         r"another architecture .*conv1.weight is 1 x \(48, 3, 8, 8\) there, 1 x \(32, 3, 8, 8\) in",
     ),
-    "another architecture, not strictly": (
-        lambda w: from_pretrained(w.equal_widths, w.folder / "good", strict_base=False),
-        ValueError,
-        "another architecture",
-    ),
     "a deeper model": (
         lambda w: from_pretrained(w.deep, w.folder / "good"),
         ValueError,
