@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 import vilt_prompt
 from benchmarks import class_names, models
 from vilt_prompt.towers import packing
-from vilt_prompt.towers.open_clip_text import TextTower
+from vilt_prompt.towers.open_clip_text import OpenClipTextTower
 
 Step = Callable[[], contextlib.AbstractContextManager[object]]
 
@@ -40,7 +40,9 @@ def beginnings_not_shared() -> Iterator[None]:
 
 STEPS: dict[str, Step] = {
     "as it is": contextlib.nullcontext,
-    "cropped after the last end token, not packed": lambda: mock.patch.object(TextTower, "_packing", return_value=None),
+    "cropped after the last end token, not packed": lambda: mock.patch.object(
+        OpenClipTextTower, "_packing", return_value=None
+    ),
     "packed, shared beginnings run for each text": beginnings_not_shared,
     "a row of attention for each text": lambda: mock.patch.object(packing, "ROW", 0),
     "rows of up to 64 tokens": lambda: mock.patch.object(packing, "ROW", 64),

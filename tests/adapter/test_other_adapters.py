@@ -120,6 +120,15 @@ def test_lora_on_an_output_projection_after_wrap_is_refused_at_the_next_call(con
             encode(inputs)
 
 
+def test_an_ignored_adapter_is_refused_beside_a_block_that_is_called_as_it_is():
+    """An adapter around one attention lets the whole tower run plainly, where the other adapter would be ignored."""
+    model = wrap(build("4/4"))
+    adapt(model.get_base_model(), ["resblocks.0.attn.out_proj", "resblocks.1.attn"], inject=True)
+    for encode, inputs in ((model.encode_text, IDS), (model.encode_image, IMAGES)):
+        with pytest.raises(ValueError, match=MESSAGE):
+            encode(inputs)
+
+
 def test_lora_that_evas_attention_ignores_is_refused():
     message = r"on qkv inside an EvaAttention, which ignores it: adapt .*\[\"proj\", \"fc1\", \"fc2\"\]"
     base = zoo.build("eva01")

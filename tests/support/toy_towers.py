@@ -11,9 +11,9 @@ from open_clip import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from torch import Tensor, nn
 
 from vilt_prompt.towers.bidirectional import run_bidirectional
-from vilt_prompt.towers.blocks import WholeBlock
 from vilt_prompt.towers.layers import prompt_length
 from vilt_prompt.towers.token_ids import check_ids, check_room, check_values
+from vilt_prompt.towers.whole import WholeBlocks
 
 IMAGE, PATCH, WORDS, COLUMNS, LAYERS, WIDTH = 16, 8, 50, 12, 3, 16
 
@@ -77,7 +77,7 @@ class ToyImageTower:
     def __init__(self, module: ToyImageModule) -> None:
         self.module = module
         self.stands_for = (module,)
-        self.blocks = [WholeBlock(layer) for layer in module.layers]
+        self.blocks = WholeBlocks(module.layers)
         self.layers = len(self.blocks)
         self.image_size = module.image_size
 
@@ -105,7 +105,7 @@ class ToyTextTower:
     def __init__(self, module: ToyTextModule) -> None:
         self.module = module
         self.stands_for = (module,)
-        self.blocks = [WholeBlock(layer) for layer in module.layers]
+        self.blocks = WholeBlocks(module.layers)
         self.layers = len(self.blocks)
         self.embedding = module.words
 

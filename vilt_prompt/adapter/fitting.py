@@ -18,7 +18,15 @@ from vilt_prompt.sharing.base_model import check_base, fingerprint
 from vilt_prompt.sharing.base_settings import base_settings, check_base_settings
 from vilt_prompt.sharing.saved_config import SavedConfig
 from vilt_prompt.tokenization import content
-from vilt_prompt.towers.families import check_attentions, check_towers, depths, is_open_clip, text_tower, vision_tower
+from vilt_prompt.towers.families import (
+    check_attentions,
+    check_towers,
+    depths,
+    is_open_clip,
+    known_tower,
+    text_tower,
+    vision_tower,
+)
 
 OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own tokenizer, which open_clip ships
 
@@ -55,7 +63,7 @@ def resolve_for(model: nn.Module, config: PromptConfig, adapter_name: str) -> Pr
         config = config.replace(base_fingerprint=fingerprint(model), base_settings=base_settings(model))
     check_towers(model, towers)
     if towers != "vision":
-        text = text_tower(model)
+        text = known_tower(text_tower(model))
         if config.n_ctx > text.positions - 2:
             raise ValueError(
                 f"n_ctx={config.n_ctx} leaves no room for a start and an end token in the text tower's "

@@ -16,7 +16,7 @@ from vilt_prompt.adapter.other_adapters import PromptConfigs, put_back, set_asid
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.model.patching import patch, unpatch
 from vilt_prompt.model.prompted import PromptedModel
-from vilt_prompt.towers.families import text_tower
+from vilt_prompt.towers.families import known_tower, text_tower
 
 
 class PromptTuner(BaseTuner):
@@ -134,7 +134,7 @@ class PromptTuner(BaseTuner):
         # Made on the CPU, prompts are the same under one seed whatever the device of the base model.
         target.to(self.model.logit_scale.device)
         if peft_config.ctx_init is not None:
-            embedding = text_tower(self.model).embedding
+            embedding = known_tower(text_tower(self.model)).embedding
             # Values from a file come after this; there the vocabulary may be another one.
             if max(peft_config.ctx_init) < len(embedding.weight):
                 ids = torch.tensor(peft_config.ctx_init, device=embedding.weight.device)

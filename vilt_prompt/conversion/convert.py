@@ -24,7 +24,7 @@ from vilt_prompt.conversion.checkpoints import read_tensors
 from vilt_prompt.conversion.keys import Findings, some, sort_tensors
 from vilt_prompt.sharing.activation import has_quick_gelu
 from vilt_prompt.sharing.files import check_numbers
-from vilt_prompt.towers.families import check_towers, depths, text_tower, vision_tower
+from vilt_prompt.towers.families import check_towers, depths, known_tower, text_tower, vision_tower
 
 RELATIVE_TOLERANCE = 5e-3  # rounding to half precision stays below; an epoch of fine-tuning does not
 ABSOLUTE_TOLERANCE = 1e-5
@@ -142,13 +142,15 @@ def _stacked(found: Findings, path: Any) -> dict[str, Tensor]:
 
 
 def _check_fit(found: Findings, base: Any, path: Any) -> None:
-    text, vision = text_tower(base), vision_tower(base)
+    text, vision = known_tower(text_tower(base)), vision_tower(base)
     for kind, prompts, tower in (("text", found.text, text), ("vision", found.vision, vision)):
-        if prompts and len(prompts) > tower.layers:
+        if not prompts or tower is None:
+            continue
+        if len(prompts) > tower.layers:
             raise ValueError(
                 f"{path} has {kind} prompts for {len(prompts)} layers, the {kind} tower of the model has {tower.layers}"
             )
-        if prompts and prompts[1].shape[1] != tower.width:
+        if prompts[1].shape[1] != tower.width:
             raise ValueError(
                 f"{path} has {kind} prompts of width {prompts[1].shape[1]}, the {kind} tower of the model is "
                 f"{tower.width} wide: it was trained on another model"
@@ -159,7 +161,7 @@ def _check_fit(found: Findings, base: Any, path: Any) -> None:
             f"{path} has a token_suffix of shape {tuple(suffix.shape)}: expected (C, L, {text.width}), embedded tokens"
         )
     for layer, parts in found.maps.items():
-        expected = (vision.width, text.width)
+        expected = (known_tower(vision).width, text.width)
         if parts["weight"].shape != expected or parts["bias"].shape != expected[:1]:
             raise ValueError(
                 f"{path} has a map of shape {tuple(parts['weight'].shape)} for layer {layer}, in the model it is "
@@ -195,7 +197,7 @@ def _same_weights(first: Tensor, second: Tensor | None) -> bool:
 
 def _warn_of_gelu(base: Any) -> None:
     """Warns where the base cannot be OpenAI's CLIP, to which the published checkpoints of these methods belong."""
-    if text_tower(base).vocabulary == OPEN_CLIP_VOCABULARY and not has_quick_gelu(base):
+    if known_tower(text_tower(base)).vocabulary == OPEN_CLIP_VOCABULARY and not has_quick_gelu(base):
         warnings.warn(
             "the model has GELU, but the published checkpoints of these methods belong to OpenAI's weights, which need "
             'QuickGELU: create the model as "ViT-B-16-quickgelu", not "ViT-B-16". If the checkpoint was trained on '
@@ -226,4 +228,4 @@ def _nearest_ids(embedded: Tensor, embedding: Tensor) -> Tensor:
 
 
 def _token_embedding(base: Any) -> Tensor:
-    return text_tower(base).embedding.weight.detach().float().cpu()
+    return known_tower(text_tower(base)).embedding.weight.detach().float().cpu()

@@ -17,7 +17,7 @@ from vilt_prompt.checks import check_count, is_readable
 from vilt_prompt.inspection.description import prompt_names
 from vilt_prompt.inspection.tables import Table
 from vilt_prompt.model.prompted import prompted_model
-from vilt_prompt.towers.families import text_tower
+from vilt_prompt.towers.families import known_tower, text_tower
 
 WORD_END = "</w>"  # in vocabularies of CLIP's kind
 
@@ -107,7 +107,7 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
     fresh = [(i, p) for i, p in enumerate(prompts.tower_prompts("text"), start=1) if p is not None]
     if not fresh:
         return NearestTokens(name, ())
-    embedding: Tensor = text_tower(model).embedding.weight  # [V d_t]
+    embedding: Tensor = known_tower(text_tower(model)).embedding.weight  # [V d_t]
     if not is_readable(embedding):
         raise ValueError("the model is on the meta device, its embeddings have no values: load its weights first")
     vocabulary = len(embedding) if known is None else known

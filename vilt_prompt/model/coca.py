@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vilt_prompt.model.prompted import PromptedModel
-from vilt_prompt.model.video import encode_each_frame, frames_of, mean_over_frames
-from vilt_prompt.towers.families import run_tower, text_tower, vision_tower
+from vilt_prompt.model.video import check_video_or_image, encode_each_frame, mean_over_frames
+from vilt_prompt.towers.families import known_tower, run_tower
 
 
 class PromptedCoCa(PromptedModel):
-    """Mixin over `CoCa`. Its caption decoder has no prompts; what it reads is prompted."""
+    """Mixin over `CoCa`. Its caption decoder has no prompts of its own, but the tokens that it reads are prompted."""
 
     normalizes_by_default = True
 
@@ -31,16 +31,29 @@ class PromptedCoCa(PromptedModel):
         image: Tensor | None = None,
         frame_mask: Tensor | None = None,
     ) -> Any:
-        """What CoCa's own forward returns, for videos (B, T, 3, H, W) or images (B, 3, H, W) and token ids (C, L).
+        """Encode videos or images, and texts, and return what CoCa's own forward returns.
 
         The decoder reads the mean over the frames of each image token, as the features are a mean over the frames.
 
+        Args:
+            video: (B, T, 3, H, W), or images (B, 3, H, W); None: `image_latent` and `image_embs` are given.
+            text: (C, L) token ids, or None.
+            image_latent: (B, D), the features of images that were encoded before.
+            image_embs: (B, l, d), their tokens.
+            output_labels: Whether the labels of the captions are returned too.
+            image: The same as `video`, under open_clip's name.
+            frame_mask: (B, T) bool, False where a frame is padding.
+
+        Returns:
+            A tuple, or a dict if the model's `output_dict` is set.
+
         Raises:
-            ValueError: If there is no image, or an input is one that the model's `encode_...` refuse.
-            TypeError: If an input is one that they refuse.
+            ValueError: If there is no image, or if `encode_video`, `encode_image` or `encode_text` raise it.
+            TypeError: If one of them raises it.
         """
         base: Any = super(PromptedModel, self)
-        frames = frames_of(video, image, frame_mask)
+        check_video_or_image(video, image, frame_mask)
+        frames = image if video is None else video
         if frames is None and (image_latent is None or image_embs is None):
             raise ValueError(
                 "CoCa's forward needs images or a video, or image_latent= and image_embs=: the decoder reads them. "
@@ -59,7 +72,8 @@ class PromptedCoCa(PromptedModel):
         if prompts is None:
             return base._encode_image(images, normalize=normalize)
         self._check_frames("image", images, 4)
-        features, tokens = run_tower(vision_tower(self), images, prompts, with_tokens=True)
+        features, tokens = run_tower(known_tower(self._vision_tower()), images, prompts, with_tokens=True)
+        assert tokens is not None
         return F.normalize(features, dim=-1) if normalize else features, tokens
 
     def _encode_text(self, text: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
@@ -67,14 +81,15 @@ class PromptedCoCa(PromptedModel):
         prompts = self._active_prompts("text")
         if prompts is None:
             return base._encode_text(text, normalize=normalize)
-        features, tokens = run_tower(text_tower(self), text, prompts, with_tokens=True)
+        features, tokens = run_tower(known_tower(self._text_tower()), text, prompts, with_tokens=True)
+        assert tokens is not None
         return F.normalize(features, dim=-1) if normalize else features, tokens
 
     def _encode_frames_with_tokens(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         return self._encode_image(frames, normalize=False)
 
     def _encode_text_as_open_clip(self, text: Tensor) -> Tensor:
-        # CoCa's own encode_text comes back to `_encode_text`, with prompts.
+        # CoCa's own encode_text calls `_encode_text`, which would put the prompts in.
         base: Any = super(PromptedModel, self)
         features, _ = base._encode_text(text, normalize=True)
         return features

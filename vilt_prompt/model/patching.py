@@ -12,6 +12,7 @@ from torch import nn
 
 from vilt_prompt.model.coca import PromptedCoCa
 from vilt_prompt.model.prompted import PromptedModel, freeze_statistics
+from vilt_prompt.towers.families import families_of
 
 _PROMPTED: dict[type[nn.Module], type[nn.Module]] = {}
 
@@ -25,6 +26,7 @@ def patch(model: Any, prompts: nn.Module) -> None:
     """
     flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     flags |= {name: module.training for name, module in model.named_modules()}
+    model.families = families_of(model)
     model.requires_grad_(False)
     model.__class__ = _prompted(type(model))
     model.flags_before = flags
@@ -33,9 +35,9 @@ def patch(model: Any, prompts: nn.Module) -> None:
 
 
 def unpatch(model: Any) -> nn.Module:
-    """Undoes `patch`: class, `requires_grad` of every parameter and training mode of every module as before."""
+    """Undo `patch`: class, `requires_grad` of every parameter and training mode of every module are as before."""
     flags = model.flags_before
-    del model.prompts, model.flags_before
+    del model.prompts, model.flags_before, model.families
     model.__class__ = model.base_class
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(flags.get(name, parameter.requires_grad))
@@ -45,7 +47,7 @@ def unpatch(model: Any) -> nn.Module:
 
 
 def _prompted(cls: type[nn.Module]) -> Any:
-    """One subclass for each open_clip class."""
+    """The one subclass of an open_clip class."""
     if cls not in _PROMPTED:
         mixin = PromptedCoCa if issubclass(cls, CoCa) else PromptedModel
         members = {"__module__": cls.__module__, "base_class": cls, "__reduce_ex__": _reduce}
@@ -54,7 +56,7 @@ def _prompted(cls: type[nn.Module]) -> Any:
 
 
 def _reduce(model: Any, protocol: Any) -> Any:
-    # The class is made at run time, so copies and pickles name what it is made of.
+    # The class is made at run time, so copies and pickles hold the open_clip class from which it can be made.
     return _rebuild, (model.base_class,), model.__dict__
 
 

@@ -15,9 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilt_prompt.checks import check_count, check_placed
-from vilt_prompt.model.video import check_frame_mask, check_frames, encode_each_frame, frames_of, mean_over_frames
+from vilt_prompt.model.video import (
+    check_frame_mask,
+    check_frames,
+    check_video_or_image,
+    encode_each_frame,
+    mean_over_frames,
+)
 from vilt_prompt.prompts import LayerPrompts
-from vilt_prompt.towers.families import prompts_where_needed, run_tower, text_tower, vision_tower
+from vilt_prompt.towers.families import Families, known_tower, run_tower, text_module
+from vilt_prompt.towers.interface import TextTower, VisionTower
+from vilt_prompt.towers.layers import Prompts
 
 
 class PromptSource(Protocol):
@@ -35,12 +43,21 @@ class PromptSource(Protocol):
 
 
 class PromptedModel(nn.Module):
-    """Mixin over an open_clip model; its child `prompts` holds the adapters."""
+    """Mixin over an open_clip model, which `patch` turns into one in place.
+
+    Attributes:
+        prompts: The child module that holds the adapters.
+        families: The families of the model's two towers.
+        base_class: The class of the model before.
+        flags_before: `requires_grad` of each parameter and the training mode of each module before, by name.
+        normalizes_by_default: Whether open_clip's own `encode_image` and `encode_text` normalise for this model.
+    """
 
     normalizes_by_default = False
     prompts: PromptSource
-    flags_before: dict[str, bool]
+    families: Families
     base_class: type[nn.Module]
+    flags_before: dict[str, bool]
     logit_scale: Tensor
     visual: nn.Module
 
@@ -53,22 +70,22 @@ class PromptedModel(nn.Module):
         frames_per_chunk: int | None = None,
         pool: bool = True,
     ) -> Tensor:
-        """Features of videos: the mean over the frames of the unnormalised features of each frame (Eq. 4).
+        """Encode videos: the mean over the frames of the unnormalised features of each frame (Eq. 4).
 
         Args:
             video: (B, T, 3, H, W), preprocessed frames.
-            frame_mask: (B, T) bool, False where a frame is padding, which counts for nothing.
+            frame_mask: (B, T) bool, False where a frame is padding, which is left out of the mean.
             normalize: Whether to scale to length 1, after the mean.
-            frames_per_chunk: How many frames run at once; None: all. The backward pass computes each chunk again: one
-                chunk's activations are kept at a time.
-            pool: Whether to take the mean; otherwise each frame's features are returned, 0 for masked ones.
+            frames_per_chunk: How many frames run at once; None: all. The backward pass computes each chunk again, so
+                that only one chunk's activations are in memory.
+            pool: Whether to take the mean. Otherwise the features of each frame are returned, 0 for masked frames.
 
         Returns:
             (B, D), or (B, T, D) with `pool=False`.
 
         Raises:
-            ValueError: If the video or the mask is of another shape, empty, or a video is masked altogether.
-            TypeError: If the video is not float or the mask not bool.
+            ValueError: If the video or the mask has another shape or is empty, or all frames of a video are masked.
+            TypeError: If the video is not float, or the mask is not bool.
         """
         self._check_video(video, frame_mask)
         check_count("frames_per_chunk", frames_per_chunk)
@@ -80,17 +97,17 @@ class PromptedModel(nn.Module):
         return F.normalize(features, dim=-1) if normalize else features
 
     def encode_image(self, image: Tensor, normalize: bool | None = None) -> Tensor:
-        """Features of images.
+        """Encode images.
 
         Args:
-            image: (B, 3, H, W), as `preprocess` makes them.
-            normalize: Whether to scale to length 1; None: open_clip's own default for this model.
+            image: (B, 3, H, W), preprocessed.
+            normalize: Whether to scale to length 1. None: open_clip's own default for this model.
 
         Returns:
             (B, D).
 
         Raises:
-            ValueError: If the images are of another shape, or there are none.
+            ValueError: If the images have another shape, or there are none.
             TypeError: If they are not float.
         """
         base: Any = super()
@@ -99,30 +116,32 @@ class PromptedModel(nn.Module):
             self._check_frames("image", image, 4)
         if prompts is None:
             return base.encode_image(image) if normalize is None else base.encode_image(image, normalize=normalize)
-        features, _ = run_tower(vision_tower(self), image, prompts)
+        features, _ = run_tower(known_tower(self._vision_tower()), image, prompts)
         return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
     def encode_text(self, text: Tensor, normalize: bool | None = None) -> Tensor:
-        """Features of texts. The prompts go in by themselves.
+        """Encode texts. The prompts are put in for you.
 
         Args:
-            text: (C, L) token ids, the tokenizer's for plain class names. A shorter `context_length` will do.
-            normalize: Whether to scale to length 1; None: open_clip's own default for this model.
+            text: (C, L) token ids, as the tokenizer gives them for plain class names. L may be less than the model's
+                context length.
+            normalize: Whether to scale to length 1. None: open_clip's own default for this model.
 
         Returns:
             (C, D).
 
         Raises:
-            ValueError: If a text has no end token, does not fit with the prompts in, or holds unknown ids.
-            TypeError: If they are no token ids.
+            ValueError: If a text has no end token, does not fit together with the prompts, or has unknown ids.
+            TypeError: If `text` is not an integer tensor.
         """
         base: Any = super()
         prompts = self._active_prompts("text")
         if prompts is None:
-            prompts = prompts_where_needed(self, text, check=self.prompts.enabled)
-        if prompts is None:
-            return base.encode_text(text) if normalize is None else base.encode_text(text, normalize=normalize)
-        features, _ = run_tower(text_tower(self), text, prompts)
+            if self.prompts.enabled:
+                self._check_text(text)
+            if self._open_clip_takes(text):
+                return base.encode_text(text) if normalize is None else base.encode_text(text, normalize=normalize)
+        features = self._run_text_tower(text, prompts)
         return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
     def forward(
@@ -133,23 +152,25 @@ class PromptedModel(nn.Module):
         image: Tensor | None = None,
         frame_mask: Tensor | None = None,
     ) -> Any:
-        """What open_clip's own forward returns, for videos or images and texts.
+        """Encode videos or images, and texts, and return what open_clip's own forward returns.
 
         Args:
             video: (B, T, 3, H, W), or images (B, 3, H, W); None: the features are None.
             text: (C, L) token ids; None: the features are None.
-            image: (B, 3, H, W), or a video: open_clip's name of the same argument.
+            image: The same as `video`, under open_clip's name.
             frame_mask: (B, T) bool, False where a frame is padding.
 
         Returns:
-            Image features (B, D) and text features (C, D), normalised, the logit scale and the logit bias if there is
-            one: a tuple, or a dict where `output_dict` is set.
+            Image features (B, D) and text features (C, D), normalised, the logit scale, and the logit bias if the model
+            has one: a tuple, or a dict if the model's `output_dict` is set.
 
         Raises:
-            ValueError: If both `video` and `image` are given, a mask without a video, or what the `encode_...` refuse.
-            TypeError: If an input is one that they refuse.
+            ValueError: If both `video` and `image` are given, or a mask without a video, or if `encode_video`,
+                `encode_image` or `encode_text` raise it.
+            TypeError: If one of them raises it.
         """
-        frames = frames_of(video, image, frame_mask)
+        check_video_or_image(video, image, frame_mask)
+        frames = image if video is None else video
         image_features = None
         if frames is not None and frames.ndim == 4:
             image_features = self.encode_image(frames, normalize=True)
@@ -168,7 +189,7 @@ class PromptedModel(nn.Module):
         """The prompt that enters each layer of both towers under the current adapter (Eq. 10 and 11), graph attached.
 
         Returns:
-            Two lists, with an (n, d) prompt for each layer, or None where nothing fresh enters.
+            Two lists with an (n, d) prompt for each layer, or None if no fresh prompt enters the layer.
 
         Raises:
             ValueError: If no adapter is active.
@@ -176,24 +197,67 @@ class PromptedModel(nn.Module):
         return LayerPrompts(self.prompts.tower_prompts("text"), self.prompts.tower_prompts("vision"))
 
     def encode_text_without_prompts(self, text: Tensor) -> Tensor:
-        """What the frozen model makes of token ids: (C, L) -> (C, D), normalised."""
-        prompts = prompts_where_needed(self, text, check=True)
-        if prompts is None:
+        """The frozen model's text features.
+
+        Args:
+            text: (C, L) token ids.
+
+        Returns:
+            (C, D), normalised.
+
+        Raises:
+            ValueError: If a text has no end token, does not fit, or has unknown ids.
+            TypeError: If `text` is not an integer tensor.
+        """
+        self._check_text(text)
+        if self._open_clip_takes(text):
             return self._encode_text_as_open_clip(text)
-        features, _ = run_tower(text_tower(self), text, prompts)
-        return F.normalize(features, dim=-1)
+        return F.normalize(self._run_text_tower(text, None), dim=-1)
 
     def train(self, mode: bool = True) -> Any:
-        """Sets the training mode, except of batch norms: their statistics are frozen too."""
+        """Set the training mode of all modules but batch norms, whose statistics are frozen too."""
         super().train(mode)
         freeze_statistics(self)
         return self
 
-    def _encode_frames(self, frames: Tensor, prompts: list[Tensor | None] | None) -> tuple[Tensor]:
+    # A tower is a view of its module that costs nothing to make, while its family is found once. If the model kept the
+    # view of a `CLIP`, whose text tower is the model itself, the two would refer to each other, and `del model` would
+    # no longer free the memory at once.
+    def _vision_tower(self) -> VisionTower | None:
+        family = self.families.vision
+        return None if family is None else family(self.visual)
+
+    def _text_tower(self) -> TextTower | None:
+        family = self.families.text
+        return None if family is None else family(text_module(self))
+
+    def _run_text_tower(self, text: Tensor, prompts: Prompts | None) -> Tensor:
+        """Features (C, D) of token ids (C, L), not normalised. Prompts None: no layer has one."""
+        tower = known_tower(self._text_tower())
+        features, _ = run_tower(tower, text, [None] * tower.layers if prompts is None else prompts)
+        return features
+
+    def _can_run_texts(self) -> bool:
+        """Whether the text tower belongs to a known family, and can run."""
+        family = self.families.text
+        return family is not None and family.refusal(text_module(self)) is None
+
+    def _check_text(self, text: Any) -> None:
+        """Check token ids (C, L) that no prompt joins, if the library knows the text tower."""
+        if self._can_run_texts():
+            known_tower(self._text_tower()).check(text)
+
+    def _open_clip_takes(self, text: Any) -> bool:
+        """Whether open_clip's own forward gets texts that no prompt joins: all that it can encode, or must refuse."""
+        if not self._can_run_texts() or not isinstance(text, Tensor) or text.ndim != 2:
+            return True
+        return known_tower(self._text_tower()).runs_alone(text.shape[1])
+
+    def _encode_frames(self, frames: Tensor, prompts: Prompts | None) -> tuple[Tensor]:
         if prompts is not None:
-            features, _ = run_tower(vision_tower(self), frames, prompts)
+            features, _ = run_tower(known_tower(self._vision_tower()), frames, prompts)
             return (features,)
-        # Contrastive attention pooling leaves a dimension for its one query where there are no prompts.
+        # Without prompts, contrastive attention pooling leaves a dimension for its one query: [B 1 D].
         return (self.encode_image(frames, normalize=False).flatten(1),)
 
     def _encode_text_as_open_clip(self, text: Tensor) -> Tensor:
@@ -204,8 +268,8 @@ class PromptedModel(nn.Module):
         return self.normalizes_by_default if normalize is None else normalize
 
     def _check_frames(self, name: str, frames: Any, rank: int) -> None:
-        tower = vision_tower(self)
-        # Towers of no known family may well take other sizes than their own.
+        tower = self._vision_tower()
+        # Towers of unknown families may take other sizes than their own.
         check_frames(name, frames, rank, None if tower is None else tower.image_size)
         patches = next((module for module in self.visual.modules() if isinstance(module, nn.Conv2d)), None)
         if patches is not None:
@@ -215,7 +279,8 @@ class PromptedModel(nn.Module):
         self._check_frames("video", video, 5)
         check_frame_mask(frame_mask, video)
 
-    def _active_prompts(self, tower: str) -> list[Tensor | None] | None:
+    def _active_prompts(self, tower: str) -> Prompts | None:
+        """The (n, d) prompt of each layer of a tower, or None if no layer has one."""
         if not self.prompts.enabled:
             return None
         prompts = self.prompts.tower_prompts(tower)
@@ -231,7 +296,11 @@ class PromptedModel(nn.Module):
 
 
 def prompted_model(wrapped: Any) -> PromptedModel:
-    """The open_clip object with its prompts, in the PEFT model around it or by itself."""
+    """The prompted open_clip model inside a PEFT model, or the given object if it is one.
+
+    Raises:
+        TypeError: If it is neither.
+    """
     model = wrapped.get_base_model() if isinstance(wrapped, PeftModel) else wrapped
     if not isinstance(model, PromptedModel):
         raise TypeError(f"expected a model that wrap() returned, still wrapped, got {type(wrapped).__name__}")
@@ -239,16 +308,24 @@ def prompted_model(wrapped: Any) -> PromptedModel:
 
 
 def freeze_statistics(model: nn.Module) -> None:
-    """Puts batch norms into eval mode."""
+    """Put batch norms into eval mode."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.training = False
 
 
 def check_state_dict(keys: Iterable[str], prefix: str) -> None:
-    """Refuses prompts that come with tensors of something else than the model (ValueError).
+    """Check that prompts are not loaded together with the tensors of another adapter.
 
-    PEFT saves the tensors of all tuners in a model with each: a LoRA's file would overwrite prompts without a word.
+    PEFT saves the tensors of all tuners in a model into the file of each. Loaded again, a LoRA's file would silently
+    overwrite the prompts.
+
+    Args:
+        keys: The keys that are loaded.
+        prefix: The part of them that leads to the model.
+
+    Raises:
+        ValueError: If they are.
     """
     inside = [key.removeprefix(prefix) for key in keys]
     prompts = [key for key in inside if key.startswith("prompts.")]

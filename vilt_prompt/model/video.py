@@ -23,23 +23,31 @@ def encode_each_frame(
     frame_mask: Tensor | None,
     frames_per_chunk: int | None = None,
 ) -> tuple[Tensor, ...]:
-    """Encodes the frames of (B, T, 3, H, W) that are not masked: what `encode` gives (B', ...) comes back (B, T, ...).
+    """Encode each frame of a video as an image.
 
-    Masked frames come back as 0; they are computed only where values cannot be read. The backward pass computes chunks
-    again, one after the other.
+    Args:
+        encode: Turns images (B', 3, H, W) into one or more tensors (B', ...).
+        video: (B, T, 3, H, W).
+        frame_mask: (B, T) bool, False where a frame is padding, or None. Masked frames run only if the mask's values
+            cannot be read.
+        frames_per_chunk: How many frames run at once; None: all. The backward pass computes chunks again, one after
+            the other.
+
+    Returns:
+        For each tensor of `encode`, (B, T, ...), 0 in masked frames.
     """
     frames = rearrange(video, "b t c h w -> (b t) c h w")
-    mask = None if frame_mask is None else frame_mask.flatten()
+    mask = None if frame_mask is None else frame_mask.flatten()  # [B*T]
     dropped = mask is not None and is_readable(mask)
     if mask is not None:
-        # A compiled graph cannot have a shape that depends on values. What stands in masked frames must not reach the
-        # gradients all the same: NaN times 0 is NaN.
+        # A compiled graph cannot have a shape that depends on values. There, masked frames run as zeros: their own
+        # values must not reach the gradients, for NaN times 0 is NaN.
         frames = frames[mask] if dropped else torch.where(_like(mask, frames), frames, 0)
     if frames_per_chunk is None:
         chunks = [encode(frames)]
     else:
-        # Kept for the backward pass, the activations of all chunks would take all the memory again. A compiled graph
-        # cannot hold such checkpoints: there the compiler decides what is kept.
+        # Without checkpoints, the activations of all chunks would be kept for the backward pass, as if there were no
+        # chunks. A compiled graph cannot hold such checkpoints: there the compiler decides what is kept.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             encode = partial(checkpoint, encode, use_reentrant=False)
         chunks = [encode(chunk) for chunk in frames.split(int(frames_per_chunk))]
@@ -55,20 +63,25 @@ def encode_each_frame(
 
 
 def mean_over_frames(features: Tensor, frame_mask: Tensor | None) -> Tensor:
-    """(B, T, ...) with 0 in masked frames -> (B, ...)."""
+    """The mean over the frames of (B, T, ...), which is 0 in masked frames: (B, ...)."""
     count = features.shape[1] if frame_mask is None else _like(frame_mask.sum(1), features[:, 0])
     return features.sum(dim=1) / count
 
 
-def frames_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | None:
-    """What `forward` got under one of its two names: videos (B, T, 3, H, W), images (B, 3, H, W), or None."""
+def check_video_or_image(video: Any, image: Any, frame_mask: Any) -> None:
+    """Check the arguments of `forward`: None, videos (B, T, 3, H, W), or images (B, 3, H, W), under one of two names.
+
+    Raises:
+        ValueError: If both are given, the shape is another one, or there is a mask without a video.
+        TypeError: If it is not a tensor.
+    """
     if video is not None and image is not None:
         raise ValueError("video and image are two names of one argument: pass one of them")
     frames = image if video is None else video
     if frames is None:
         if frame_mask is not None:
             raise ValueError("frame_mask was passed without a video: pass both, or neither")
-        return None
+        return
     expected = "expected a video (B, T, 3, H, W) or images (B, 3, H, W)"
     if not isinstance(frames, Tensor):
         raise TypeError(f"{expected}, got {type(frames).__name__}")
@@ -76,13 +89,20 @@ def frames_of(video: Any, image: Any, frame_mask: Tensor | None) -> Tensor | Non
         raise ValueError(f"{expected}, got {tuple(frames.shape)}")
     if frames.ndim == 4 and frame_mask is not None:
         raise ValueError(f"frame_mask belongs to a video (B, T, 3, H, W), got images {tuple(frames.shape)}")
-    return frames
 
 
 def check_frames(name: str, frames: Any, rank: int, size: tuple[int, int] | None) -> None:
-    """Refuses what are no float tensor of images (B, 3, H, W), `rank` 4, or videos (B, T, 3, H, W), `rank` 5.
+    """Check images or videos.
 
-    `size` is that of the model; None: any height and width.
+    Args:
+        name: The name of the argument, for messages.
+        frames: Images (B, 3, H, W), or videos (B, T, 3, H, W).
+        rank: 4 for images, 5 for videos.
+        size: Height and width that the model takes; None: any.
+
+    Raises:
+        TypeError: If `frames` is not a float tensor.
+        ValueError: If it has another shape, or is empty.
     """
     expected = "(B, 3, H, W)" if rank == 4 else "(B, T, 3, H, W)"
     if not isinstance(frames, Tensor):
@@ -102,7 +122,12 @@ def check_frames(name: str, frames: Any, rank: int, size: tuple[int, int] | None
 
 
 def check_frame_mask(mask: Any, video: Tensor) -> None:
-    """Refuses what is neither None nor a bool mask (B, T) that leaves some frame of each video (B, T, ...)."""
+    """Check the mask (B, T) of a video (B, T, ...). None passes.
+
+    Raises:
+        TypeError: If the mask is not a bool tensor.
+        ValueError: If it has another shape or device than the video, or masks all frames of one.
+    """
     if mask is None:
         return
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:

@@ -11,8 +11,8 @@ import open_clip
 from torch import nn
 
 from vilt_prompt.towers.families import text_tower, vision_tower
-from vilt_prompt.towers.open_clip_text import TextTower
-from vilt_prompt.towers.open_clip_vision import VisionTower
+from vilt_prompt.towers.open_clip_text import OpenClipTextTower
+from vilt_prompt.towers.open_clip_vision import OpenClipVisionTower
 
 QUICK_GELU = "quick_gelu"
 GELU = "gelu"
@@ -36,8 +36,9 @@ def activation(tower: nn.Module) -> str | None:
 def has_quick_gelu(model: nn.Module) -> bool | None:
     """Whether open_clip's own towers in a model have QuickGELU rather than GELU; None where it has no such tower."""
     # timm's and Hugging Face's towers take no notice of open_clip's quick_gelu.
-    towers = [tower for tower in (text_tower(model), vision_tower(model)) if isinstance(tower, TextTower | VisionTower)]
-    return all(activation(tower.stands_for[-1]) == QUICK_GELU for tower in towers) if towers else None
+    towers = (text_tower(model), vision_tower(model))
+    modules = [each.stands_for[-1] for each in towers if isinstance(each, OpenClipTextTower | OpenClipVisionTower)]
+    return all(activation(module) == QUICK_GELU for module in modules) if modules else None
 
 
 def check_activation(model: nn.Module, base_model: str | None, base_pretrained: str | None) -> None:

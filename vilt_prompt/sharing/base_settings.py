@@ -14,7 +14,7 @@ from torch import nn
 
 from vilt_prompt.sharing.activation import QUICK_GELU, WRITTEN, activation
 from vilt_prompt.towers.families import text_tower, vision_tower
-from vilt_prompt.towers.open_clip_text import TextTower
+from vilt_prompt.towers.open_clip_text import OpenClipTextTower
 
 # The settings that images are prepared by, under the names of open_clip's arguments, and their names in
 # `model.visual.preprocess_cfg`.
@@ -79,7 +79,7 @@ def base_settings(model: Any) -> dict[str, Any]:
         found[name] = list(map(float, value)) if isinstance(value, list | tuple) else value
     # The rows of the position embedding count: it may have been resized.
     # A Hugging Face tower takes any length up to its own.
-    found["context_length"] = text.positions if isinstance(text, TextTower) else None
+    found["context_length"] = text.positions if isinstance(text, OpenClipTextTower) else None
     towers = {"text": text, "vision": vision_tower(model)}
     modules = {name: None if tower is None else tower.stands_for[-1] for name, tower in towers.items()}
     for name, module in modules.items():

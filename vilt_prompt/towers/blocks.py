@@ -1,7 +1,7 @@
-"""A transformer block taken apart, so that only the work that counts is done.
+"""A decomposed transformer block, whose parts are called one by one, so that only outputs that are read are computed.
 
-A prompt whose output is thrown away is no token: it is keys and values, `attn(q=x, kv=[x, P])`. And in the last block
-only the tokens that are pooled ask.
+A prompt whose output is discarded is not a token: it is only keys and values, `attn(q=x, kv=[x, P])`. In the last
+block, only the pooled tokens are queries.
 
 Shapes: b batch, l tokens, m keys, n prompts, h heads, c channels of a head, d width.
 """
@@ -22,105 +22,117 @@ try:
 except ImportError:  # PEFT before 0.16 has one wrapper of the kind
     from peft.utils import ModulesToSaveWrapper as AuxiliaryTrainingWrapper  # type: ignore[assignment]
 
-# A prompt is projected together with its tokens where they are this many times as many. Its queries are computed then
-# and dropped, at most a hundredth of the layer's work, and a norm and a map are launched once instead of twice.
+# A prompt is projected together with its tokens if there are at least this many tokens for each of its vectors. Its
+# queries are then computed and dropped, at most a hundredth of the layer's work, and a norm and a map are launched once
+# instead of twice.
 FEW_PROMPTS = 8
 
 
 class Block:
-    """One block in pieces. Each library's say what fits them, and how they project and update."""
+    """One decomposed block. A subclass for each library's blocks defines `project` and `update`.
 
-    scale: float | None = None  # of the scores; None: one over the root of c
-    bias: Tensor | None = None  # (1, h, l, l), added to the scores between tokens; to and from prompts it is zero
+    Attributes:
+        module: The block.
+        attn: Its attention.
+        dropout: The probability with which attention drops a weight; 0 outside training.
+        scale: The factor of the scores; None: one over the root of c.
+        bias: (1, h, l, l), added to the scores between tokens; to and from prompts it is zero. None: no bias.
+    """
+
+    scale: float | None = None
+    bias: Tensor | None = None
 
     def __init__(self, module: Any, attn: Any, dropout: float) -> None:
-        """Args: the block, its attention, and the dropout of its weights while training."""
+        """Decompose a block.
+
+        Args:
+            module: The block.
+            attn: Its attention.
+            dropout: The dropout of the attention's weights while training.
+        """
         self.module, self.attn = module, attn
         self.dropout = dropout if module.training else 0.0
 
     def project(self, x: Tensor, first: int, last: int) -> Tensor:
-        """(b, l, d) -> those of queries (0), keys (1) and values (2) in [first, last): (last - first, b, h, l, c)."""
+        """Project tokens (b, l, d) to some of queries (part 0), keys (part 1) and values (part 2).
+
+        Args:
+            x: The tokens, before the block's first norm.
+            first: The first part that is wanted.
+            last: The part behind the last one that is wanted.
+
+        Returns:
+            (last - first, b, h, l, c).
+        """
         raise NotImplementedError
 
     def rotate(self, projected: Tensor) -> Tensor:
-        """Queries or keys (b, h, l, c) of tokens with their rotary embedding, which prompts never take."""
+        """Apply the rotary embedding to queries or keys (b, h, l, c) of tokens. Prompts have none."""
         return projected
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The rest: tokens x (b, l, d) and what their queries brought (b, h, l, c) -> (b, l, d)."""
+        """Run what follows attention: output map, residuals and MLP.
+
+        Args:
+            x: (b, l, d), the tokens that entered the block.
+            attended: (b, h, l, c), the output of attention for these tokens.
+
+        Returns:
+            (b, l, d).
+        """
         raise NotImplementedError
 
     def qkv(self, x: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Projects tokens, and their prompt to keys and values.
+        """Project tokens to queries, keys and values, and their prompt to keys and values.
 
         Args:
             x: (b, l, d) tokens.
             prompt: (1, n, d), or None.
 
         Returns:
-            The tokens' queries (b, h, l, c), their keys and values (2, b, h, l, c), and those of the prompt
-            (2, 1, h, n, c), or None.
+            The tokens' queries (b, h, l, c), the tokens' keys and values (2, b, h, l, c), and the prompt's keys and
+            values (2, 1, h, n, c), or None.
         """
         tokens, prompt_kv = self._project_with_prompt(x, prompt, 0)
         q, kv = tokens.split((1, 2))  # [1 b h l c], [2 b h l c]
         return self.rotate(q.squeeze(0)), self._rotate_keys(kv), prompt_kv
 
     def q(self, x: Tensor) -> Tensor:
-        """Tokens (b, l, d) -> queries (b, h, l, c)."""
+        """Project tokens (b, l, d) to queries (b, h, l, c)."""
         return self.rotate(self.project(x, 0, 1).squeeze(0))
 
     def kv(self, x: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Tokens (b, l, d) and their prompt (1, n, d) -> keys and values (2, b, h, l, c), and (2, 1, h, n, c)."""
+        """Project tokens (b, l, d) and their prompt (1, n, d) to keys and values: (2, b, h, l, c), (2, 1, h, n, c)."""
         tokens, prompt_kv = self._project_with_prompt(x, prompt, 1)
         return self._rotate_keys(tokens), prompt_kv
 
     def attend(self, q: Tensor, kv: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Queries (b, h, l, c) over keys and values (2, b, h, m, c); the mask: True is seen, or added to the scores."""
-        k, v = kv.unbind()
+        """Attend with queries (b, h, l, c) to keys and values (2, b, h, m, c): (b, h, l, c).
+
+        Args:
+            q: The queries.
+            kv: The keys and values.
+            mask: (b or 1, h or 1, l or 1, m): bool, True where a key is seen, or numbers that are added to the scores.
+        """
+        k, v = kv.unbind()  # [b h m c]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout, scale=self.scale)
 
     def _project_with_prompt(self, x: Tensor, prompt: Tensor | None, first: int) -> tuple[Tensor, Tensor | None]:
-        """Tokens (b, l, d) -> their parts from `first` on, (s, b, h, l, c); prompt (1, n, d) -> (2, 1, h, n, c)."""
+        """Project tokens (b, l, d) from part `first` on, (s, b, h, l, c), and a prompt to (2, 1, h, n, c)."""
         batch, length, _ = x.shape
         # A compiled or exported graph serves any batch: it must not depend on how large this one is.
         if prompt is None or torch.compiler.is_compiling() or batch * length < FEW_PROMPTS * prompt.shape[1]:
             return self.project(x, first, 3), None if prompt is None else self.project(prompt, 1, 3)
-        rows = torch.cat([rearrange(x, "b l d -> 1 (b l) d"), prompt], dim=1)  # [1, b l + n, d]
-        tokens, prompt_parts = self.project(rows, first, 3).split((batch * length, prompt.shape[1]), dim=3)
+        rows = torch.cat([rearrange(x, "b l d -> 1 (b l) d"), prompt], dim=1)  # [1 b*l+n d]
+        projected = self.project(rows, first, 3)  # [s 1 h b*l+n c]
+        tokens, prompt_parts = projected.split((batch * length, prompt.shape[1]), dim=3)
         return rearrange(tokens, "s 1 h (b l) c -> s b h l c", b=batch), prompt_parts[-2:]
 
     def _rotate_keys(self, kv: Tensor) -> Tensor:
-        """Keys and values (2, b, h, l, c) of tokens, the keys with their rotary embedding."""
-        k, v = kv.unbind()
+        """Apply the rotary embedding to the keys among keys and values (2, b, h, l, c) of tokens."""
+        k, v = kv.unbind()  # [b h l c]
         rotated = self.rotate(k)
         return kv if rotated is k else torch.stack([rotated, v])
-
-
-class WholeBlock:
-    """A block that cannot be taken apart: prompts are tokens in it."""
-
-    def __init__(self, module: Any) -> None:
-        self.module = module
-
-    def run(self, x: Tensor, seen: Tensor | None) -> Tensor:
-        """(b, l, d) -> (b, l, d); `seen` (b or 1, 1, l or 1, l): which token sees which."""
-        return self.module(x) if seen is None else self.module(x, attn_mask=self.additive(seen, x))
-
-    def additive(self, seen: Tensor, x: Tensor) -> Tensor:
-        """The mask as the module's own tower gives it: (l, l) or (b h, l, l), added to the scores."""
-        seen = seen.expand(-1, -1, x.shape[1], -1)
-        mask = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, float("-inf"))
-        if mask.shape[0] == 1:
-            return mask[0, 0]
-        return mask.squeeze(1).repeat_interleave(self.module.attn.num_heads, dim=0)
-
-
-def take_apart(module: nn.Module, kinds: Sequence[Any], **context: Any) -> Block | WholeBlock:
-    """The pieces of a block if one of these kinds fits it; otherwise it runs whole."""
-    for kind in kinds:
-        if kind.fits(module):
-            return kind(module, **context)
-    return WholeBlock(module)
 
 
 def is_adapted(module: nn.Module) -> bool:
@@ -129,19 +141,32 @@ def is_adapted(module: nn.Module) -> bool:
 
 
 def project_rows(weight: Tensor, bias: Tensor | None, x: Tensor, first: int, last: int, heads: int) -> Tensor:
-    """One matrix for queries, keys and values, of which [first, last) are wanted: (b, l, d) -> (s, b, h, l, c)."""
+    """Project with one matrix for queries, keys and values, of which only the parts [first, last) are computed.
+
+    Args:
+        weight: (3 h c, d).
+        bias: (3 h c,), or None.
+        x: (b, l, d) tokens.
+        first: The first part.
+        last: The part behind the last one.
+        heads: h.
+
+    Returns:
+        (last - first, b, h, l, c).
+    """
     third = weight.shape[0] // 3
     rows = slice(first * third, last * third)
-    return split_heads(F.linear(x, weight[rows], None if bias is None else bias[rows]), heads, last - first)
+    out = F.linear(x, weight[rows], None if bias is None else bias[rows])  # [b l s*h*c]
+    return split_heads(out, heads, last - first)
 
 
 def project_each(linears: Sequence[nn.Module], x: Tensor, heads: int) -> Tensor:
-    """A linear map for each of s parts: (b, l, d) -> (s, b, h, l, c)."""
+    """Project tokens (b, l, d) with one linear map for each of s parts: (s, b, h, l, c)."""
     return split_heads(torch.cat([linear(x) for linear in linears], dim=-1), heads, len(linears))
 
 
 def split_heads(out: Tensor, heads: int, parts: int) -> Tensor:
-    """(b, l, s h c) -> (s, b, h, l, c), a view: tokens stay outermost in memory."""
+    """View (b, l, s h c) as (s, b, h, l, c): tokens stay outermost in memory."""
     return out.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4)
 
 
@@ -151,7 +176,7 @@ def join_heads(attended: Tensor) -> Tensor:
 
 
 def join(*parts: Tensor | None) -> Tensor:
-    """Joins keys and values (2, b, h, ., c) along the tokens; a part of batch 1 is shared by all rows."""
+    """Join keys and values (2, b, h, ., c) along the tokens. A part of batch 1 is shared by all rows."""
     given = [part for part in parts if part is not None]
     if len(given) == 1:
         return given[0]

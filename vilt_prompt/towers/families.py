@@ -1,20 +1,12 @@
-"""The families of towers that take prompts. A new one is a file like `timm_towers.py` and a line here.
+"""The registry: which families of towers take prompts. A new family is a file like `timm.py` and an entry here.
 
-A family is a class around a tower's module, one of its `module_classes`. `owns(module)` says whether a module is of it,
-`refusal(module)` why one cannot take prompts all the same. Its objects have
-
-- `family`, a name; `layers`; `width` of a token; `blocks`, the layers in pieces or whole (see `attention.py`);
-- `encode(inputs, prompts, with_tokens)`: images or token ids, and the (n, d) prompt that enters each layer (None:
-  carried on), to features (rows, D), not normalised, and the tokens if wanted;
-- `stands_for`, the modules in place of whose forward `encode` runs, the outer one first;
-- image towers: `image_size`, None where any size will do;
-- text towers: `embedding` of tokens, `positions` for ids and prompts together, `vocabulary`, `check(text)` of token
-  ids, and `runs_alone(columns)`, whether the module's own forward takes texts of so many columns.
+What a family must have stands in `vilt_prompt/towers/interface.py`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from open_clip import CLIP, CoCa, CustomTextCLIP
 from open_clip.transformer import ResidualAttentionBlock
@@ -23,16 +15,28 @@ from torch import Tensor, nn
 
 from vilt_prompt.towers import open_clip_blocks, timm
 from vilt_prompt.towers.hugging_face import HuggingFaceTextTower
-from vilt_prompt.towers.open_clip_text import TextTower
-from vilt_prompt.towers.open_clip_vision import VisionTower
+from vilt_prompt.towers.interface import TextTower, Tower, VisionTower
+from vilt_prompt.towers.layers import Prompts
+from vilt_prompt.towers.open_clip_text import OpenClipTextTower
+from vilt_prompt.towers.open_clip_vision import OpenClipVisionTower
 from vilt_prompt.towers.sharding import gathered
 from vilt_prompt.towers.timm import TimmVisionTower
 
+Model: TypeAlias = CLIP | CustomTextCLIP | CoCa
 MODELS = (CLIP, CustomTextCLIP, CoCa)
-VISION_TOWERS: list[Any] = [VisionTower, TimmVisionTower]
-TEXT_TOWERS: list[Any] = [TextTower, HuggingFaceTextTower]
+VISION_TOWERS: list[type[VisionTower]] = [OpenClipVisionTower, TimmVisionTower]
+TEXT_TOWERS: list[type[TextTower]] = [OpenClipTextTower, HuggingFaceTextTower]
 
 ADD_A_TOWER = "CONTRIBUTING.md, Add a family of encoders"
+
+AnyTower = TypeVar("AnyTower", bound=Tower)
+
+
+class Families(NamedTuple):
+    """The families of the two towers of a model. None: no family of the registry."""
+
+    text: type[TextTower] | None
+    vision: type[VisionTower] | None
 
 
 def is_open_clip(model: Any) -> bool:
@@ -40,42 +44,75 @@ def is_open_clip(model: Any) -> bool:
     return isinstance(model, MODELS)
 
 
-def vision_tower(model: Any) -> Any:
+def families_of(model: Model) -> Families:
+    """The families of the towers of an open_clip model."""
+    return Families(_family(TEXT_TOWERS, text_module(model)), _family(VISION_TOWERS, model.visual))
+
+
+def vision_tower(model: Model) -> VisionTower | None:
     """The image tower of an open_clip model, or None if it belongs to no known family."""
-    return _tower(VISION_TOWERS, model.visual)
+    family = _family(VISION_TOWERS, model.visual)
+    return None if family is None else family(model.visual)
 
 
-def text_tower(model: Any) -> Any:
+def text_tower(model: Model) -> TextTower | None:
     """The text tower of an open_clip model, or None if it belongs to no known family."""
-    return _tower(TEXT_TOWERS, _text_module(model))
+    module = text_module(model)
+    family = _family(TEXT_TOWERS, module)
+    return None if family is None else family(module)
 
 
-def depths(model: Any) -> tuple[int, int]:
-    """The layers of the text and of the vision tower, 0 where it is unknown."""
+def text_module(model: Model) -> nn.Module:
+    """The module that a text tower is a view of. `CLIP` holds the parts of its text tower itself."""
+    return getattr(model, "text", model)
+
+
+def known_tower(tower: AnyTower | None) -> AnyTower:
+    """The tower, where an earlier check made sure that it belongs to a known family."""
+    assert tower is not None
+    return tower
+
+
+def depths(model: Model) -> tuple[int, int]:
+    """The numbers of layers of the text and the vision tower, 0 if a tower belongs to no known family."""
     text, vision = text_tower(model), vision_tower(model)
     return 0 if text is None else text.layers, 0 if vision is None else vision.layers
 
 
-def run_tower(tower: Any, inputs: Tensor, prompts: list[Tensor | None], with_tokens: bool = False) -> Any:
-    """`tower.encode`, also where the tower's weights are sharded over several processes."""
-    return gathered(tower.stands_for, tower.encode, inputs, prompts, with_tokens)
+def run_tower(
+    tower: Tower, inputs: Tensor, prompts: Prompts, with_tokens: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Run `tower.encode` while the weights of the tower are whole, even if several processes hold shards of them."""
+    encoded: tuple[Tensor, Tensor | None] = gathered(tower.stands_for, tower.encode, inputs, prompts, with_tokens)
+    return encoded
 
 
-def check_towers(model: Any, towers: str) -> None:
-    """Refuses towers that shall have prompts ("both", "text" or "vision") and cannot take them (ValueError)."""
+def check_towers(model: Model, towers: str) -> None:
+    """Check that the towers that are to have prompts can take them.
+
+    Args:
+        model: The open_clip model.
+        towers: Which towers: "both", "text" or "vision".
+
+    Raises:
+        ValueError: If one of them belongs to no known family, or cannot take prompts for another reason.
+    """
     if towers != "text":
         way_out = 'text prompts alone need no ViT: towers="text", or method="coop"'
         _check_tower(VISION_TOWERS, model.visual, "vision", way_out)
     if towers != "vision":
-        _check_tower(TEXT_TOWERS, _text_module(model), "text", 'vision prompts alone: towers="vision"')
+        _check_tower(TEXT_TOWERS, text_module(model), "text", 'vision prompts alone: towers="vision"')
 
 
-def check_attentions(model: nn.Module, towers: str) -> None:
-    """Raise a ValueError if an adapter of another kind is on an attention that ignores it.
+def check_attentions(model: Model, towers: str) -> None:
+    """Check that no attention ignores an adapter of another kind, such as LoRA.
 
     Args:
         model: The open_clip model.
-        towers: Which towers get prompts, and are checked: "both", "text" or "vision".
+        towers: Which towers are to have prompts: "both", "text" or "vision".
+
+    Raises:
+        ValueError: If one does.
     """
     for name, module in model.named_modules():
         tower = "vision" if name.startswith("visual.") else "text"
@@ -87,39 +124,16 @@ def check_attentions(model: nn.Module, towers: str) -> None:
             timm.check_attention(module.attn)
 
 
-def prompts_where_needed(model: nn.Module, text: Any, check: bool) -> list[Tensor | None] | None:
-    """For texts without prompts: None where open_clip's own forward takes them, else that no layer has a prompt.
-
-    Then the library's own runs, which takes texts of any length.
-    """
-    tower = text_tower(model)
-    if tower is None or tower.refusal(_text_module(model)) is not None:
-        return None
-    if check:
-        tower.check(text)
-    if not isinstance(text, Tensor) or text.ndim != 2 or tower.runs_alone(text.shape[1]):
-        return None
-    return [None] * tower.layers
+def _family(families: Sequence[type[AnyTower]], module: nn.Module) -> type[AnyTower] | None:
+    return next((family for family in families if family.owns(module)), None)
 
 
-def _text_module(model: Any) -> Any:
-    # CLIP, unlike CustomTextCLIP, holds the parts of its text tower itself.
-    return getattr(model, "text", model)
-
-
-def _tower(families: list[Any], module: nn.Module) -> Any:
-    for family in families:
-        if family.owns(module):
-            return family(module)
-    return None
-
-
-def _check_tower(families: list[Any], module: nn.Module, kind: str, way_out: str) -> None:
-    tower = _tower(families, module)
-    reason = "it belongs to no known family" if tower is None else tower.refusal(module)
+def _check_tower(families: Sequence[type[AnyTower]], module: nn.Module, kind: str, way_out: str) -> None:
+    family = _family(families, module)
+    reason = "it belongs to no known family" if family is None else family.refusal(module)
     if reason is not None:
-        # open_clip's and timm's vision transformers have one name.
-        known = ", ".join(dict.fromkeys(cls.__name__ for family in families for cls in family.module_classes))
+        # open_clip's and timm's vision transformers have the same name.
+        known = ", ".join(dict.fromkeys(cls.__name__ for each in families for cls in each.module_classes))
         name = " of ".join(type(part).__name__ for part in (getattr(module, "trunk", None), module) if part is not None)
         raise ValueError(
             f"the {kind} tower {name} cannot take prompts: {reason}. Known {kind} towers: {known}; {way_out}. "

@@ -6,10 +6,10 @@ Shapes: b batch, l tokens, h heads, c channels of a head, d width.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilt_prompt.towers.blocks import Block, join_heads, project_each
@@ -24,12 +24,12 @@ class BertBlock(Block):
         super().__init__(module, attn, attn.dropout.p)
 
     def project(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Three linear maps."""
+        """Project with a linear map for each part."""
         attn = self.attn
         return project_each((attn.query, attn.key, attn.value)[first:last], x, attn.num_attention_heads)
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The modules add the residuals themselves."""
+        """Run output map and MLP. Their modules add the residuals."""
         x = self.module.attention.output(join_heads(attended), x)
         return self.module.output(self.module.intermediate(x), x)
 
@@ -42,13 +42,13 @@ class M2M100Block(Block):
         self.scale = self.attn.scaling
 
     def project(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Three linear maps."""
+        """Project with a linear map for each part."""
         attn = self.attn
         maps = (attn.q_proj, attn.k_proj, attn.v_proj)[first:last]
         return project_each(maps, self.module.self_attn_layer_norm(x), attn.num_heads)
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Output map and MLP, which this layer spells out."""
+        """Run output map, residuals and MLP, which have no modules of their own."""
         module = self.module
         x = x + F.dropout(self.attn.out_proj(join_heads(attended)), module.dropout, module.training)
         out = module.activation_fn(module.fc1(module.final_layer_norm(x)))
@@ -67,21 +67,53 @@ class MT5Block(Block):
         self.bias = bias
 
     def project(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Three linear maps."""
+        """Project with a linear map for each part."""
         attn = self.attn
         return project_each((attn.q, attn.k, attn.v)[first:last], self.module.layer[0].layer_norm(x), attn.n_heads)
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Output map; the MLP module adds its residual itself."""
+        """Run output map, residual and MLP, whose module adds its residual."""
         attention, mlp = self.module.layer[0], self.module.layer[-1]
         x = _finite(x + attention.dropout(self.attn.o(join_heads(attended))))
         return _finite(mlp(x))
 
 
-class BertEncoder:
-    """BERT, RoBERTa and XLM-R; the latter two count positions from the id of padding on, without padding."""
+class Encoder(Protocol):
+    """A kind of encoder.
 
-    before = 1  # tokens in front of the prompts
+    Attributes:
+        before: How many tokens stand in front of the prompts.
+        skips_padding: Whether positions are counted without padding.
+        first_place: The index of the first position's embedding.
+        positions: The number of positions.
+        embedding: The embedding of tokens.
+        modules: The modules of the layers.
+    """
+
+    before: int
+    skips_padding: bool
+    first_place: int
+    positions: int
+    embedding: nn.Embedding
+    modules: nn.ModuleList
+
+    def __init__(self, transformer: Any) -> None:
+        """Make a view of a Hugging Face model."""
+
+    def embed(self, words: Tensor, places: Tensor) -> Tensor:
+        """Embed words (b, l, d) at their positions (b, l): (b, l, d), as they enter the first layer."""
+
+    def blocks(self, tokens: int) -> list[Block]:
+        """The layers, for texts of this many tokens."""
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Run what follows the last layer: (b, l, d) -> (b, l, d)."""
+
+
+class BertEncoder:
+    """BERT, RoBERTa and XLM-R. The latter two count positions without padding, from the id of padding on."""
+
+    before = 1
 
     def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
@@ -92,20 +124,20 @@ class BertEncoder:
         self.positions = transformer.config.max_position_embeddings - self.first_place
 
     def embed(self, words: Tensor, places: Tensor) -> Tensor:
-        """Word embeddings (b, l, d) and where they stand (b, l) -> what enters the first layer (b, l, d)."""
+        """Embed words (b, l, d) at their positions (b, l): (b, l, d)."""
         return self.transformer.embeddings(inputs_embeds=words, position_ids=places)
 
     def blocks(self, tokens: int) -> list[Block]:
-        """The layers, for texts of so many tokens."""
+        """The layers, for texts of this many tokens."""
         return [BertBlock(module) for module in self.modules]
 
     def finish(self, x: Tensor) -> Tensor:
-        """What comes after the last layer: (b, l, d) -> (b, l, d)."""
+        """Run what follows the last layer: (b, l, d) -> (b, l, d)."""
         return x
 
 
 class M2M100Encoder:
-    """M2M100's: sinusoids, counted as RoBERTa counts. Layers, which have prompts of their own, are not dropped."""
+    """M2M100: sinusoids, counted as in RoBERTa. Layers have prompts of their own, so training drops no layer."""
 
     before = 1
     skips_padding = True
@@ -118,21 +150,21 @@ class M2M100Encoder:
         self.positions = transformer.config.max_position_embeddings
 
     def embed(self, words: Tensor, places: Tensor) -> Tensor:
-        """Word embeddings (b, l, d) and where they stand (b, l) -> what enters the first layer (b, l, d)."""
+        """Embed words (b, l, d) at their positions (b, l): (b, l, d)."""
         x = words + self.transformer.embed_positions.weights[places].to(words.device)
         return F.dropout(x, self.transformer.dropout, self.transformer.training)
 
     def blocks(self, tokens: int) -> list[Block]:
-        """The layers, for texts of so many tokens."""
+        """The layers, for texts of this many tokens."""
         return [M2M100Block(module) for module in self.modules]
 
     def finish(self, x: Tensor) -> Tensor:
-        """What comes after the last layer: (b, l, d) -> (b, l, d)."""
+        """Run what follows the last layer: (b, l, d) -> (b, l, d)."""
         return self.transformer.layer_norm(x)
 
 
 class MT5Encoder:
-    """mT5's: no position embeddings, a relative position bias between tokens, texts of any length."""
+    """mT5: no position embeddings, a relative position bias between tokens, texts of any length."""
 
     before = 0
     skips_padding = False
@@ -145,21 +177,21 @@ class MT5Encoder:
         self.modules = transformer.block
 
     def embed(self, words: Tensor, places: Tensor) -> Tensor:
-        """Word embeddings (b, l, d), wherever they stand -> what enters the first layer (b, l, d)."""
+        """Embed words (b, l, d), whatever their positions: (b, l, d)."""
         return self.transformer.dropout(words)
 
     def blocks(self, tokens: int) -> list[Block]:
-        """The layers, for texts of so many tokens."""
+        """The layers, for texts of this many tokens."""
         first = self.modules[0]
         bias = gathered([first], first.layer[0].SelfAttention.compute_bias, tokens, tokens)
         return [MT5Block(module, bias) for module in self.modules]
 
     def finish(self, x: Tensor) -> Tensor:
-        """What comes after the last layer: (b, l, d) -> (b, l, d)."""
+        """Run what follows the last layer: (b, l, d) -> (b, l, d)."""
         return self.transformer.dropout(self.transformer.final_layer_norm(x))
 
 
-ENCODERS: dict[str, Any] = {
+ENCODERS: dict[str, type[Encoder]] = {
     "bert": BertEncoder,
     "roberta": BertEncoder,
     "xlm-roberta": BertEncoder,
@@ -169,7 +201,7 @@ ENCODERS: dict[str, Any] = {
 
 
 def _finite(x: Tensor) -> Tensor:
-    """Keeps half precision from overflowing, as the encoders do."""
+    """Keep half precision from overflowing, as the encoders do."""
     if x.dtype != torch.float16:
         return x
     largest = torch.finfo(x.dtype).max - 1000

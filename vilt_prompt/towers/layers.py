@@ -1,4 +1,4 @@
-"""How a prompt enters a layer, and how one layer is run.
+"""How a prompt enters a layer, and how one decomposed layer runs.
 
 Shapes: b batch, l tokens, n prompts, d width.
 """
@@ -14,35 +14,60 @@ from einops import repeat
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from vilt_prompt.towers.blocks import Block, WholeBlock
+from vilt_prompt.towers.blocks import Block
 from vilt_prompt.towers.sharding import gathered
 
-Prompts = Sequence[Tensor | None]  # the (n, d) prompt that enters each layer; None: carried on, or none at all
-
-
-def prompt_of(
-    i: int, prompts: Prompts, x: Tensor, enter: Callable[[Tensor], Tensor]
-) -> tuple[Tensor | None, Tensor | None]:
-    """The prompt (1, n, d) that enters layer i, from 0: as keys and values, or, if it is carried on, as tokens."""
-    prompt = prompts[i]
-    if prompt is None:
-        return None, None
-    prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
-    if i == 0:
-        prompt = enter(prompt)
-    fresh = sum(each is not None for each in prompts)
-    return (None, prompt) if i + 1 == fresh < len(prompts) else (prompt, None)
+# For each layer, the (n, d) prompt that enters it. None: no fresh prompt, so a prompt that is there is carried on.
+Prompts = Sequence[Tensor | None]
 
 
 def prompt_length(prompts: Prompts) -> int:
-    """n, 0 where no layer has a prompt."""
+    """n, or 0 if no layer has a prompt."""
     return max((len(prompt) for prompt in prompts if prompt is not None), default=0)
 
 
-def run_layer(layer: Callable[..., Any], block: Block | WholeBlock, *tensors: Any, checkpointing: bool) -> Any:
-    """Runs one layer, keeping only its inputs for the backward pass under the tower's checkpointing."""
+def entering_prompt(i: int, prompts: Prompts, x: Tensor, enter: Callable[[Tensor], Tensor]) -> Tensor | None:
+    """The fresh prompt that enters a layer, in the type of the tokens.
+
+    Args:
+        i: The layer, from 0.
+        prompts: The prompt of each layer.
+        x: (b, l, d) tokens.
+        enter: Embeds the prompt (1, n, d) of the first layer, as the tower embeds its tokens.
+
+    Returns:
+        (1, n, d), or None.
+    """
+    prompt = prompts[i]
+    if prompt is None:
+        return None
+    prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
+    return enter(prompt) if i == 0 else prompt
+
+
+def is_carried(i: int, prompts: Prompts) -> bool:
+    """Whether later layers read the output of layer i, from 0, at the positions of its fresh prompt.
+
+    Only the last fresh prompt is carried on. The outputs of the others are replaced by the next fresh prompt.
+    """
+    fresh = sum(prompt is not None for prompt in prompts)
+    return prompts[i] is not None and i + 1 == fresh < len(prompts)
+
+
+def run_layer(layer: Callable[..., Tensor], block: Block, *inputs: Any, checkpointing: bool) -> Tensor:
+    """Run one layer while the weights of its block are whole.
+
+    Args:
+        layer: The computation, called with the block and the inputs.
+        block: The decomposed block.
+        inputs: The other arguments of the computation.
+        checkpointing: Whether the backward pass computes everything else again.
+    """
+    return gathered([block.module], checkpointed(layer, checkpointing), block, *inputs)
+
+
+def checkpointed(function: Callable[..., Tensor], checkpointing: bool) -> Callable[..., Tensor]:
+    """The function, keeping only its inputs for the backward pass if checkpointing is on."""
     if checkpointing and torch.is_grad_enabled():
-        layer = partial(checkpoint, layer, use_reentrant=False)
-    # A block that runs whole is called, and gathers its weights itself.
-    modules = [block.module] if isinstance(block, Block) else []
-    return gathered(modules, layer, block, *tensors)
+        return partial(checkpoint, function, use_reentrant=False)
+    return function

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from open_clip.transformer import Attention, CustomResidualAttentionBlock, ResidualAttentionBlock
+from open_clip.transformer import Attention, CustomResidualAttentionBlock, ResidualAttentionBlock, Transformer
 from torch import Tensor, nn
 
-from vilt_prompt.towers.blocks import Block, WholeBlock, is_adapted, join_heads, project_rows, take_apart
+from vilt_prompt.towers.blocks import Block, is_adapted, join_heads, project_rows
 from vilt_prompt.towers.sharding import class_of
+from vilt_prompt.towers.whole import WholeBlocks
 
 
 class OpenClipBlock(Block):
@@ -20,18 +21,17 @@ class OpenClipBlock(Block):
 
     def __init__(self, module: Any) -> None:
         attn = module.attn
-        check_attention(attn)
         super().__init__(module, attn, attn.dropout if isinstance(attn, nn.MultiheadAttention) else attn.attn_drop.p)
 
     @classmethod
     def fits(cls, module: Any) -> bool:
-        """Whether block and attention are of the known classes, without an adapter on the attention."""
+        """Whether block and attention are exactly of known classes. Neither a subclass nor an adapted attention is."""
         attn = getattr(module, "attn", None)
         known = type(attn) in (nn.MultiheadAttention, Attention) and getattr(attn, "in_proj_weight", None) is not None
         return known and class_of(module) in (ResidualAttentionBlock, CustomResidualAttentionBlock)
 
     def project(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Both classes of attention have one matrix."""
+        """Project with the one matrix that both classes of attention have."""
         attn = self.attn
         parts = project_rows(attn.in_proj_weight, attn.in_proj_bias, self.module.ln_1(x), first, last, attn.num_heads)
         if hasattr(attn, "ln_q"):
@@ -40,24 +40,32 @@ class OpenClipBlock(Block):
         return parts
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The custom block has more norms and a scale for each head."""
+        """Run output map, residuals and MLP; the custom block has more norms, and a scale for each head."""
         module, attn = self.module, self.attn
         if getattr(attn, "head_scale", None) is not None:
-            attended = attended * attn.head_scale
-        out = join_heads(attended)
+            attended = attended * attn.head_scale  # [b h l c]
+        out = join_heads(attended)  # [b l h*c]
         out = attn.out_proj(attn.ln_inner(out) if hasattr(attn, "ln_inner") else out)
         out = attn.out_drop(out) if hasattr(attn, "out_drop") else out
         x = x + module.ls_1(module.ln_attn(out) if hasattr(module, "ln_attn") else out)
         return x + module.ls_2(module.mlp(module.ln_2(x)))
 
 
-def pieces(transformer: Any) -> list[Block | WholeBlock]:
-    """The blocks of one of open_clip's transformers."""
-    return [take_apart(module, [OpenClipBlock]) for module in transformer.resblocks]
+def blocks_of(transformer: Transformer) -> list[OpenClipBlock] | WholeBlocks:
+    """The blocks of one of open_clip's transformers, decomposed if all of them can be.
+
+    Raises:
+        ValueError: If an adapter of another kind is on an attention that ignores it.
+    """
+    for module in transformer.resblocks:
+        check_attention(module.attn)
+    if all(OpenClipBlock.fits(module) for module in transformer.resblocks):
+        return [OpenClipBlock(module) for module in transformer.resblocks]
+    return WholeBlocks(transformer.resblocks)
 
 
-def block_refusal(transformer: Any) -> str | None:
-    """Why they cannot run at all, or None."""
+def block_refusal(transformer: Transformer) -> str | None:
+    """Why the blocks of a transformer cannot run at all, or None."""
     if any(getattr(block.attn, "logit_scale", None) is not None for block in transformer.resblocks):
         return "its blocks have scaled cosine attention, which open_clip's own forward cannot run either"
     return None
@@ -66,8 +74,8 @@ def block_refusal(transformer: Any) -> str | None:
 def check_attention(attention: nn.Module) -> None:
     """Raise a ValueError if there is an adapter where torch's attention ignores it.
 
-    `nn.MultiheadAttention` reads the weights of its output projection and never calls it. Blocks check this at each
-    call, because an adapter can be added after `wrap`.
+    `nn.MultiheadAttention` reads the weights of its output projection and never calls it. This is checked at each call,
+    because an adapter can be added after `wrap`.
     """
     if type(attention) is nn.MultiheadAttention and is_adapted(attention.out_proj):
         raise ValueError(

@@ -1,27 +1,26 @@
-"""open_clip's own text tower, also where it is spread over `CLIP`.
+"""open_clip's own text tower: a `TextTransformer`, or its parts in a `CLIP`.
 
 Shapes: C texts, L their columns, l tokens, n prompts, d width, D features.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from open_clip import CLIP
-from open_clip.transformer import TextTransformer
+from open_clip.transformer import TextTransformer, Transformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilt_prompt.towers.bidirectional import run_bidirectional
-from vilt_prompt.towers.blocks import Block, WholeBlock
 from vilt_prompt.towers.causal import run_causal
 from vilt_prompt.towers.layers import Prompts, prompt_length
-from vilt_prompt.towers.open_clip_blocks import block_refusal, pieces
+from vilt_prompt.towers.open_clip_blocks import OpenClipBlock, block_refusal, blocks_of
 from vilt_prompt.towers.packing import Packing
 from vilt_prompt.towers.padded import Padded
 from vilt_prompt.towers.token_ids import (
-    Facts,
+    TokenStatistics,
     check_ids,
     check_room,
     check_start,
@@ -29,164 +28,257 @@ from vilt_prompt.towers.token_ids import (
     keep_for,
     make_room,
 )
+from vilt_prompt.towers.whole import WholeBlocks
+
+CLASS_EMBEDDING = "class embedding"  # our name for CoCa's way to pool
 
 
 class Texts(NamedTuple):
-    """Token ids (C, l) that fit, with what the layers have to know about them."""
+    """Token ids that fit, and their masks.
 
-    given: Tensor  # (C, L), the caller's own tensor
+    Attributes:
+        given: (C, L), the caller's own tensor.
+        ids: (C, l), the columns of it that run.
+        statistics: Statistics of the values; None: they cannot be read.
+        seen: (C, 1, 1, l) bool, or l + 1 with the class embedding, False for masked padding. None: all are seen.
+    """
+
+    given: Tensor
     ids: Tensor
-    facts: Facts | None
-    seen: Tensor | None  # (C, 1, 1, l), or l + 1 with the class embedding
+    statistics: TokenStatistics | None
+    seen: Tensor | None
 
 
-class TextTower:
-    """A frozen text tower, `TextTransformer` or spread over `CLIP`.
+class OpenClipTextTower:
+    """A frozen text tower.
 
-    Causal towers: [SOS, P, name, EOS]. Without a causal mask the prompts stand in front where the last token is
-    pooled, else after the first. A class embedding (CoCa) stays last.
+    Under a causal mask: [SOS, P, name, EOS]. Without one, the prompts stand in front if the last token is pooled, else
+    after the first token. A class embedding (CoCa) stays last.
     """
 
     family = "open_clip TextTransformer"
-    module_classes: tuple[type[nn.Module], ...] = (CLIP, TextTransformer)
+    module_classes: ClassVar[tuple[type[nn.Module], ...]] = (CLIP, TextTransformer)
 
     def __init__(self, text: CLIP | TextTransformer) -> None:
         self.text = text
-        self.transformer = text.transformer
-        self.layers = len(text.transformer.resblocks)
-        self.embedding: nn.Embedding = text.token_embedding
-        self.vocabulary: int = len(self.embedding.weight)
-        rows, self.width = text.positional_embedding.shape
-        self.positions: int = rows if self.class_embedding is None else rows - 1  # for ids and prompts
-        # CLIP holds the parts of its text tower itself and calls these two by longer names.
-        self.in_clip = isinstance(text, CLIP)
-        self.stands_for = (self.transformer,) if self.in_clip else (text, self.transformer)
-        # open_clip before 3.0 pools no end token by its id.
-        self.eos_id: int | None = getattr(text, "text_eos_id" if self.in_clip else "eos_id", None)
-        self.pool_type: str = text.text_pool_type if self.in_clip else text.pool_type
-        if self.class_embedding is not None:
-            self.pool_type = "class embedding"
-        self.causal = text.attn_mask is not None
-
-    @property
-    def class_embedding(self) -> Tensor | None:
-        """CoCa's (d,); read anew each time, for `fully_shard` replaces parameters."""
-        return getattr(self.text, "cls_emb", None)
 
     @classmethod
     def owns(cls, text: nn.Module) -> bool:
-        """Whether a text tower is of this family."""
+        """Whether a text tower belongs to this family."""
         return isinstance(text, cls.module_classes)
 
     @staticmethod
-    def refusal(text: Any) -> str | None:
+    def refusal(text: CLIP | TextTransformer) -> str | None:
         """Why this tower cannot take prompts, or None."""
         return block_refusal(text.transformer)
 
     @property
-    def blocks(self) -> list[Block | WholeBlock]:
-        """The layers, in pieces where they can be taken apart."""
-        return pieces(self.transformer)
+    def transformer(self) -> Transformer:
+        """The module that holds the layers."""
+        return self.text.transformer
 
-    def check(self, text: Any) -> Facts | None:
-        """Checks (C, L) token ids, and says what is known of them; see `token_ids`."""
+    @property
+    def layers(self) -> int:
+        """The number of layers."""
+        return len(self.transformer.resblocks)
+
+    @property
+    def blocks(self) -> list[OpenClipBlock] | WholeBlocks:
+        """The layers."""
+        return blocks_of(self.transformer)
+
+    @property
+    def stands_for(self) -> tuple[nn.Module, ...]:
+        """The modules whose forward `encode` replaces."""
+        return (self.transformer,) if self._is_in_clip else (self.text, self.transformer)
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The embedding of tokens."""
+        return self.text.token_embedding
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of token ids."""
+        return len(self.embedding.weight)
+
+    @property
+    def width(self) -> int:
+        """The width d of a token."""
+        return self.text.positional_embedding.shape[1]
+
+    @property
+    def positions(self) -> int:
+        """The number of positions, for ids and prompts together. The class embedding has one of its own."""
+        return len(self.text.positional_embedding) - (self.class_embedding is not None)
+
+    @property
+    def class_embedding(self) -> Tensor | None:
+        """CoCa's (d,), or None."""
+        return getattr(self.text, "cls_emb", None)
+
+    @property
+    def pool_type(self) -> str:
+        """How the tower pools its tokens."""
+        if self.class_embedding is not None:
+            return CLASS_EMBEDDING
+        return self.text.text_pool_type if self._is_in_clip else self.text.pool_type
+
+    @property
+    def end_rule(self) -> tuple[str, int | None]:
+        """How the end token is found: the pooling, and the token's id if the tower looks for one id."""
+        if self.pool_type != "eos":
+            return self.pool_type, None
+        # open_clip before 3.0 pools no end token by its id.
+        return self.pool_type, getattr(self.text, "text_eos_id" if self._is_in_clip else "eos_id", None)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only itself and what stands before it."""
+        return self.text.attn_mask is not None
+
+    @property
+    def before(self) -> int:
+        """The number of tokens in front of the prompts."""
+        return 0 if self.pool_type == "last" and not self.causal else 1
+
+    @property
+    def _is_in_clip(self) -> bool:
+        # CLIP holds the parts of its text tower itself, and calls pool_type and eos_id by longer names.
+        return isinstance(self.text, CLIP)
+
+    def check(self, text: Any) -> TokenStatistics | None:
+        """Check token ids (C, L), and return their statistics; None: their values cannot be read."""
         check_ids(text, self.positions, self.embedding.weight)
         key = ("values", self.vocabulary, self.end_rule)
         return keep_for(text, key, lambda: check_values(text, self.vocabulary, self._end(text)))
 
-    @property
-    def end_rule(self) -> tuple[str, int | None]:
-        """How the end token is found: the pooling, and its id where the tower looks for one id."""
-        return self.pool_type, self.eos_id if self.pool_type == "eos" else None
-
     def runs_alone(self, columns: int) -> bool:
-        """Whether the tower's own forward takes texts of so many columns."""
-        return columns == self.positions or not (self.in_clip or (self.causal and self.class_embedding is None))
+        """Whether the tower's own forward takes texts of this many columns."""
+        if columns == self.positions:
+            return True
+        # The others slice their masks and positions.
+        return not self._is_in_clip and (not self.causal or self.class_embedding is not None)
 
     def encode(self, text: Tensor, prompts: Prompts, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
-        """(C, L) token ids and the (n, d) prompt of each layer -> (C, D), not normalised, and the tokens if wanted.
+        """Encode token ids (C, L) with the (n, d) prompt of each layer.
 
-        Tokens come back one for each id; 0 where an id was dropped to make room for the prompts.
+        Returns:
+            Features (C, D), not normalised, and the tokens (C, L, d) if they are wanted: one for each id, 0 for an id
+            that was dropped to make room for the prompts.
         """
-        n = prompt_length(prompts)
-        texts = self._fit(text, n, with_tokens)
+        texts = self._fit(text, prompt_length(prompts), with_tokens)
         keep_all = with_tokens or self.pool_type in ("first", "none")
-        run = self._run_causal if self.causal else self._run_bidirectional
-        x = run(texts, prompts, n, keep_all)
+        x = self._run(texts, prompts, keep_all)  # [C l d], or [C 1 d] if only the pooled token is kept
         dropped = (0, 0, 0, text.shape[1] - texts.ids.shape[1])  # the columns that made room
         if self.class_embedding is not None:
-            # open_clip norms the class embedding alone, after pooling.
+            # open_clip norms only the class embedding, after pooling.
             return self._project(self.text.ln_final(x[:, -1])), F.pad(x[:, :-1], dropped) if with_tokens else None
         x = self.text.ln_final(x)
         tokens = F.pad(x, dropped) if with_tokens else None
         if self.pool_type == "none":
             return self._project(x), tokens
         if keep_all:
-            x = x[torch.arange(x.shape[0], device=x.device), self._pooled(text, texts)].unsqueeze(1)
+            x = _at(x, self._pooled(text, texts))  # [C 1 d]
         return self._project(x.squeeze(1)), tokens
 
     def _fit(self, text: Tensor, n: int, with_tokens: bool) -> Texts:
-        facts = self.check(text)
+        """Check texts, and keep the columns that have to run."""
+        statistics = self.check(text)
         if self.class_embedding is not None:
             check_start(text, self.text.pad_id)
-        ids = text
         if self.pool_type == "none" or (self.causal and self.pool_type == "last"):
             check_room(text.shape[1], self.positions, n)
-        elif self.causal and self.pool_type in ("argmax", "eos") and not with_tokens and facts is not None:
-            assert facts.last_end is not None
-            check_room(facts.last_end + 1, self.positions, n)
-            ids = text[:, : facts.last_end + 1]  # nothing after the last end token counts
+            ids = text
+        elif self.causal and self.pool_type in ("argmax", "eos") and not with_tokens and statistics is not None:
+            assert statistics.last_end is not None
+            check_room(statistics.last_end + 1, self.positions, n)
+            ids = text[:, : statistics.last_end + 1]  # under a causal mask nothing after the last end token is read
         else:
-            ids = make_room(text, facts, self.positions, n)
+            ids = make_room(text, statistics, self.positions, n)
         seen = self._seen(ids)
-        if self.class_embedding is not None and seen is not None and facts is not None and not with_tokens:
-            # Only the class embedding is wanted, which sees nothing behind these columns.
+        if self.class_embedding is not None and seen is not None and statistics is not None and not with_tokens:
+            # Only the class embedding is read, which sees nothing behind these columns.
             columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1
             ids, seen = ids[:, :columns], torch.cat([seen[..., :columns], seen[..., -1:]], dim=-1)
-        return Texts(text, ids, facts, seen)
+        return Texts(text, ids, statistics, seen)
 
     def _seen(self, ids: Tensor) -> Tensor | None:
-        """Which tokens are seen where the tower masks padding, as if prompts were valid tokens: (C, 1, 1, l)."""
+        """Which tokens are seen if the tower masks padding, as if prompts were valid tokens: (C, 1, 1, l)."""
         if self.class_embedding is None and not getattr(self.text, "use_pad_mask", False):
             return None
         valid = ids != self.text.pad_id
         if self.class_embedding is not None:
             always = valid.new_ones(valid.shape[0], 1)
-            # open_clip's older mask is one column off: a token is seen if the one before it is valid.
-            valid = torch.cat([valid, always] if self.text.correct_cls_mask else [always, valid], dim=1)
+            # open_clip's older mask is one column off: a token is seen if the token before it is valid.
+            valid = torch.cat([valid, always] if self.text.correct_cls_mask else [always, valid], dim=1)  # [C l+1]
         return valid[:, None, None]
 
-    def _run_causal(self, texts: Texts, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
-        """The tokens of [SOS, P, name, EOS] without P, all of them or the pooled one: (C, l, d)."""
-        ids, blocks = texts.ids, self.blocks
-        packing = None if keep_all else self._packing(texts, blocks, 1 + n)  # made once for each tensor of ids
-        position = self.text.positional_embedding.to(self.transformer.get_cast_dtype())
-        shared = texts.facts is not None and texts.facts.shared_start
-        if packing is None:
-            x = self.embedding(ids[:, 1:]).to(position.dtype) + position[n + 1 : n + ids.shape[1]]
-            x = self._append_class_embedding(x, position)  # [C l d], where they stand once the prompts are in
-            ends = None if keep_all else self._pooled(ids, texts) - 1
-            seen = None if texts.seen is None else texts.seen[..., 1:]
-            where: Packing | Padded = Padded(x.shape[0], x.shape[1], ends, 1 + n, seen, x.device)
-        else:
-            x = self.embedding(ids[:, 1:].flatten()[packing.tokens]).to(position.dtype)
-            x, where = x + position[packing.columns + n + 1], packing  # [t d]
-        return run_causal(
+    def _run(self, texts: Texts, prompts: Prompts, keep_all: bool) -> Tensor:
+        """Run the layers.
+
+        Args:
+            texts: The texts.
+            prompts: The (n, d) prompt of each layer.
+            keep_all: Whether all tokens of the last layer are read, or only the pooled ones.
+
+        Returns:
+            All tokens without the prompts, (C, l, d), or the pooled ones, (C, 1, d).
+        """
+        blocks = self.blocks
+        if isinstance(blocks, WholeBlocks):
+            x = blocks.run(
+                self._embed(texts.ids, prompt_length(prompts)),
+                prompts,
+                before=self.before,
+                enter=self._enter,
+                seen=texts.seen,
+                causal=self.causal,
+                checkpointing=self.transformer.grad_checkpointing,
+            )
+            return x if keep_all else _at(x, self._pooled(texts.ids, texts))
+        if self.causal:
+            return self._run_causal(blocks, texts, prompts, keep_all)
+        return run_bidirectional(
             blocks,
-            self.embedding(ids[: 1 if shared else None, :1]).to(position.dtype) + position[:1],
-            x.reshape(1, -1, self.width),
+            self._embed(texts.ids, prompt_length(prompts)),
             prompts,
-            where,
-            enter=lambda prompt: prompt + position[1 : n + 1],
+            enter=self._enter,
+            seen=texts.seen,
+            pooled=None if keep_all else self._pooled(texts.ids, texts),
             checkpointing=self.transformer.grad_checkpointing,
         )
 
-    def _packing(self, texts: Texts, blocks: list[Block | WholeBlock], before: int) -> Packing | None:
-        """How the names are packed behind that many keys, if that saves anything."""
-        facts, columns = texts.facts, texts.ids.shape[1]
-        if facts is None or not facts.shared_start or texts.seen is not None:
-            return None
-        if any(isinstance(block, WholeBlock) for block in blocks):
+    def _run_causal(self, blocks: list[OpenClipBlock], texts: Texts, prompts: Prompts, keep_all: bool) -> Tensor:
+        """Run decomposed layers under a causal mask, packed if all texts can share their first token."""
+        ids, n, position = texts.ids, prompt_length(prompts), self._position()
+        packing = None if keep_all else self._packing(texts, 1 + n)
+        layout: Padded | Packing
+        if packing is None:
+            x = self.embedding(ids[:, 1:]).to(position.dtype) + position[n + 1 : n + ids.shape[1]]
+            x = self._append_class_embedding(x)  # [C l d]
+            ends = None if keep_all else self._pooled(ids, texts) - 1  # without the first token
+            seen = None if texts.seen is None else texts.seen[..., 1:]
+            layout = Padded(x.shape[0], x.shape[1], ends, 1 + n, seen, x.device)
+        else:
+            x = self.embedding(ids[:, 1:].flatten()[packing.tokens]).to(position.dtype)
+            x = x + position[packing.columns + n + 1]  # [t d]
+            layout = packing
+        is_shared = texts.statistics is not None and texts.statistics.shared_start
+        return run_causal(
+            blocks,
+            self.embedding(ids[: 1 if is_shared else None, :1]).to(position.dtype) + position[:1],
+            x.reshape(1, -1, self.width),
+            prompts,
+            layout,
+            enter=self._enter,
+            checkpointing=self.transformer.grad_checkpointing,
+        )
+
+    def _packing(self, texts: Texts, before: int) -> Packing | None:
+        """The packing of the texts behind that many keys, or None if it cannot be made or saves nothing."""
+        statistics, columns = texts.statistics, texts.ids.shape[1]
+        if statistics is None or not statistics.shared_start or texts.seen is not None:
             return None
         return keep_for(texts.given, ("packing", columns, before, self.end_rule), lambda: self._pack(texts.ids, before))
 
@@ -199,33 +291,31 @@ class TextTower:
         packing = Packing([row[1 : last + 1] for row, last in rows], columns, before, ids.device)
         return packing if len(packing.tokens) < columns * len(ids) else None
 
-    def _run_bidirectional(self, texts: Texts, prompts: Prompts, n: int, keep_all: bool) -> Tensor:
-        """The tokens without the prompts, all of them or the pooled one: (C, l, d)."""
-        ids = texts.ids
-        position = self.text.positional_embedding.to(self.transformer.get_cast_dtype())
-        before = 0 if self.pool_type == "last" else 1  # tokens in front of the prompts
-        places = torch.cat([position[:before], position[n + before : n + ids.shape[1]]])
-        x = self._append_class_embedding(self.embedding(ids).to(position.dtype) + places, position)
-        return run_bidirectional(
-            self.blocks,
-            x,
-            prompts,
-            enter=lambda prompt: prompt + position[before : n + before],
-            seen=texts.seen,
-            pooled=None if keep_all else self._pooled(ids, texts),
-            checkpointing=self.transformer.grad_checkpointing,
-        )
+    def _position(self) -> Tensor:
+        """The position embeddings (positions, d), in the type in which the tower runs."""
+        return self.text.positional_embedding.to(self.transformer.get_cast_dtype())
 
-    def _append_class_embedding(self, x: Tensor, position: Tensor) -> Tensor:
+    def _embed(self, ids: Tensor, n: int) -> Tensor:
+        """Embed token ids (C, l) at their positions around n prompts: (C, l, d), or l + 1 with the class embedding."""
+        position, before = self._position(), self.before
+        positions = torch.cat([position[:before], position[n + before : n + ids.shape[1]]])  # [l d]
+        return self._append_class_embedding(self.embedding(ids).to(position.dtype) + positions)
+
+    def _enter(self, prompt: Tensor) -> Tensor:
+        """Embed the prompt (1, n, d) of the first layer at its positions."""
+        return prompt + self._position()[self.before : self.before + prompt.shape[1]]
+
+    def _append_class_embedding(self, x: Tensor) -> Tensor:
+        """Put the class embedding, if there is one, behind tokens (C, l, d), at the last position."""
         if self.class_embedding is None:
             return x
-        last = self.class_embedding.to(x.dtype) + position[-1]
-        return torch.cat([x, last.expand(x.shape[0], 1, -1)], dim=1)
+        last = self.class_embedding.to(x.dtype) + self._position()[-1]
+        return torch.cat([x, last.expand(x.shape[0], 1, -1)], dim=1)  # [C l+1 d]
 
     def _pooled(self, ids: Tensor, texts: Texts) -> Tensor:
-        """The column of the pooled token, counted without prompts: (C,)."""
+        """The column of each text's pooled token, counted without prompts: (C,)."""
         columns = texts.ids.shape[1]
-        column = {"first": 0, "last": columns - 1, "class embedding": columns}.get(self.pool_type)
+        column = {"first": 0, "last": columns - 1, CLASS_EMBEDDING: columns}.get(self.pool_type)
         if column is not None:
             return ids.new_full((ids.shape[0],), column)
         end = self._end(ids)
@@ -233,15 +323,20 @@ class TextTower:
         return end
 
     def _end(self, text: Tensor) -> Tensor | None:
-        """The column of the end token (C,), 0 where none follows; None: the tower looks for none."""
-        if self.pool_type in ("argmax", "eos"):
-            return (text.eq(self.eos_id).int() if self.eos_id is not None and self.pool_type == "eos" else text).argmax(
-                dim=-1
-            )
-        return None
+        """The column of each text's end token (C,), 0 if it has none; None: the tower looks for no end token."""
+        rule, eos_id = self.end_rule
+        if eos_id is not None:
+            return text.eq(eos_id).int().argmax(dim=-1)
+        return text.argmax(dim=-1) if rule in ("argmax", "eos") else None
 
     def _project(self, pooled: Tensor) -> Tensor:
+        """Project pooled tokens (C, d), or all tokens, to features (C, D)."""
         projection = self.text.text_projection
         if projection is None:
             return pooled
         return projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection
+
+
+def _at(x: Tensor, columns: Tensor) -> Tensor:
+    """One token of each text (C, l, d): (C, 1, d)."""
+    return x[torch.arange(x.shape[0], device=x.device), columns].unsqueeze(1)

@@ -1,6 +1,6 @@
-"""Texts of equal length under a causal mask, one after the other along one axis, padding included.
+"""The padded layout: texts of equal length, padding included, one after the other along one axis.
 
-Shapes: c texts, l tokens of each after the first, t = c l, m keys before each text, b prefixes (1 where all texts share
+Shapes: c texts, l tokens of each after the first, t = c l, m keys before each text, b prefixes (1 if all texts share
 it, else c), h heads, d width or channels of a head.
 """
 
@@ -15,45 +15,66 @@ from vilt_prompt.towers.blocks import Block, join
 
 
 class Padded:
-    """Texts of equal length, one after the other: t = c l."""
+    """Texts of equal length: t = c l.
+
+    Attributes:
+        texts: c.
+        length: l.
+        ends: (c,), the column of each text's pooled token; None: all tokens are read.
+        mask: (1 or c, 1, l, m + l) bool, the keys that each token sees.
+    """
 
     def __init__(
         self, texts: int, length: int, ends: Tensor | None, before: int, seen: Tensor | None, device: torch.device
     ) -> None:
-        """Args: c, l, and more that attention wants to know.
+        """Lay out texts.
 
-        ends: The column of the token that is pooled of each text, (c,); None: all are.
-        before: How many keys stand before each text.
-        seen: (c, 1, 1, l) bool, False for tokens that nobody sees; None: all are seen by those that follow.
+        Args:
+            texts: c.
+            length: l.
+            ends: (c,), the column of each text's pooled token; None: all tokens are read.
+            before: m, which all tokens see.
+            seen: (c, 1, 1, l) bool, False for tokens that no token sees; None: all are seen by the tokens after them.
+            device: Where the mask is made.
         """
         self.texts, self.length, self.ends = texts, length, ends
         mask = torch.ones(length, before + length, dtype=torch.bool, device=device).tril(before)[None, None]
         self.mask = mask if seen is None else mask & F.pad(seen, (before, 0), value=True)
 
     def attend(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
-        """Queries (1, h, t, .), keys and values before each text (2, b, h, m, .) and its own (2, 1, h, t, .).
+        """Let each token see its own text.
+
+        Args:
+            block: The layer.
+            q: (1, h, t, d) queries.
+            before: (2, b, h, m, d) keys and values before each text.
+            kv: (2, 1, h, t, d) keys and values of the texts.
 
         Returns:
-            (1, h, t, .).
+            (1, h, t, d).
         """
         q = rearrange(q, "1 h (c l) d -> c h l d", c=self.texts)
-        kv = rearrange(kv, "s 1 h (c l) d -> s c h l d", c=self.texts)
-        attended = block.attend(q, join(before, kv), self.mask)
+        attended = block.attend(q, self._keys(before, kv), self.mask)  # [c h l d]
         return rearrange(attended, "c h l d -> 1 h (c l) d")
 
     def attend_at_ends(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
-        """The same for the queries of the pooled tokens: (1, h, c, .)."""
-        kv = rearrange(kv, "s 1 h (c l) d -> s c h l d", c=self.texts)
-        mask = self.mask.expand(self.texts, -1, -1, -1)[torch.arange(self.texts, device=q.device), :, self.ends]
+        """Let the pooled tokens, with queries (1, h, c, d), see their own texts: (1, h, c, d)."""
+        assert self.ends is not None
+        rows = torch.arange(self.texts, device=q.device)
+        mask = self.mask.expand(self.texts, -1, -1, -1)[rows, :, self.ends]  # [c 1 m+l]
         q = rearrange(q, "1 h c d -> c h 1 d")
-        attended = block.attend(q, join(before, kv), mask.unsqueeze(2))
+        attended = block.attend(q, self._keys(before, kv), mask.unsqueeze(2))  # [c h 1 d]
         return rearrange(attended, "c h 1 d -> 1 h c d")
 
     def at_ends(self, x: Tensor) -> Tensor:
-        """(1, t, d) -> (1, c, d), the pooled tokens."""
+        """The pooled tokens of (1, t, d): (1, c, d)."""
         assert self.ends is not None
         return x[:, torch.arange(self.texts, device=x.device) * self.length + self.ends]
 
-    def in_order(self, x: Tensor) -> Tensor:
-        """What `at_ends` gave, a layer on -> (c, 1, d)."""
-        return rearrange(x, "1 c d -> c 1 d")
+    def in_order(self, pooled: Tensor) -> Tensor:
+        """Pooled tokens (1, c, d), as `at_ends` orders them, in the order of the texts: (c, 1, d)."""
+        return rearrange(pooled, "1 c d -> c 1 d")
+
+    def _keys(self, before: Tensor, kv: Tensor) -> Tensor:
+        """Keys and values of each text and before it: (2, c, h, m + l, d)."""
+        return join(before, rearrange(kv, "s 1 h (c l) d -> s c h l d", c=self.texts))

@@ -1,6 +1,6 @@
-"""Modules whose weights lie in shards on several processes, as `fully_shard` (FSDP2) leaves them.
+"""Modules whose weights are sharded over several processes by `fully_shard` (FSDP2).
 
-Such a module gathers its weights when it is called, so the library says which ones its own computation stands for.
+Such a module gathers its weights when it is called. The library calls parts of it instead, so it gathers them itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-FSDPModule: Any = ()  # nothing is an instance: some builds of PyTorch come without torch.distributed
+FSDPModule: Any = ()  # no object is an instance: some builds of PyTorch come without torch.distributed
 if torch.distributed.is_available():
     from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
@@ -19,9 +19,17 @@ _METHOD = "run_with_gathered_weights"
 
 
 def gathered(modules: Sequence[nn.Module], function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)` in place of the forward of these modules, the outer one first.
+    """Call a function that replaces the forward of some modules, while their weights are whole.
 
-    Their weights are whole meanwhile, and again in the backward pass.
+    The weights are gathered again in the backward pass.
+
+    Args:
+        modules: The modules, the outer one first.
+        function: The function.
+        args: Its arguments.
+
+    Returns:
+        The result of the function.
     """
     for module in reversed(modules):
         if isinstance(module, FSDPModule):
@@ -36,7 +44,7 @@ def class_of(module: nn.Module) -> type:
 
 
 def _method(module: Any) -> Callable[..., Any]:
-    """Calls what it is given while the module is whole."""
+    """A method of the module that gathers its weights and calls a function."""
     if not hasattr(module, _METHOD):
         setattr(module, _METHOD, lambda function, *args: function(*args))
         register_fsdp_forward_method(module, _METHOD)

@@ -7,7 +7,8 @@ Shapes: B images, b batch, l tokens, n prompts, h heads, c channels of a head, d
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from open_clip.timm_model import TimmModel
@@ -29,9 +30,10 @@ from timm.models.vision_transformer_relpos import (
 from torch import Tensor, nn
 
 from vilt_prompt.towers.bidirectional import run_bidirectional
-from vilt_prompt.towers.blocks import Block, is_adapted, join_heads, project_each, project_rows, split_heads, take_apart
+from vilt_prompt.towers.blocks import Block, is_adapted, join_heads, project_each, project_rows, split_heads
 from vilt_prompt.towers.layers import Prompts
 from vilt_prompt.towers.sharding import class_of, gathered
+from vilt_prompt.towers.whole import WholeBlocks
 
 PRE_NORM = (ViTBlock, EvaBlock, RelPosBlock)
 # timm before 1.0.20 has no attention with rotary embeddings apart from EVA's.
@@ -43,16 +45,21 @@ class TimmBlock(Block):
     """A block of timm's: pre-norm, or post-norm in its residual branches."""
 
     def __init__(self, module: Any, rope: Tensor | None = None, shared_bias: Tensor | None = None) -> None:
-        """Args: the module, and what layers share: `rope` (l, 2c) or (.., l, 2c), and the bias."""
+        """Decompose a block.
+
+        Args:
+            module: The block.
+            rope: Its rotary embedding, (l, 2c) or (..., l, 2c), or None.
+            shared_bias: (1, h, l, l), the bias that all layers share, or None.
+        """
         super().__init__(module, module.attn, module.attn.attn_drop.p)
-        check_attention(self.attn)
         self.rope = rope
         rel_pos = getattr(self.attn, "rel_pos", None)
         self.bias = shared_bias if rel_pos is None else gathered([module], rel_pos.get_bias)
 
     @classmethod
     def fits(cls, module: Any) -> bool:
-        """Whether block and attention are of the known classes, without gates or shared heads."""
+        """Whether block and attention are exactly of known classes, without gates or shared heads."""
         attn = getattr(module, "attn", None)
         return (
             class_of(module) in PRE_NORM + POST_NORM
@@ -62,7 +69,7 @@ class TimmBlock(Block):
         )
 
     def project(self, x: Tensor, first: int, last: int) -> Tensor:
-        """One fused map, or three; then the norms of queries and keys."""
+        """Project with one fused map, or three, then norm queries and keys."""
         attn = self.attn
         heads = attn.num_heads
         if isinstance(self.module, PRE_NORM):
@@ -82,20 +89,20 @@ class TimmBlock(Block):
         return torch.stack([norm(part) for norm, part in zip(norms, parts, strict=True)])
 
     def rotate(self, projected: Tensor) -> Tensor:
-        """Turns the patches, not the tokens before them, nor prompts that are carried behind them."""
+        """Rotate the patches, but not the tokens before them, nor prompts that are carried behind them."""
         if self.rope is None:
             return projected
         start = self.attn.num_prefix_tokens
         before, patches, after = projected.tensor_split((start, start + self.rope.shape[-2]), dim=2)
         if patches.shape[2] == 0:
             return projected
-        turned = apply_rot_embed_cat(patches, self.rope, **self._layout())
-        return torch.cat([before, turned, after], dim=2).type_as(projected)
+        rotated = apply_rot_embed_cat(patches, self.rope, **self._layout())
+        return torch.cat([before, rotated, after], dim=2).type_as(projected)  # [b h l c]
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Output map and MLP, each with its norm, its layer scale and its stochastic depth."""
+        """Run output map and MLP, each with its norm, its layer scale and its stochastic depth."""
         module, attn = self.module, self.attn
-        out = join_heads(attended)
+        out = join_heads(attended)  # [b l h*c]
         out = attn.proj_drop(attn.proj(attn.norm(out) if hasattr(attn, "norm") else out))
         if isinstance(module, POST_NORM):
             x = x + module.drop_path1(module.norm1(out))
@@ -104,59 +111,85 @@ class TimmBlock(Block):
         return x + module.drop_path2(self._scaled(2, module.mlp(module.norm2(x))))
 
     def _scaled(self, branch: int, out: Tensor) -> Tensor:
-        """The branch's layer scale: timm's ViTs have a module, Eva a parameter."""
+        """Apply a branch's layer scale, which is a module in timm's ViTs and a parameter in Eva."""
         if hasattr(self.module, f"ls{branch}"):
             return getattr(self.module, f"ls{branch}")(out)
         gamma = getattr(self.module, f"gamma_{branch}", None)
         return out if gamma is None else gamma * out
 
     def _layout(self) -> dict[str, bool]:
-        # Older releases of timm know one layout of rotary embeddings only.
+        # Older releases of timm have only one layout of rotary embeddings.
         return {"half": True} if getattr(self.attn, "rotate_half", False) else {}
 
 
 class TimmVisionTower:
     """A frozen `TimmModel` whose trunk is a plain vision transformer."""
 
-    module_classes: tuple[type[nn.Module], ...] = (VisionTransformer, Eva, VisionTransformerRelPos)
+    module_classes: ClassVar[tuple[type[nn.Module], ...]] = (VisionTransformer, Eva, VisionTransformerRelPos)
 
     def __init__(self, visual: TimmModel) -> None:
         self.visual = visual
         self.trunk: Any = visual.trunk
-        self.stands_for = (visual, self.trunk)
-        self.family = f"timm {type(self.trunk).__name__}"
-        self.layers = len(self.trunk.blocks)
-        self.width: int = self.trunk.embed_dim
-        # Such trunks resample their position embedding for each image.
-        any_size = getattr(self.trunk, "dynamic_img_size", False)
-        self.image_size: tuple[int, int] | None = None if any_size else visual.image_size
-
-    @property
-    def blocks(self) -> list[Any]:
-        """The layers, without what they are told of each image."""
-        return [take_apart(module, [TimmBlock]) for module in self.trunk.blocks]
 
     @classmethod
     def owns(cls, visual: nn.Module) -> bool:
-        """Whether an image tower is of this family."""
+        """Whether an image tower belongs to this family."""
         return isinstance(visual, TimmModel) and isinstance(visual.trunk, cls.module_classes)
 
     @staticmethod
-    def refusal(visual: Any) -> str | None:
+    def refusal(visual: TimmModel) -> str | None:
         """Why this tower cannot take prompts, or None."""
         trunk = visual.trunk
         if not trunk.global_pool:
             return "it does not pool its tokens"
         if isinstance(trunk, VisionTransformer):
-            return None  # its blocks, whatever they are, are called with tokens alone
+            return None  # its blocks, whatever their class, are called with tokens alone
         unknown = [block for block in trunk.blocks if not TimmBlock.fits(block)]
         if unknown:
             kind = f"{type(unknown[0]).__name__} with {type(getattr(unknown[0], 'attn', None)).__name__}"
             return f"its blocks are {kind}, which need position embeddings of prompts as well"
         return None
 
+    @property
+    def family(self) -> str:
+        """The name of the family."""
+        return f"timm {type(self.trunk).__name__}"
+
+    @property
+    def layers(self) -> int:
+        """The number of layers."""
+        return len(self.trunk.blocks)
+
+    @property
+    def width(self) -> int:
+        """The width d of a token."""
+        width: int = self.trunk.embed_dim
+        return width
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of its images; None for a trunk that resamples its position embedding for each image."""
+        return None if getattr(self.trunk, "dynamic_img_size", False) else self.visual.image_size
+
+    @property
+    def stands_for(self) -> tuple[nn.Module, ...]:
+        """The modules whose forward `encode` replaces."""
+        return self.visual, self.trunk
+
+    @property
+    def blocks(self) -> list[TimmBlock] | WholeBlocks:
+        """The layers, without rotary embeddings and shared bias, which depend on the image."""
+        return self._blocks([None] * self.layers, None)
+
     def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
-        """(B, 3, H, W) and the (n, d) prompt of each layer -> (B, D), not normalised, and the tokens if wanted."""
+        """Encode images (B, 3, H, W) with the (n, d) prompt of each layer.
+
+        Returns:
+            Features (B, D), not normalised, and the tokens (B, l, d) if they are wanted.
+
+        Raises:
+            ValueError: If the trunk's blocks have been replaced by others that cannot take prompts.
+        """
         trunk = self.trunk
         reason = self.refusal(self.visual)
         if reason is not None:
@@ -175,17 +208,17 @@ class TimmVisionTower:
             pooled=class_tokens if pools_class_token and not with_tokens else None,
             checkpointing=trunk.grad_checkpointing,
         )
-        x = trunk.norm(x)
+        x = trunk.norm(x)  # [B l d]
         return self.visual.head(trunk.forward_head(x)), x if with_tokens else None
 
-    def _embed(self, images: Tensor) -> tuple[Tensor, list[Any]]:
-        """The tokens (B, l, d) that enter the first layer, and the layers with what they share."""
+    def _embed(self, images: Tensor) -> tuple[Tensor, list[TimmBlock] | WholeBlocks]:
+        """The tokens (B, l, d) that enter the first layer, and the layers."""
         trunk = self.trunk
         x = trunk.patch_embed(images)
         rope = bias = None
         if isinstance(trunk, VisionTransformerRelPos):
             if trunk.cls_token is not None:
-                x = torch.cat([trunk.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
+                x = torch.cat([trunk.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # [B l d]
             bias = None if trunk.shared_rel_pos is None else trunk.shared_rel_pos.get_bias()
         elif isinstance(trunk, Eva):
             x, rope = trunk._pos_embed(x)
@@ -194,18 +227,31 @@ class TimmVisionTower:
             x = trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(x)))
         # In mixed mode each layer has rotary embeddings of its own.
         ropes = list(rope) if rope is not None and getattr(trunk, "rope_mixed", False) else [rope] * self.layers
-        blocks = [
-            take_apart(module, [TimmBlock], rope=rope, shared_bias=bias)
-            for module, rope in zip(trunk.blocks, ropes, strict=True)
-        ]
-        return x, blocks
+        return x, self._blocks(ropes, bias)
+
+    def _blocks(self, ropes: Sequence[Tensor | None], bias: Tensor | None) -> list[TimmBlock] | WholeBlocks:
+        """The layers, decomposed if all of them can be.
+
+        Args:
+            ropes: The rotary embedding of each layer, (l, 2c) or (..., l, 2c), or None.
+            bias: (1, h, l, l), the bias that all layers share, or None.
+
+        Raises:
+            ValueError: If an adapter of another kind is on an attention that ignores it.
+        """
+        modules = self.trunk.blocks
+        for module in modules:
+            check_attention(getattr(module, "attn", module))
+        if all(TimmBlock.fits(module) for module in modules):
+            return [TimmBlock(module, rope, bias) for module, rope in zip(modules, ropes, strict=True)]
+        return WholeBlocks(modules)
 
 
 def check_attention(attention: nn.Module) -> None:
     """Raise a ValueError if there is an adapter where EVA01's attention ignores it.
 
-    It reads the weights of its `qkv` and never calls it. Blocks check this at each call, because an adapter can be
-    added after `wrap`.
+    It reads the weights of its `qkv` and never calls it. This is checked at each call, because an adapter can be added
+    after `wrap`.
     """
     if isinstance(attention, EvaAttention) and attention.q_bias is not None and is_adapted(attention.qkv):
         raise ValueError(

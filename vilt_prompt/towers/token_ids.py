@@ -1,6 +1,6 @@
-"""Checks of token ids against a text tower, and what may be cut off to make room for prompts.
+"""Checks of token ids against a text tower, and the columns that may be dropped to make room for prompts.
 
-Where values cannot be read, their checks are skipped, and nothing is cropped but what cannot fit.
+If values cannot be read, their checks are skipped, and only columns for which there is no position are dropped.
 
 Shapes: C texts, L columns, n prompts.
 """
@@ -18,22 +18,25 @@ from vilt_prompt.checks import check_placed, is_readable
 
 Made = TypeVar("Made")
 
-# For each living tensor of ids: its version when it was read, and what was made of it.
+# For each living tensor of ids: its version when it was read, and the results that were made from it.
 _MADE: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def keep_for(text: Tensor, key: Hashable, make: Callable[[], Made]) -> Made:
-    """Makes something of token ids once, for as long as their tensor lives and is not changed in place.
+    """Make a result from token ids once, for as long as their tensor lives and is not changed in place.
 
-    In a training loop the ids of the class names are the same tensor in every step: then no step reads their values,
+    In a training loop the ids of the class names are the same tensor in every step. Then no step reads their values,
     for which it would have to wait for a GPU.
 
     Args:
         text: (C, L) token ids.
         key: Everything else that the result depends on.
-        make: Makes the result, which must not hold `text` or a view of it: the tensor would live for ever.
+        make: Makes the result, which must not hold `text` or a view of it, or the tensor would live forever.
+
+    Returns:
+        The result.
     """
-    # Inference tensors count no versions, and a compiler sees no values.
+    # Inference tensors do not count versions, and a compiler sees no values.
     if not is_readable(text) or text.is_inference():
         return make()
     version, made = _MADE.get(text, (None, {}))
@@ -48,7 +51,17 @@ def keep_for(text: Tensor, key: Hashable, make: Callable[[], Made]) -> Made:
 
 
 def check_ids(text: Any, positions: int, embedding: Tensor) -> None:
-    """Refuses what are no token ids (C, L) beside the tower's embedding, or have more columns than it has positions."""
+    """Check the type, shape and place of token ids (C, L).
+
+    Args:
+        text: The token ids.
+        positions: The number of positions of the tower.
+        embedding: The weight of the tower's embedding, on whose device they must be.
+
+    Raises:
+        TypeError: If `text` is not an integer tensor.
+        ValueError: If it has another shape, more columns than the tower has positions, or another device.
+    """
     if not isinstance(text, Tensor):
         raise TypeError(
             f"text must be a tensor of token ids (C, L), got {type(text).__name__}: "
@@ -68,25 +81,39 @@ def check_ids(text: Any, positions: int, embedding: Tensor) -> None:
     check_placed("text", text, embedding)
 
 
-class Facts(NamedTuple):
-    """What is known of token ids (C, L) whose values could be read."""
+class TokenStatistics(NamedTuple):
+    """Statistics of token ids (C, L) whose values could be read.
 
-    filled: int  # the most columns of a text that are no padding
-    shared_start: bool  # whether all texts begin with the same token
-    last_end: int | None  # the last column of an end token, if the tower looks for one
+    Attributes:
+        filled: The number of columns of the longest text, without padding.
+        shared_start: Whether all texts begin with the same token.
+        last_end: The last column of an end token; None: the tower looks for no end token.
+    """
+
+    filled: int
+    shared_start: bool
+    last_end: int | None
 
 
-def check_values(text: Tensor, vocabulary: int, end: Tensor | None = None) -> Facts | None:
-    """Refuses ids outside the vocabulary, and texts whose column of the end token (C,) is 0 (ValueError).
+def check_values(text: Tensor, vocabulary: int, end: Tensor | None = None) -> TokenStatistics | None:
+    """Check the values of token ids (C, L), and collect statistics in the same transfer from the device.
+
+    Args:
+        text: The token ids.
+        vocabulary: The number of ids that the tower knows.
+        end: (C,), the column of each text's end token, 0 if it has none; None: the tower looks for none.
 
     Returns:
-        What is known then, read in one transfer from the device; None where values cannot be read.
+        The statistics, or None if values cannot be read.
+
+    Raises:
+        ValueError: If an id is outside the vocabulary, or a text has no end token.
     """
     if not is_readable(text):
         return None
-    facts = [text.amin(), text.amax(), filled(text).amax(), (text[:, 0] == text[0, 0]).all()]
-    facts += [] if end is None else [end.amin(), end.amax()]
-    least, largest, columns, shared, *ends = torch.stack([fact.long() for fact in facts]).tolist()
+    values = [text.amin(), text.amax(), filled(text).amax(), (text[:, 0] == text[0, 0]).all()]
+    values += [] if end is None else [end.amin(), end.amax()]
+    least, largest, columns, shared, *ends = torch.stack([value.long() for value in values]).tolist()
     if least < 0 or largest >= vocabulary:
         raise ValueError(
             f"token ids must be in 0..{vocabulary - 1}, got {least}..{largest}: is it the tokenizer of this model?"
@@ -96,18 +123,25 @@ def check_values(text: Tensor, vocabulary: int, end: Tensor | None = None) -> Fa
             f"text {int(end.argmin())} has no end token after its start token: pass tokenizer(texts), which keeps it "
             "when it cuts a text"
         )
-    return Facts(columns, bool(shared), ends[1] if ends else None)
+    return TokenStatistics(columns, bool(shared), ends[1] if ends else None)
 
 
 def filled(text: Tensor) -> Tensor:
-    """(C, L) -> (C,), the columns that are no padding: all of a row's trailing run of one id but the first is."""
-    differs = text != text[:, -1:]
+    """The number of columns of each text (C, L) without padding: (C,).
+
+    Padding is a trailing run of one id, without the first of the run, which may be an end token with the same id.
+    """
+    differs = text != text[:, -1:]  # [C L]
     columns = torch.arange(1, text.shape[1] + 1, device=text.device)
     return (differs * columns).amax(dim=1) + 1
 
 
 def check_room(taken: int, positions: int, n: int) -> None:
-    """Refuses texts of `taken` tokens that do not fit once n prompts are in (ValueError)."""
+    """Check that texts of `taken` tokens fit into the tower's positions together with n prompts.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
     left = positions - n
     if taken > left:
         raise ValueError(
@@ -116,16 +150,33 @@ def check_room(taken: int, positions: int, n: int) -> None:
         )
 
 
-def make_room(text: Tensor, facts: Facts | None, positions: int, n: int) -> Tensor:
-    """Drops the columns (C, L) for which n prompts leave no position; more than padding there is a ValueError."""
+def make_room(text: Tensor, statistics: TokenStatistics | None, positions: int, n: int) -> Tensor:
+    """Drop the columns of token ids for which n prompts leave no position.
+
+    Args:
+        text: (C, L) token ids.
+        statistics: Their statistics, or None if values cannot be read.
+        positions: The number of positions of the tower.
+        n: The number of prompts.
+
+    Returns:
+        (C, at most positions - n).
+
+    Raises:
+        ValueError: If the dropped columns are known to hold more than padding.
+    """
     left = positions - n
-    if text.shape[1] > left and facts is not None:
-        check_room(facts.filled, positions, n)
+    if text.shape[1] > left and statistics is not None:
+        check_room(statistics.filled, positions, n)
     return text[:, :left]
 
 
 def check_start(text: Tensor, pad_id: int) -> None:
-    """Refuses texts (C, L) that begin with padding, behind which prompts would be masked or counted (ValueError)."""
+    """Check that no text (C, L) begins with padding, behind which prompts would be masked or counted.
+
+    Raises:
+        ValueError: If one does.
+    """
     starts = text[:, 0] != pad_id
     if is_readable(text) and not starts.all():
         raise ValueError(
