@@ -1,4 +1,4 @@
-"""Every page of the site in a browser: nothing is wider than the window, and no code is cut.
+"""The site in a browser: no page is wider than the window, no code is cut, and the search finds the right page.
 
 Skipped where MkDocs (the `docs` extra) or Chromium (Debian's package `chromium`) is missing.
 """
@@ -70,15 +70,51 @@ async function look(page) {
 })();
 </script>""".replace("WIDE", str(WIDE)).replace("NARROW", str(NARROW))
 
+# Types each query into the search field of the first page, and sends home the addresses that are shown, in their order.
+SEARCH = """<!doctype html><body><script>
+const settle = time => new Promise(done => setTimeout(done, time));
+(async () => {
+  const frame = document.createElement("iframe");
+  frame.style.cssText = "width: 1400px; height: 1000px";
+  document.body.append(frame);
+  await new Promise(done => { frame.onload = done; frame.src = "/index.html"; });
+  const inside = frame.contentDocument, field = inside.querySelector("[data-md-component=search-query]");
+  const found = [];
+  for (const query of await (await fetch("/pages.json")).json()) {
+    const list = inside.querySelector(".md-search-result__list");
+    list.replaceChildren();
+    field.focus();
+    field.value = query;
+    for (const kind of ["input", "keyup"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
+    for (let i = 0; i < 100 && !list.children.length; i++) await settle(100);
+    await settle(300);
+    const links = [...inside.querySelectorAll(".md-search-result__item > a")];
+    found.push({ query, pages: links.map(link => new URL(link.href).pathname) });
+  }
+  await fetch("/found", { method: "POST", body: JSON.stringify(found) });
+})();
+</script>"""
+# What newcomers type, and the pages of which one must come first.
+QUERIES = {
+    "folder for each class": ["/own-videos/", "/recognition/"],
+    "install": ["/"],
+    "GPU memory": ["/performance/"],
+    "ONNX": ["/deploy/"],
+    "several GPUs": ["/several-gpus/"],
+    "MaPLe checkpoint": ["/convert/"],
+    "learning rate": ["/recipes/"],
+}
+
 
 class Site(SimpleHTTPRequestHandler):
     """The built site, and the harness that looks at it."""
 
-    pages: list[str]
+    harness: str
+    pages: list[str]  # or queries
     found: queue.Queue[list[dict[str, Any]]]
 
     def do_GET(self) -> None:
-        own = {"/harness": ("text/html", HARNESS), "/pages.json": ("application/json", json.dumps(self.pages))}
+        own = {"/harness": ("text/html", self.harness), "/pages.json": ("application/json", json.dumps(self.pages))}
         if self.path not in own:
             super().do_GET()
             return
@@ -100,7 +136,12 @@ class Site(SimpleHTTPRequestHandler):
 def look_at(site: Path, profile: Path) -> list[dict[str, Any]]:
     """What a browser finds on each page of a built site, at both widths and in both colour schemes."""
     pages = sorted(f"/{page.relative_to(site).as_posix()}" for page in site.rglob("index.html"))
-    kind = type("TheSite", (Site,), {"pages": pages, "found": queue.Queue()})
+    return browse(site, profile, HARNESS, pages)
+
+
+def browse(site: Path, profile: Path, harness: str, pages: list[str]) -> list[dict[str, Any]]:
+    """What a harness sends home when a browser opens it in a built site."""
+    kind = type("TheSite", (Site,), {"harness": harness, "pages": pages, "found": queue.Queue()})
     assert CHROMIUM is not None
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(kind, directory=str(site))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -117,12 +158,17 @@ def look_at(site: Path, profile: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> list[dict[str, Any]]:
+def site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder / "site")]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     subprocess.run(build, cwd=ROOT, check=True, env=environment)
-    return look_at(folder / "site", folder / "profile")
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def found(site) -> list[dict[str, Any]]:
+    return look_at(site, site.parent / "profile")
 
 
 def described(view: dict[str, Any], what: str) -> str:
@@ -150,6 +196,12 @@ def test_text_differs_from_its_background(found):
         )
         assert abs(text - background) > 250, described(view, "text")
         assert (background < 300) == (view["scheme"] == "slate"), described(view, "background")
+
+
+def test_the_search_finds_the_right_page_first(site):
+    for found in browse(site, site.parent / "profile", SEARCH, list(QUERIES)):
+        first = found["pages"][:1]
+        assert set(first) & set(QUERIES[found["query"]]), found
 
 
 def test_what_is_too_wide_is_found(tmp_path):
