@@ -1,14 +1,17 @@
-# The five commands. `make PYTHON=python3 test` uses another Python than .venv's.
+# The commands. `make PYTHON=python3 test` uses another Python than .venv's.
 PYTHON ?= .venv/bin/python
 
-.PHONY: install test check docs wheel
+.PHONY: install test test-slow check docs wheel
 
 install: ## Makes .venv with everything that development needs
 	python3 -m venv .venv
 	.venv/bin/pip install -e ".[dev,docs]"
 
-test: ## Runs the tests; `make test ARGS="tests/test_losses.py"` runs some
-	$(PYTHON) -m pytest $(ARGS)
+test: ## Runs the tests that are not slow; `make test ARGS="tests/test_losses.py"` runs some
+	$(PYTHON) -m pytest -n auto $(ARGS)
+
+test-slow: ## Runs the tests that are marked slow
+	$(PYTHON) -m pytest -n auto -m slow $(ARGS)
 
 check: ## Lint, format and types, in less than a minute
 	$(PYTHON) -m ruff check .

@@ -1,12 +1,17 @@
-"""Keeps the tests off the network: the Hub's client knows one server, on loopback, down unless a test starts it.
+"""Keeps the tests off the network and on one thread, and holds the fixtures of several folders.
 
-The client reads its environment when it is imported, so this comes first.
+The Hub's client knows one server, on loopback, down unless a test starts it. The client and OpenMP read their
+environment when they are imported, so this comes first.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+
+# Tensors this small cost more to share out between threads than to compute. pytest-xdist runs a worker on each core
+# instead, and processes that tests start inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -230,6 +230,7 @@ def test_gradient_checkpointing_recomputes_with_the_chosen_adapter(trio):
         assert gradient.abs().max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.one_graph
 def test_compiled_models_take_choices():
     model = several("b", "maple", architecture="2/2")

@@ -142,6 +142,7 @@ def test_lora_that_evas_attention_ignores_is_refused():
         model.encode_image(zoo.frames(model, 2))
 
 
+@pytest.mark.slow
 def test_a_compiled_model_refuses_it_too():
     model = wrap(build("2/2"))
     compiled = torch.compile(model.encode_image, backend="eager")

@@ -208,6 +208,7 @@ def measured(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_one_command(measured, capsys):
     run.main([*COMMAND, "--out", str(measured)])
     printed = capsys.readouterr().out
@@ -246,6 +247,7 @@ def test_one_command(measured, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path, monkeypatch, measured):
     records = {record["key"]: record for record in json.loads(measured.read_text())["records"]}
     out = tmp_path / "results.json"

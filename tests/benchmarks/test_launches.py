@@ -33,7 +33,7 @@ def counts(bench, measure, mode, labels=None, frames=None):
     return found
 
 
-@pytest.mark.parametrize("labels", ["hmdb51", "kinetics400"])
+@pytest.mark.parametrize("labels", ["hmdb51", pytest.param("kinetics400", marks=pytest.mark.slow)])
 def test_text(bench, labels):
     found = counts(bench, "text", "train", labels)
     library, literal = found["library"], found["literal"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from functools import cache
 
 import open_clip
 import pytest
@@ -18,14 +17,41 @@ from docs import backbones
 from tests.reference.literal import learnable_tensors
 from tests.support.state import state
 
-WITH_VIT = 116
 WITHOUT_VIT = re.compile(r"RN\d|convnext|swin|MobileCLIP2?-S\d")
 ZOO = open_clip.list_models()
 HAS_VIT = {name: not WITHOUT_VIT.match(name) for name in ZOO}
 N_CTX, K = 10, 6
+STALE = "run python -m docs.backbones"
 
 
-@cache
+def rows_of_the_page() -> list[backbones.Row]:
+    """The rows of the page's tables, read back."""
+    cells = [line.strip("| ").split(" | ") for line in backbones.PAGE.read_text(encoding="utf-8").splitlines()]
+    return [
+        backbones.Row(name, family, layers, widths, int(trainable.replace(",", "")), float(megabytes), keys)
+        for name, family, layers, widths, trainable, megabytes, keys in (row for row in cells if len(row) == 7)
+        if name in HAS_VIT
+    ]
+
+
+ROWS = {row.name: row for row in rows_of_the_page()}
+
+
+def one_of_each_kind() -> set[str]:
+    """Of the models with the same families of towers and the same first word, the one with the fewest layers."""
+    kinds: dict[tuple[str, str], backbones.Row] = {}
+    for row in sorted(ROWS.values(), key=lambda row: sum(map(int, re.findall(r"\d+", row.layers)))):
+        kinds.setdefault((row.family, re.match(r"[A-Za-z]+", row.name)[0]), row)
+    return {row.name for row in kinds.values()}
+
+
+def zoo_models(has_vit: bool) -> list[object]:
+    """Names as parameters; those that are not the smallest of their kind are slow."""
+    smallest = one_of_each_kind()
+    names = [name for name in ZOO if HAS_VIT[name] == has_vit]
+    return [pytest.param(name, marks=[] if name in smallest else pytest.mark.slow) for name in names]
+
+
 def built(name: str) -> nn.Module:
     logging.disable(logging.WARNING)  # open_clip warns that nothing was loaded
     try:
@@ -36,11 +62,17 @@ def built(name: str) -> nn.Module:
 
 @pytest.fixture
 def zoo_model(request):
-    """The model of that name, shared by all tests and left as it was."""
+    """The model of that name, which the test must leave as it was."""
     model = built(request.param)
     before = state(model)
     yield model
     assert state(model) == before
+
+
+def check_row(name: str, model: nn.Module) -> None:
+    """The page says of the model what the script writes."""
+    found = backbones.row(name, model)
+    assert ROWS.get(name) == found._replace(megabytes=float(f"{found.megabytes:.2f}")), STALE
 
 
 def sizes(model: nn.Module, name: str) -> dict[str, tuple[int, int]]:
@@ -95,13 +127,14 @@ def test_the_zoo_has_116_models_with_a_vit_and_28_without():
 
 
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter:UserWarning")
-@pytest.mark.parametrize("zoo_model", [name for name in ZOO if HAS_VIT[name]], indirect=True)
+@pytest.mark.parametrize("zoo_model", zoo_models(has_vit=True), indirect=True)
 def test_a_model_with_a_vit_takes_prompts_in_both_towers(zoo_model, request, tmp_path):
     name = request.node.callspec.params["zoo_model"]
     towers = sizes(zoo_model, name)
     width = open_clip.get_model_config(name)["embed_dim"]
     video, ids = inputs(zoo_model)
     model = vilt_prompt.wrap(zoo_model, K=K, n_ctx=N_CTX)
+    check_row(name, model)
     tensors = learnable_tensors(model)
     expected = expected_shapes(towers["text"], towers["vision"])
     assert shapes_of(tensors) == expected
@@ -136,7 +169,7 @@ def test_a_model_with_a_vit_takes_prompts_in_both_towers(zoo_model, request, tmp
     assert vilt_prompt.unwrap(loaded) is zoo_model
 
 
-@pytest.mark.parametrize("zoo_model", [name for name in ZOO if not HAS_VIT[name]], indirect=True)
+@pytest.mark.parametrize("zoo_model", zoo_models(has_vit=False), indirect=True)
 def test_a_model_without_a_vit_takes_text_prompts_alone(zoo_model, request):
     name = request.node.callspec.params["zoo_model"]
     config = open_clip.get_model_config(name)
@@ -152,6 +185,8 @@ def test_a_model_without_a_vit_takes_text_prompts_alone(zoo_model, request):
 
     for settings, depth in (({"towers": "text"}, layers), ({"method": "coop"}, 1)):
         model = vilt_prompt.wrap(zoo_model, n_ctx=N_CTX, **settings)
+        if "method" in settings:
+            check_row(name, model)
         tensors = learnable_tensors(model)
         assert shapes_of(tensors) == {"vilt_text": (depth, N_CTX, width)}
         assert model.get_nb_trainable_parameters()[0] == depth * N_CTX * width
@@ -164,10 +199,11 @@ def test_a_model_without_a_vit_takes_text_prompts_alone(zoo_model, request):
         assert vilt_prompt.unwrap(model) is zoo_model
 
 
-def test_the_page_is_what_the_script_writes():
-    rows = []
-    for name in ZOO:
-        wrapped = backbones.wrap(built(name))
-        rows.append(backbones.row(name, wrapped))
-        vilt_prompt.unwrap(wrapped)
-    assert backbones.PAGE.read_text(encoding="utf-8") == backbones.page(rows), "run python -m docs.backbones"
+def test_the_page_is_what_the_script_writes_of_its_rows():
+    assert backbones.PAGE.read_text(encoding="utf-8") == backbones.page([ROWS[name] for name in ZOO]), STALE
+
+
+def test_the_quick_tests_have_models_of_all_families():
+    smallest = one_of_each_kind()
+    assert {ROWS[name].family for name in smallest} == {row.family for row in ROWS.values()}
+    assert len(smallest) < len(ZOO) / 4

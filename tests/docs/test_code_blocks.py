@@ -12,7 +12,17 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SLOW = ["deploy.md", "faq.md", "own-videos.md", "recipes.md"]
 IN_PROCESSES = ["several-gpus.md"]  # `tests/system/test_distributed.py` runs it in two processes
+
+
+def pages() -> list[object]:
+    """The pages as parameters, and those that compile, export or train as slow ones."""
+    return [
+        pytest.param(page, id=page.name, marks=pytest.mark.slow if page.name in SLOW else [])
+        for page in PAGES
+        if page.name not in IN_PROCESSES
+    ]
 
 
 def python_blocks(page: Path) -> list[str]:
@@ -20,7 +30,7 @@ def python_blocks(page: Path) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the Hub's client's own
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in IN_PROCESSES], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", pages())
 def test_code_blocks(page, tmp_path, monkeypatch, hub):
     blocks = python_blocks(page)
     monkeypatch.chdir(tmp_path)

@@ -25,6 +25,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WIDE, NARROW = 1400, 390  # a laptop, a phone
 SECONDS = 240
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
     pytest.mark.skipif(
         any(find_spec(name) is None for name in ("mkdocs", "material", "mkdocstrings")),

@@ -65,6 +65,7 @@ def test_the_page_has_all_of_it(saved):
         assert line.rstrip() in page
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("nbclient") is None, reason="the docs extra is not installed")
 def test_it_runs(saved, tmp_path, monkeypatch):
     import nbformat

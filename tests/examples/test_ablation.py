@@ -310,6 +310,7 @@ def test_the_plan_counts_what_is_left() -> None:
     assert int(lines["all"][0]) == len(jobs) - 4
 
 
+@pytest.mark.slow
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(training_scenes, "EPOCHS", 1)
     monkeypatch.setattr(job_list, "RATES", (5e-3,))

@@ -67,6 +67,7 @@ def test_training_epochs_show_every_clip_once_in_new_scenes() -> None:
     assert first[0][0].max() <= 0  # The transform was applied.
 
 
+@pytest.mark.slow
 def test_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--classes", "3", "--epochs", "1", "--renderings", "1", "--out", str(tmp_path)]
     # Nothing may be fetched, and threads that wait for each other on a busy machine cost more than they save.

@@ -172,6 +172,7 @@ def test_base_to_novel(script, hmdb51, tmp_path):
     assert (config["n_ctx"], config["depth"], config["K"], config["base_model"]) == (16, 10, 6, video_sets.MODEL)
 
 
+@pytest.mark.slow
 def test_supervised_on_several_views(script, tmp_path):
     videos, annotations = video_sets.kinetics(tmp_path)
     out = tmp_path / "out"
@@ -377,6 +378,7 @@ def assert_same_run(out: Path, uninterrupted: Path) -> None:
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_kill_9_and_resume_is_bit_for_bit_as_without(script, damaged, uninterrupted, tmp_path):
     out = tmp_path / "out"
     arguments = [str(value) for value in ["few-shot", *damaged, *QUICK, *LONG, "--workers", 1, "--out", out]]
@@ -399,6 +401,7 @@ def test_kill_9_and_resume_is_bit_for_bit_as_without(script, damaged, uninterrup
     assert_same_run(out, uninterrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [2, 6, 11])
 def test_resume_after_any_step(script, damaged, uninterrupted, tmp_path, monkeypatch, stop):
     log = run_folder.RunFolder.log

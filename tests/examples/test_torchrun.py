@@ -23,6 +23,7 @@ def losses(out: Path) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(lines)]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path, monkeypatch):
     videos, annotations = video_sets.ucf101(tmp_path / "ucf101")
     labels = ["few-shot", "--videos", videos, "--annotations", annotations, "--shots", 4, "--batch", 4, "--epochs", 1]

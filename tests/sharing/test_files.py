@@ -206,6 +206,7 @@ def killed_at_line(number: int, action):
     return traced
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 @pytest.mark.parametrize("overwrite", [False, True], ids=["first", "overwrite"])
 def test_killed_at_every_line_of_saving(overwrite, tmp_path):
@@ -243,6 +244,7 @@ def test_killed_at_every_line_of_saving(overwrite, tmp_path):
     assert names(folder) == {CONFIG, WEIGHTS, CARD}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_killed_at_any_time_while_saving_in_a_loop(tmp_path):
     adapters = [wrapped(seed, n_ctx=2 + seed) for seed in range(2)]
@@ -444,6 +446,7 @@ def mutate(content: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", ["us", "PEFT"])
 def test_mutated_files(writer, tmp_path):
     model = wrapped()

@@ -10,7 +10,7 @@ import vilt_prompt
 from tests.support import architectures, zoo
 from tests.support.exactness import randomise_prompts
 
-pytestmark = pytest.mark.one_graph
+pytestmark = [pytest.mark.one_graph, pytest.mark.slow]
 TOLERANCE = 1e-5
 # Videos, frames of each and classes of one call after the other. None is 1, which torch compiles for on its own, and
 # none is 3, the channels: of sizes that are equal in the first call torch assumes that they stay so.

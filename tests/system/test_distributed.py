@@ -34,6 +34,7 @@ from tests.support.processes import (
     wrapped,
 )
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT / "examples" / "small_clip" / "emoji-vit-12x128"
 TOLERANCE = 1e-5  # of the norm of each tensor

@@ -11,6 +11,7 @@ import vilt_prompt
 from tests.support import zoo
 from tests.support.exactness import randomise_prompts
 
+pytestmark = pytest.mark.slow
 TOLERANCE = 1e-5
 ANY = torch.export.Dim("any", min=1)
 # One member for each kind of tower on the side that is exported.

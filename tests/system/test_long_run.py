@@ -1,6 +1,6 @@
 """Many training steps while adapters come and go: the loss stays finite, and memory does not grow.
 
-VILT_LONG_RUN=2000 python -m pytest tests/system/test_long_run.py -s    # prints its figures
+VILT_LONG_RUN=2000 python -m pytest -m slow tests/system/test_long_run.py -s    # prints its figures
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def live_tensors() -> tuple[int, int]:
     return len(tensors), sum(tensor.numel() for tensor in tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory from /proc")
 def test_memory_is_flat_and_the_loss_finite_while_adapters_come_and_go(tmp_path):
     torch.manual_seed(0)

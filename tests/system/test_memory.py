@@ -120,6 +120,7 @@ def test_chunks_are_computed_again_with_the_prompts_they_were_computed_with():
     assert_close(gradients(model, features), want)
 
 
+@pytest.mark.slow
 def test_32_frames_of_vit_b_16_fit_on_a_gpu_of_11_gb():
     model = vilt_prompt.wrap(open_clip.CLIP(**open_clip.get_model_config("ViT-B-16")), n_ctx=10)
     model.set_grad_checkpointing()

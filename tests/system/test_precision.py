@@ -75,6 +75,7 @@ def test_prompts_of_a_model_that_was_halved_go_back_to_float32():
     assert model.encode_text(zoo.text_ids("vit", [1, 2])).dtype == torch.float16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["autocast bfloat16", "bfloat16 base", "float16 base"])
 def test_two_hundred_steps_stay_finite_and_learn(setting):
     torch.manual_seed(0)
