@@ -20,7 +20,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 import vilt_prompt
 from examples.data.clips import Clip, read_manifest
 from examples.miniature.baselines import linear_probe, nearest_centroid
-from examples.miniature.figure import draw
+from examples.miniature.figure import accuracies, draw
 from examples.miniature.shots import SceneLoader, Shots, Studio
 from examples.miniature.wild import Dice
 from examples.paper.protocols.splits import harmonic_mean
@@ -206,8 +206,12 @@ def main() -> None:
     print(classify_files(model, tokenizer, preprocess, files, args))
     print("The adapter, loaded in a new process, gave the same predictions.\n")
 
-    figure = args.out / "figure.png"
-    draw(figure, history, {"before": before["base"], "after": after["base"]}, labels["base"], names["base"])
+    figure = args.out / "figure.svg"
+    titles = {"base": "Base: trained actions", "novel": "Novel: other actions"}
+    groups = {
+        title: accuracies(zero_shot[split], vilt[split], labels[split], names[split]) for split, title in titles.items()
+    }
+    draw(figure, history, groups)
     print(f"Wrote {args.out / 'adapter'} and {figure}. Took {time.perf_counter() - start:.0f} s.")
 
 

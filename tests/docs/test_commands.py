@@ -13,11 +13,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = ("paper.recognition", "paper.retrieval", "predict", "quickstart")
+SCRIPTS = ("paper.recognition", "paper.retrieval", "predict", "quickstart", "train")
 
 
 def commands(text: str) -> list[list[str]]:
     joined = re.sub(r"\\\n\s*", "", text)
+    joined = joined.replace("python examples/train.py", "python -m examples.train")
     found = [re.search(rf"-m (examples\.(?:{'|'.join(SCRIPTS)})) (.*)", line) for line in joined.splitlines()]
     known = [(match[1], match[2].replace("$seed", "0").replace("$shots", "16")) for match in found if match]
     return [[script, *shlex.split(options)] for script, options in known]

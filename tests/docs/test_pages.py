@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import vilt_prompt
-from docs import choosing, how_it_works, repository_files
+from docs import choosing, gallery, how_it_works, pairing, predictions, repository_files
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -97,10 +97,36 @@ def without_frames(svg: str) -> str:
     return re.sub(r'href="data:[^"]*"', "", svg)
 
 
-def test_the_picture_is_up_to_date():
-    kept, drawn = (DOCS / "how_it_works.svg").read_text(), how_it_works.draw().svg()
-    assert without_frames(kept) == without_frames(drawn), "run python -m docs.how_it_works"
-    assert "](how_it_works.svg)" in (DOCS / "how-it-works.md").read_text()
+def test_pictures_are_up_to_date():
+    drawn = {DOCS / f"{script.__name__.split('.')[1]}.svg": script.draw() for script in (how_it_works, pairing)}
+    drawn |= gallery.drawings()
+    pages = "".join(page.read_text() for page in DOCS.glob("*.md"))
+    for path, drawing in drawn.items():
+        assert without_frames(path.read_text()) == without_frames(drawing.svg()), f"draw {path.name} again"
+        assert f"]({path.name})" in pages
+
+
+def test_the_hero_shows_what_is_predicted():
+    """The words beside the picture, and the bars in it, against the probabilities that are kept."""
+    (climbing,) = [prediction for prediction in predictions.read() if prediction.label == gallery.HERO]
+    said = [f"{name} {share:.0%}" for found in climbing[3:] for name, share in found.items() if round(share, 2) >= 0.04]
+    for page in ("README.md", "docs/index.md"):
+        text = " ".join((ROOT / page).read_text().split())
+        assert [words for words in said if words not in text] == []
+    bars = re.findall(r'width="([\d.]+)" height="13.0"', (DOCS / "hero.svg").read_text())
+    shares = [found[name] for name in ("climbing", "biking", "mountain biking") for found in climbing[3:]]
+    assert [float(bar) for bar in bars] == pytest.approx([190 * share for share in shares], abs=0.06)
+
+
+def test_the_gallery_counts_every_clip():
+    found = {kind: [(p.label, *p.answers()) for p in rows] for kind, rows in gallery.kinds(predictions.read()).items()}
+    assert sum(map(len, found.values())) == 30
+    for (before, after), rows in found.items():
+        assert all((first == label, second == label) == (before, after) for label, first, second in rows)
+    text = " ".join((DOCS / "predict.md").read_text().split())
+    assert f"Training corrects {len(found[False, True])} of 30" in text
+    assert f"Training breaks {len(found[True, False])} of 30" in text
+    assert f"{len(found[False, False])} of 30 are wrong before and after" in text
 
 
 def test_results_are_those_of_the_readme():

@@ -1,6 +1,7 @@
 """The quickstart: its clips, that its scenes depend on the seed alone, and that it runs."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from examples import predict, quickstart
 from examples.data import clips
-from examples.miniature import shots, wild
+from examples.miniature import figure, shots, wild
 from examples.startup.command_line import run_script
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -77,7 +78,10 @@ def test_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert done.returncode == 0, done.stderr
     for row in ("pixel centroid", "linear probe", "zero-shot", "ViLT prompts", "harmonic mean", "same predictions"):
         assert row in done.stdout
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    written = (tmp_path / "figure.svg").read_text()
+    zero_shot, trained = re.findall(r"^(?:zero-shot|ViLT prompts) +([\d.]+) +([\d.]+) ", done.stdout, re.MULTILINE)
+    for title, before, after in zip(("Base: trained", "Novel: other"), zero_shot, trained, strict=True):
+        assert f"{title} actions: {before}% \u2192 {after}%" in written
     assert (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size < 1_000_000
 
     adapter = str(tmp_path / "adapter")
@@ -86,6 +90,19 @@ def test_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(sys, "argv", ["predict.py", str(VIDEO), *options])
     predict.main()
     assert capsys.readouterr().out.startswith(VIDEO.name)
+
+
+def test_the_figure_shows_each_action(tmp_path: Path) -> None:
+    labels = torch.tensor([0, 0, 0, 0, 1, 1])
+    rows = figure.accuracies(torch.tensor([0, 1, 1, 1, 1, 1]), torch.tensor([0, 0, 0, 1, 0, 1]), labels, ["up", "down"])
+    assert rows == [("up", 0.25, 0.75), ("down", 1.0, 0.5)]
+    figure.draw(tmp_path / "figure.svg", [4.0, 2.0, 1.0], {"Both": rows})
+    svg = (tmp_path / "figure.svg").read_text()
+    assert "Both: 62.5% \u2192 62.5%" in svg
+    # From left to right 0% to 100%: hollow before, filled after, in another colour where training made it worse.
+    circles = re.findall(r'cx="([\d.]+)" cy="[\d.]+" r="\d" class="f-(\w+) ', svg.split("Both")[1])
+    places = [(round((float(x) - figure.LEFT) / (figure.RIGHT - figure.LEFT), 2), fill) for x, fill in circles]
+    assert places == [(0.25, "page"), (0.75, "text"), (1.0, "page"), (0.5, "vision")]
 
 
 @pytest.mark.parametrize(
