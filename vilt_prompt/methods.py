@@ -1,4 +1,4 @@
-"""The published methods, one row each: which towers get prompts, which tower leads, how deep, and which maps."""
+"""The published methods, one row each: which towers get prompts, which tower leads, how many layers, and which maps."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Method:
         towers: Which towers get prompts: "both", "text" or "vision".
         lead: Which tower learns the prompts: "split" (text in layers 1..K, vision in the rest), "text" (in all layers),
             or "own" (each tower learns its own).
-        depth: How many layers get a fresh prompt: a number (fewer if a tower has fewer layers), "smaller tower" (as
-            many as the smaller tower has), or "each tower" (all layers of each tower).
+        depth: How many layers get a fresh prompt. A number: that many, or all layers of the smaller tower if it has
+            fewer. "smaller tower": as many as the smaller tower has layers. "each tower": all layers of each tower.
         mapper: The linear maps between the towers: "shared" (one for each direction), "per_layer", or "none".
     """
 

@@ -19,11 +19,13 @@ OTHER_TOWER = {"text": "vision", "vision": "text"}
 
 
 class LayerPrompts(NamedTuple):
-    """The prompts that enter the layers of both towers (Eq. 10 and 11). None: no fresh prompt enters this layer.
+    """The prompts that enter the layers of both towers (Eq. 10 and 11).
 
     Attributes:
-        text: Entry i-1 is the (n, d_t) prompt of layer i: P_i where text leads, F~(P~_i) where vision does.
-        vision: Entry i-1 is the (n, d_v) prompt of layer i: F(P_i) where text leads, P~_i where vision does.
+        text: Entry i-1 is the (n, d_t) prompt of layer i: P_i if text leads in this layer, F~(P~_i) if vision leads.
+            None: no fresh prompt enters the layer.
+        vision: Entry i-1 is the (n, d_v) prompt of layer i: F(P_i) if text leads in this layer, P~_i if vision leads.
+            None: no fresh prompt enters the layer.
     """
 
     text: list[Tensor | None]
@@ -31,9 +33,13 @@ class LayerPrompts(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where the prompt of one layer comes from: a row of the prompts that tower `leader` learns.
+    """The origin of one layer's prompt: one of the prompts that a tower learns.
 
-    In a layer of the other tower the row goes through the map out of `leader` first.
+    A layer of that tower takes the prompt as it is. A layer of the other tower takes it through F or F~.
+
+    Attributes:
+        leader: The tower that learns the prompt, "text" or "vision".
+        row: The index of the prompt among the k prompts of that tower.
     """
 
     leader: str
@@ -42,7 +48,12 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class PromptTable:
-    """The source of the prompt of each layer. Entry i-1 is layer i; None: no fresh prompt enters it."""
+    """The source of the prompt of each layer.
+
+    Attributes:
+        text: Entry i-1 is the source of layer i in the text tower. None: no fresh prompt enters the layer.
+        vision: Entry i-1 is the source of layer i in the vision tower. None: no fresh prompt enters the layer.
+    """
 
     text: tuple[Source | None, ...]
     vision: tuple[Source | None, ...]
@@ -59,7 +70,7 @@ class PromptTable:
             proportional = config.pairing == "proportional"
             depths = (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 0)
             text_led = depths[0] if config.K is None else config.K
-            # Vision leads in the layers whose partner comes after those that text leads.
+            # Text leads in the first `text_led` text layers and their partners. Vision leads in all later layers.
             first_led = next((i for i in range(depths[1]) if partner(i, *depths[::-1]) >= text_led), depths[1])
             for i in range(depths[0]):
                 led = i < text_led
@@ -75,7 +86,7 @@ class PromptTable:
         return self.text if tower == "text" else self.vision
 
     def learned(self, tower: str) -> int:
-        """k: the number of layers whose prompt `tower` learns."""
+        """k, the number of prompts that a tower learns."""
         return len({source for source in self.text + self.vision if source is not None and source.leader == tower})
 
     def mapped(self, leader: str) -> int:
@@ -84,9 +95,14 @@ class PromptTable:
 
 
 def partner(i: int, layers: int, others: int) -> int:
-    """The layer of the other tower at the relative depth of layer i, both counted from 0.
+    """The layer of the other tower that layer i is paired with, both counted from 0.
 
-    Counted from 1 that is layer ceil(i * others / layers).
+    It is the layer at the same relative depth. Counted from 1, layer i is paired with layer ceil(i * others / layers).
+
+    Args:
+        i: The layer.
+        layers: The number of layers of its tower.
+        others: The number of layers of the other tower.
     """
     return ((i + 1) * others + layers - 1) // layers - 1
 
@@ -99,11 +115,11 @@ def entering_prompts(
     Args:
         table: The source of each layer's prompt.
         tower: "text" or "vision".
-        learned: The prompts P (k, n, d_t) under "text", P~ (k, n, d_v) under "vision".
+        learned: The prompts P, (k, n, d_t), under "text", and P~, (k, n, d_v), under "vision".
         maps: F under "text", F~ under "vision".
 
     Returns:
-        One entry for each layer. None: no fresh prompt enters it.
+        One entry for each layer. None: no fresh prompt enters the layer.
     """
     sources = table.layers(tower)
     prompts: list[Tensor | None] = [None] * len(sources)
@@ -117,15 +133,15 @@ def entering_prompts(
             if rows != list(range(len(entering))):  # under proportional pairing layers may share or skip rows
                 entering = entering[rows]
             mapper = maps[leader]
-            # open_clip's convert_weights_to_lp halves every nn.Linear, the maps among them.
-            entering = mapper(entering.to(mapper.weight.dtype))
+            # open_clip's convert_weights_to_lp casts every nn.Linear to half precision, and the maps with them.
+            entering = mapper(entering.to(mapper.weight.dtype))  # [k n d of this tower]
         for i, prompt in zip(layers, entering.unbind(), strict=True):
             prompts[i] = prompt
     return prompts
 
 
 def new_map(config: PromptConfig, layers: int, d_in: int, d_out: int) -> nn.Linear | PerLayerLinear:
-    """F or F~ of a resolved config, in float32: one map for all `layers`, or one for each."""
+    """Make F or F~ for a resolved config, in float32: one map that all layers share, or one map for each layer."""
     if config.mapper == "per_layer":
         return PerLayerLinear(layers, d_in, d_out)
     # Of this subclass, torchao's `quantize_` makes no quantised and frozen one, and PyTorch's own neither.
@@ -133,7 +149,7 @@ def new_map(config: PromptConfig, layers: int, d_in: int, d_out: int) -> nn.Line
 
 
 class PerLayerLinear(nn.Module):
-    """k linear maps, one for each layer: (k, n, d_in) -> (k, n, d_out). Initialised as nn.Linear."""
+    """k linear maps, one for each layer, initialised as `nn.Linear` initialises its own."""
 
     def __init__(self, k: int, d_in: int, d_out: int) -> None:
         super().__init__()
@@ -142,5 +158,5 @@ class PerLayerLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(k, d_out, dtype=torch.float32).uniform_(-bound, bound))
 
     def forward(self, prompts: Tensor) -> Tensor:
-        """(k, n, d_in) -> (k, n, d_out)."""
+        """Map the prompt of each layer with the map of its layer: (k, n, d_in) -> (k, n, d_out)."""
         return prompts @ self.weight.mT + self.bias.unsqueeze(1)

@@ -6,15 +6,25 @@ Shapes: C texts, L columns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 
 from vilt_prompt.towers.token_ids import filled
 
 
-def tokenized(tokenizer: Any, texts: list[str]) -> Tensor:
-    """What a tokenizer makes of texts: (C, L)."""
+def tokenized(tokenizer: object, texts: list[str]) -> Tensor:
+    """Tokenize texts, and check the result.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        texts: C texts.
+
+    Returns:
+        Token ids (C, L).
+
+    Raises:
+        TypeError: If the tokenizer cannot be called, or does not return a tensor of ids (C, L).
+    """
     if not callable(tokenizer):
         raise TypeError(
             f"the tokenizer must be the model's, open_clip.get_tokenizer(...), got {type(tokenizer).__name__}"
@@ -27,7 +37,10 @@ def tokenized(tokenizer: Any, texts: list[str]) -> Tensor:
 
 
 def content(tokenizer: Callable[[list[str]], Tensor], text: str) -> list[int]:
-    """The ids of a text without those that the empty text has at its ends too, such as start and end."""
+    """Tokenize a text without the ids that a tokenizer puts around every text, such as start and end tokens.
+
+    The empty text consists of these ids alone, so they are found by comparison with it.
+    """
     ids, empty = tokenized(tokenizer, [text]), tokenized(tokenizer, [""])
     row = ids[0, : int(filled(ids)[0])].tolist()
     around = empty[0, : int(filled(empty)[0])].tolist()

@@ -1,11 +1,11 @@
-"""Reads the tensors of a training checkpoint (`.pth`, `.pth.tar`), and runs none of the code that it may name."""
+"""Read the tensors of a training checkpoint (`.pth`, `.pth.tar`) without running any code that the file refers to."""
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,21 +14,22 @@ NESTED = ("state_dict", "model")  # where Dassl and ViFi-CLIP keep the model's t
 
 
 class Inert:
-    """Stands in for an object of a training run, such as a scheduler: takes anything, does nothing."""
+    """Placeholder for an object of a training run, such as a scheduler. It accepts any arguments and does nothing."""
 
-    def __new__(cls, *_: Any) -> Inert:
-        """An object without content."""
+    def __new__(cls, *_: object) -> Inert:
+        """Make an empty object, whatever the arguments."""
         return super().__new__(cls)
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: object) -> None:
         pass
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         pass
 
 
-# Training loops save objects beside the tensors, which weights_only=True refuses: those of these names are replaced.
-STAND_INS: dict[str, Any] = {
+# Training loops save other objects next to the tensors. torch.load(weights_only=True) refuses such objects, so objects
+# of these classes are replaced by a placeholder.
+STAND_INS: dict[str, Callable[..., object]] = {
     "builtins.dict": Inert,
     "collections.defaultdict": lambda *_: OrderedDict(),
     "yacs.config.CfgNode": OrderedDict,
@@ -37,7 +38,19 @@ INERT_MODULES = ("torch.optim.", "dassl.", "numpy.")
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their names, on the CPU, without the `module.` of `DataParallel`."""
+    """Read the tensors of a checkpoint to the CPU.
+
+    Args:
+        path: The checkpoint file.
+
+    Returns:
+        The tensors by name, without the prefix `module.` that `DataParallel` adds.
+
+    Raises:
+        TypeError: If `path` is not a path.
+        ValueError: If there is no such file, torch cannot read it, it contains objects that only running code could
+            rebuild, or it contains no named tensors.
+    """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be that of a checkpoint, such as .../model.pth.tar-5, got {path!r}")
     if not Path(path).is_file():
@@ -45,7 +58,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         objects = torch.serialization.get_unsafe_globals_in_checkpoint(os.fspath(path))
     except Exception:
-        objects = []  # an older format; torch.load says below what it makes of it
+        objects = []  # an older format: torch.load below reads it or raises
     stand_ins = {name: STAND_INS.get(name, Inert) for name in objects}
     refused = [name for name in objects if name not in STAND_INS and not name.startswith(INERT_MODULES)]
     if refused:
@@ -57,7 +70,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged and hostile files raise whatever they like
+    except Exception as error:  # damaged and malicious files can raise any exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is no checkpoint that torch.load(..., weights_only=True) reads: {reason}") from error
     for name in NESTED:
@@ -75,7 +88,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
-def _described(content: Any) -> str:
+def _described(content: object) -> str:
     if isinstance(content, dict):
         return "a dict of " + (", ".join(str(key) for key in list(content)[:5]) or "nothing")
     return type(content).__name__

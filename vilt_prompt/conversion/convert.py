@@ -1,6 +1,6 @@
-"""`convert`: checkpoints of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts and VPT become adapters.
+"""`convert`: turn checkpoints of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts and VPT into adapters.
 
-The keys of a checkpoint say which method it is of, and the shapes of its tensors with which settings.
+The keys of a checkpoint show its method, and the shapes of its tensors show its settings.
 
 Shapes: n prompt vectors, J prompted layers, C classes, d_t and d_v the widths of the towers.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any, cast
+from pathlib import Path
+from typing import cast
 
 import open_clip
 import torch
@@ -17,6 +18,7 @@ from peft import get_peft_model
 from torch import Tensor, nn
 
 from vilt_prompt.adapter.fitting import OPEN_CLIP_VOCABULARY, check_unwrapped
+from vilt_prompt.adapter.layer import prompt_layer
 from vilt_prompt.adapter.peft_model import PromptPeftModel
 from vilt_prompt.checks import is_readable
 from vilt_prompt.config import PromptConfig
@@ -24,9 +26,10 @@ from vilt_prompt.conversion.checkpoints import read_tensors
 from vilt_prompt.conversion.keys import Findings, some, sort_tensors
 from vilt_prompt.sharing.activation import has_quick_gelu
 from vilt_prompt.sharing.files import check_numbers
-from vilt_prompt.towers.families import check_towers, depths, known_tower, text_tower, vision_tower
+from vilt_prompt.towers.families import Model, check_towers, depths, known_tower, text_tower, vision_tower
 
-RELATIVE_TOLERANCE = 5e-3  # rounding to half precision stays below; an epoch of fine-tuning does not
+# Rounding weights to half precision stays within these tolerances. One epoch of fine-tuning does not.
+RELATIVE_TOLERANCE = 5e-3
 ABSOLUTE_TOLERANCE = 1e-5
 
 
@@ -40,36 +43,37 @@ def convert(
     base_model: str | None = None,
     base_pretrained: str | None = None,
 ) -> PromptPeftModel:
-    """Turns a checkpoint of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts or VPT into an adapter.
+    """Turn a checkpoint of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP's prompts or VPT into an adapter.
 
-    None of its code runs. A warning shows a text that it was trained with: `encode_text` wants texts of that form.
+    No code from the checkpoint runs. If the checkpoint contains the texts of its classes, a warning shows the first
+    one: `encode_text` needs texts of the same form.
 
     Args:
-        path: The checkpoint, such as `model.pth.tar-5`.
-        model: The open_clip model that it belongs to (for the published ones `ViT-B-16-quickgelu` with
-            `pretrained="openai"`), patched in place; or a wrapped model, which gets one more adapter.
+        path: The checkpoint file, such as `model.pth.tar-5`.
+        model: The open_clip model that the checkpoint was trained on, which is patched in place. Published checkpoints
+            need `ViT-B-16-quickgelu` with `pretrained="openai"`. A wrapped model gets an additional adapter.
         adapter_name: The adapter's name in this model.
-        is_trainable: Whether training goes on; otherwise the adapter is frozen, and a model that was not wrapped is put
-            in eval mode. In a wrapped model it is frozen until `set_adapter`.
-        strict_base: Whether other weights than those that the checkpoint holds are an error; otherwise they are a
-            warning.
-        base_model: open_clip's name of the model, to be saved.
-        base_pretrained: open_clip's tag of its weights, likewise.
+        is_trainable: Whether the adapter will be trained further. If not, it is frozen, and a model that was not
+            wrapped before is put in eval mode. In a wrapped model the new adapter is frozen until `set_adapter`.
+        strict_base: Whether a model whose frozen weights differ from those in the checkpoint is an error. If not, it is
+            a warning.
+        base_model: open_clip's name of the model, saved with the adapter.
+        base_pretrained: open_clip's tag of the model's weights, saved with the adapter.
 
     Returns:
         The PEFT model.
 
     Raises:
-        TypeError: If `model` is neither an open_clip model nor a wrapped one.
-        ValueError: If the file cannot be read, holds no prompts for an adapter, or does not fit the model, or the model
-            has another activation than the weights of `base_model` and `base_pretrained` need. The model is unchanged
-            then.
+        TypeError: If `model` is neither an open_clip model nor a wrapped model.
+        ValueError: If the file cannot be read, contains no prompts, or does not fit the model, or if the weights of
+            `base_model` and `base_pretrained` need another activation than the model has. The model is unchanged.
     """
     wrapped = model if isinstance(model, PromptPeftModel) else None
     if wrapped is None:
         check_unwrapped(model)
-    base: Any = model if wrapped is None else wrapped.get_base_model()
-    found = sort_tensors(read_tensors(path), base, path)
+    base = cast(Model, model if wrapped is None else wrapped.get_base_model())  # one of the three, by the check above
+    tensors_by_key, path = read_tensors(path), Path(path)
+    found = sort_tensors(tensors_by_key, base, path)
     config = _config(found, base, path)
     check_towers(base, config.structure()[0])
     _check_fit(found, base, path)
@@ -83,7 +87,7 @@ def convert(
     else:
         wrapped.add_adapter(adapter_name, config)
     with torch.no_grad():
-        for name, parameter in base.prompts.tensors(adapter_name).items():
+        for name, parameter in prompt_layer(wrapped).tensors(adapter_name).items():
             parameter.copy_(tensors[name])
     if base_model is None or base_pretrained is None:
         _warn_of_gelu(base)
@@ -92,8 +96,8 @@ def convert(
     return wrapped
 
 
-def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
-    """The settings under which an adapter has just the prompts and maps that were found."""
+def _config(found: Findings, base: Model, path: Path) -> PromptConfig:
+    """Find the settings for which an adapter has exactly the prompts and maps of the checkpoint."""
     if not found.text and not found.vision:
         raise ValueError(f"{path} holds no prompts. Is it a fine-tuned CLIP? open_clip loads those itself")
     context = found.text.get(1)
@@ -130,8 +134,8 @@ def _config(found: Findings, base: Any, path: Any) -> PromptConfig:
     return PromptConfig(method="independent", n_ctx=lengths["text"], n_ctx_vision=lengths["vision"], depth=depth)
 
 
-def _stacked(found: Findings, path: Any) -> dict[str, Tensor]:
-    """The tensors of the adapter: prompts (J, n, d), maps (J, d_v, d_t) and (J, d_v), in float32."""
+def _stacked(found: Findings, path: Path) -> dict[str, Tensor]:
+    """Stack the tensors of all layers, in float32: prompts (J, n, d), weights (J, d_v, d_t) and biases (J, d_v)."""
     layers = {"vilt_text": found.text, "vilt_vision": found.vision}
     for part in ("weight", "bias"):
         layers[f"vilt_F.{part}"] = {layer: parts[part] for layer, parts in found.maps.items()}
@@ -141,7 +145,8 @@ def _stacked(found: Findings, path: Any) -> dict[str, Tensor]:
     return tensors
 
 
-def _check_fit(found: Findings, base: Any, path: Any) -> None:
+def _check_fit(found: Findings, base: Model, path: Path) -> None:
+    """Check that prompts, maps and token embeddings fit the towers of the model."""
     text, vision = known_tower(text_tower(base)), vision_tower(base)
     for kind, prompts, tower in (("text", found.text, text), ("vision", found.vision, vision)):
         if not prompts or tower is None:
@@ -169,8 +174,8 @@ def _check_fit(found: Findings, base: Any, path: Any) -> None:
             )
 
 
-def _check_base(found: Findings, base: Any, path: Any, strict: bool) -> None:
-    """Checks the frozen weights that the checkpoint holds against the model's."""
+def _check_base(found: Findings, base: Model, path: Path, strict: bool) -> None:
+    """Compare the frozen weights in the checkpoint with the model's."""
     weights = base.state_dict()
     different = [name for name, tensor in found.frozen.items() if not _same_weights(tensor, weights.get(name))]
     held = len(found.frozen) + (found.suffix is not None)
@@ -195,8 +200,8 @@ def _same_weights(first: Tensor, second: Tensor | None) -> bool:
     return torch.allclose(first, second, rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE)
 
 
-def _warn_of_gelu(base: Any) -> None:
-    """Warns where the base cannot be OpenAI's CLIP, to which the published checkpoints of these methods belong."""
+def _warn_of_gelu(base: Model) -> None:
+    """Warn if the base cannot be OpenAI's CLIP, on which the published checkpoints of these methods were trained."""
     if known_tower(text_tower(base)).vocabulary == OPEN_CLIP_VOCABULARY and not has_quick_gelu(base):
         warnings.warn(
             "the model has GELU, but the published checkpoints of these methods belong to OpenAI's weights, which need "
@@ -206,8 +211,8 @@ def _warn_of_gelu(base: Any) -> None:
         )
 
 
-def _tell_the_text(found: Findings, base: Any) -> None:
-    """Warns of the first class's text, read back from the embeddings of its tokens."""
+def _tell_the_text(found: Findings, base: Model) -> None:
+    """Show the text of the first class in a warning. It is read back from the embeddings of its tokens."""
     if found.suffix is None:
         return
     embedding = _token_embedding(base)
@@ -223,9 +228,9 @@ def _tell_the_text(found: Findings, base: Any) -> None:
 
 
 def _nearest_ids(embedded: Tensor, embedding: Tensor) -> Tensor:
-    """(L, d_t) -> (L,)."""
+    """Find the token id that is nearest to each embedded token: (L, d_t) -> (L,)."""
     return torch.cdist(embedded.float(), embedding).argmin(dim=1)
 
 
-def _token_embedding(base: Any) -> Tensor:
+def _token_embedding(base: Model) -> Tensor:
     return known_tower(text_tower(base)).embedding.weight.detach().float().cpu()

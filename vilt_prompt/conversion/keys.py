@@ -1,6 +1,7 @@
-"""What the keys of a checkpoint mean, for the code that MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP and VPT have published.
+"""The meaning of checkpoint keys in the published code of MaPLe, CoOp, KgCoOp, IVLP, ViFi-CLIP and VPT.
 
-Layers count from 1: block i of theirs is layer i + 1, and `compound_prompts_text.i` enters their block i + 1.
+Here layers count from 1. In that code blocks count from 0, so its block i is our layer i + 1. MaPLe's
+`compound_prompts_text.i` enters block i + 1, which is layer i + 2.
 
 Shapes: n prompt vectors, C classes, L token columns, d_t and d_v the widths of the towers.
 """
@@ -9,12 +10,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
-LEARNER = r"(?:prompt_learner\.)?"  # CoOp and KgCoOp save the learner alone
-# What a key means, and the layer of the tensor without a number i, or with 0.
+LEARNER = r"(?:prompt_learner\.)?"  # CoOp and KgCoOp save only the prompt learner, without this prefix
+# A pattern for the key, the meaning of the tensor, and its layer if the key has i = 0 or no i.
 KEYS = [
     (LEARNER + r"ctx", "text", 1),
     (LEARNER + r"compound_prompts_text\.(?P<i>\d+)", "coupled", 2),
@@ -24,7 +25,7 @@ KEYS = [
     (LEARNER + r"proj\.(?P<part>weight|bias)", "map", 1),
     (LEARNER + r"compound_prompt_projections\.(?P<i>\d+)\.(?P<part>weight|bias)", "map", 2),
     (LEARNER + r"token_suffix", "suffix", 0),
-    # More of the class list, and what KgCoOp does not use.
+    # Other tensors that depend on the class names, and tensors that KgCoOp saves but does not use.
     (LEARNER + r"(token_prefix|token_midfix|complete_text_embeddings|bias_vectors)", "ignored", 0),
     (LEARNER + r"meta_net\.linear1\.(weight|bias)", "ignored", 0),
     (LEARNER + r"meta_net\.linear2\.(weight|bias)", "image-conditioned", 0),
@@ -34,18 +35,36 @@ KEYS = [
 
 @dataclass
 class Findings:
-    """What the keys of a checkpoint mean."""
+    """The tensors of a checkpoint, sorted by meaning.
 
-    text: dict[int, Tensor] = field(default_factory=dict)  # layer: (n, d_t)
-    vision: dict[int, Tensor] = field(default_factory=dict)  # layer: (n, d_v)
-    maps: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # layer: weight (d_v, d_t), bias (d_v,)
-    coupled: bool = False  # whether the text prompts are MaPLe's, which has a map for each
-    frozen: dict[str, Tensor] = field(default_factory=dict)  # weights of CLIP, under open_clip's names
-    suffix: Tensor | None = None  # (C, L, d_t), token embeddings of what stands after the prompts
+    Attributes:
+        text: The text prompt of each layer, (n, d_t).
+        vision: The visual prompt of each layer, (n, d_v).
+        maps: The map of each layer: its weight (d_v, d_t) and bias (d_v,).
+        coupled: Whether the text prompts are MaPLe's, which has a map for each of them.
+        frozen: Frozen weights of CLIP, under open_clip's names.
+        suffix: (C, L, d_t), the token embeddings after the prompts: each class name, the end token and padding.
+    """
+
+    text: dict[int, Tensor] = field(default_factory=dict)
+    vision: dict[int, Tensor] = field(default_factory=dict)
+    maps: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    coupled: bool = False
+    frozen: dict[str, Tensor] = field(default_factory=dict)
+    suffix: Tensor | None = None
 
 
-def sort_tensors(tensors: dict[str, Tensor], base: Any, path: Any) -> Findings:
-    """Sorts the tensors of a checkpoint by what their keys mean. Keys of no known method are a ValueError."""
+def sort_tensors(tensors: dict[str, Tensor], base: nn.Module, path: Path) -> Findings:
+    """Sort the tensors of a checkpoint by meaning.
+
+    Args:
+        tensors: The tensors by key.
+        base: The open_clip model.
+        path: The checkpoint, for messages.
+
+    Raises:
+        ValueError: If a key belongs to no known method, or to CoCoOp, or if a layer has two prompts.
+    """
     found = Findings()
     unknown = []
     for key, tensor in tensors.items():
@@ -75,7 +94,7 @@ def sort_tensors(tensors: dict[str, Tensor], base: Any, path: Any) -> Findings:
 
 
 def _recognise(key: str) -> tuple[str, int, str]:
-    """The meaning of a key, its layer, and which part of a map it is."""
+    """Return the meaning of a key, its layer, and "weight" or "bias" for a map."""
     for pattern, meaning, first in KEYS:
         if match := re.fullmatch(pattern, key):
             groups = match.groupdict()
@@ -83,12 +102,12 @@ def _recognise(key: str) -> tuple[str, int, str]:
     return "unknown", 0, ""
 
 
-def _open_clip_name(key: str, base: Any) -> str:
-    """Their CLIP's parts have the same names in open_clip, behind another prefix."""
+def _open_clip_name(key: str, base: nn.Module) -> str:
+    """Translate a key of OpenAI's CLIP to open_clip's name, which differs only in its prefix."""
     key = key.replace("image_encoder.", "visual.", 1)
     return key.replace("text_encoder.", "text." if hasattr(base, "text") else "", 1)
 
 
 def some(names: list[str]) -> str:
-    """The first few names, for an error."""
+    """List the first few names, for a message."""
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

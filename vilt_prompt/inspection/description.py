@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from vilt_prompt.adapter.layer import PromptLayer, prompt_layer
 from vilt_prompt.checks import is_readable
@@ -15,7 +16,7 @@ from vilt_prompt.inspection.tables import Table
 from vilt_prompt.model.prompted import prompted_model
 from vilt_prompt.prompts import PromptTable
 
-SYMBOLS = {"text": ("P", "F"), "vision": ("P~", "F~")}  # a tower's prompts, and the map out of it
+SYMBOLS = {"text": ("P", "F"), "vision": ("P~", "F~")}  # a tower's own prompts, and its map to the other tower
 CARRIED = "carried"
 NOTHING = "-"
 
@@ -25,12 +26,14 @@ class DescribedLayer(NamedTuple):
 
     Attributes:
         tower: "text" or "vision".
-        layer: Its number, from 1.
-        prompt: What enters it: "P_i" or "P~_i", learned in the text or the vision tower; "F(P_i)" or "F~(P~_i)", mapped
-            from the other tower, with "F_i" where the map is this layer's own; "carried"; "-", no prompt.
-        shape: (n, d) of the prompt, None where there is none.
+        layer: The number of the layer, from 1.
+        prompt: The prompt that enters the layer. "P_i" or "P~_i": learned in the text or the vision tower. "F(P_i)" or
+            "F~(P~_i)": mapped from the other tower, with "F_i" if each layer has a map of its own. "carried": the
+            previous layer's output at the prompt positions. "-": no prompt.
+        shape: (n, d) of the prompt. None: no prompt.
         trainable: Whether the prompt, or the map that makes it, is trained.
-        norm: Mean length of the n vectors; None where nothing fresh enters, or values cannot be read.
+        norm: Mean Euclidean length of the n vectors. None: no fresh prompt enters the layer, or the model is on the
+            meta device.
     """
 
     tower: str
@@ -46,8 +49,9 @@ class Description(Table):
     """Every layer of both towers. It prints as a table, in a terminal and in a notebook.
 
     Attributes:
-        adapter_name: The adapter that is described.
-        layers: Those of the text tower, then those of the vision tower. A tower of no known family has none.
+        adapter_name: The name of the adapter.
+        layers: The layers of the text tower, then the layers of the vision tower. A tower of an unknown family has no
+            entries.
         headlines: The lines above the table.
     """
 
@@ -66,10 +70,10 @@ class Description(Table):
         return rows
 
 
-def describe(wrapped: Any) -> Description:
-    """Says of every layer of both towers where its prompt comes from (Eq. 10 and 11), its shape, norm and training.
+def describe(wrapped: nn.Module) -> Description:
+    """Describe the prompt of every layer of both towers: its origin (Eq. 10 and 11), shape, norm, and if it is trained.
 
-    It is the active adapter that is described, inside `use_adapter` the chosen one.
+    The active adapter is described, or inside `with model.use_adapter(name)` that adapter.
 
     >>> import open_clip, vilt_prompt
     >>> text = {"width": 32, "heads": 2, "layers": 3}
@@ -81,17 +85,20 @@ def describe(wrapped: Any) -> Description:
     carried (2, 32) False
 
     Args:
-        wrapped: What `wrap` or `from_pretrained` returned; the open_clip object inside will do.
+        wrapped: A model that `wrap` or `from_pretrained` returned, or the open_clip model inside it.
+
+    Returns:
+        The description, which prints as a table.
 
     Raises:
-        TypeError: If `wrapped` is no wrapped model.
+        TypeError: If `wrapped` is not a wrapped model.
         ValueError: If no adapter is active.
     """
     model = prompted_model(wrapped)
     prompts = prompt_layer(model)
     name = prompts.current()
     config = prompts.configs[name]
-    with torch.inference_mode(False), torch.enable_grad():  # whether a prompt is trained is read off its graph
+    with torch.inference_mode(False), torch.enable_grad():  # else no prompt would require a gradient
         entering = model.layer_prompts()._asdict()
     layers = []
     for tower, fresh in entering.items():
@@ -119,7 +126,7 @@ def describe(wrapped: Any) -> Description:
 
 
 def prompt_names(table: PromptTable, tower: str, per_layer_maps: bool) -> list[str]:
-    """Where the prompt of each layer of a tower comes from, in the symbols of Eq. 10 and 11."""
+    """Name the prompt of each layer of a tower in the symbols of Eq. 10 and 11."""
     names: list[str] = []
     for i, source in enumerate(getattr(table, tower)):
         if source is None:

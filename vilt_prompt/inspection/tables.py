@@ -7,7 +7,7 @@ from html import escape
 
 
 class Table:
-    """Lines of text, then rows of cells, the first of which has the headings."""
+    """Lines of text above rows of cells. The first row holds the headings."""
 
     _lines: Callable[[], Sequence[str]]
     _cells: Callable[[], Sequence[Sequence[str]]]

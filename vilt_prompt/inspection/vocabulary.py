@@ -1,4 +1,4 @@
-"""`nearest_tokens`: the words that are near to the text prompts.
+"""`nearest_tokens`: the words of the vocabulary that are nearest to the text prompts.
 
 Shapes: n prompt vectors, V tokens of the vocabulary, d_t the width of the text tower.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vilt_prompt.adapter.layer import prompt_layer
 from vilt_prompt.checks import check_count, is_readable
@@ -19,11 +19,11 @@ from vilt_prompt.inspection.tables import Table
 from vilt_prompt.model.prompted import prompted_model
 from vilt_prompt.towers.families import known_tower, text_tower
 
-WORD_END = "</w>"  # in vocabularies of CLIP's kind
+WORD_END = "</w>"  # marks the last token of a word in CLIP's vocabulary
 
 
 class NearToken(NamedTuple):
-    """A token of the vocabulary: its id, what it reads, and its Euclidean distance to a prompt vector."""
+    """A token of the vocabulary: its id, its text, and its Euclidean distance to a prompt vector."""
 
     token_id: int
     word: str
@@ -35,9 +35,9 @@ class PromptWords(NamedTuple):
 
     Attributes:
         layer: The layer that the prompt enters, from 1.
-        prompt: "P_i" or "F~(P~_i)", as `describe` says it.
-        vector: Which of its n vectors, from 1.
-        tokens: The nearest one first.
+        prompt: "P_i" or "F~(P~_i)", the name that `describe` gives it.
+        vector: Which of the prompt's n vectors, from 1.
+        tokens: The nearest tokens, by increasing distance.
     """
 
     layer: int
@@ -48,11 +48,11 @@ class PromptWords(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class NearestTokens(Table):
-    """The nearest tokens of every text prompt. They print as a table, in a terminal and in a notebook.
+    """The tokens nearest to every text prompt. It prints as a table, in a terminal and in a notebook.
 
     Attributes:
-        adapter_name: The adapter whose prompts they are.
-        vectors: One entry for each of n vectors of each layer that a fresh text prompt enters.
+        adapter_name: The name of the adapter.
+        vectors: One entry for each of the n vectors of each text prompt.
     """
 
     adapter_name: str
@@ -73,11 +73,12 @@ class NearestTokens(Table):
 
 
 @torch.no_grad()
-def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
-    """Finds the k tokens whose embeddings are nearest to each vector of each text prompt, by Euclidean distance.
+def nearest_tokens(wrapped: nn.Module, tokenizer: object, k: int = 5) -> NearestTokens:
+    """Find the k tokens whose embeddings are nearest to each vector of each text prompt, by Euclidean distance.
 
-    A hint, as CoOp reads a context: prompts are not learned to be read, and from layer 2 on they stand among hidden
-    states. It is the active adapter that is read, inside `use_adapter` the chosen one.
+    This is how the CoOp paper looks at its context vectors. It is only a hint: nothing in training makes prompts
+    readable, and from layer 2 on they are joined to hidden states, not to embeddings. The active adapter is read, or
+    inside `with model.use_adapter(name)` that adapter.
 
     Examples:
         >>> import open_clip, vilt_prompt
@@ -89,14 +90,18 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
         ['a', 'photo', 'of']
 
     Args:
-        wrapped: What `wrap` or `from_pretrained` returned; the open_clip object inside will do.
-        tokenizer: The model's, `open_clip.get_tokenizer(...)`. A token of CLIP's that ends no word gets a hyphen.
-        k: How many tokens for each vector, at most V.
+        wrapped: A model that `wrap` or `from_pretrained` returned, or the open_clip model inside it.
+        tokenizer: The model's tokenizer, `open_clip.get_tokenizer(...)`. With CLIP's tokenizer, a token that does not
+            end a word is shown with a hyphen.
+        k: How many tokens to find for each vector, 1..V.
+
+    Returns:
+        The nearest tokens, which print as a table. It has no rows if the adapter has no text prompts.
 
     Raises:
-        TypeError: If `wrapped` is no wrapped model, the tokenizer cannot decode, or k is no integer.
-        ValueError: If k is out of range, the tokenizer another model's, no adapter active, or the model on the meta
-            device.
+        TypeError: If `wrapped` is not a wrapped model, the tokenizer cannot decode ids, or k is not an integer.
+        ValueError: If k is out of range, the tokenizer has more ids than the model, no adapter is active, or the model
+            is on the meta device.
     """
     model = prompted_model(wrapped)
     prompts = prompt_layer(model)
@@ -120,7 +125,7 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
     embedding = embedding[:vocabulary].float()
     vectors = []
     for layer, prompt in fresh:
-        # Expanding the square would hide small distances behind large norms.
+        # The faster way, by a matrix product, loses small distances between vectors of large norm to rounding.
         distances = torch.cdist(prompt.float(), embedding, compute_mode="donot_use_mm_for_euclid_dist")  # [n V]
         nearest = distances.topk(int(k), largest=False)
         for vector, (values, ids) in enumerate(zip(nearest.values.tolist(), nearest.indices.tolist(), strict=True), 1):
@@ -129,16 +134,16 @@ def nearest_tokens(wrapped: Any, tokenizer: Any, k: int = 5) -> NearestTokens:
     return NearestTokens(name, tuple(vectors))
 
 
-def _decoder(tokenizer: Any) -> tuple[Callable[[int], str], int | None]:
-    """What turns an id into a word, and how many ids it knows, if it says so."""
-    # open_clip's SimpleTokenizer decodes; its other tokenizers hold one of transformers that does.
+def _decoder(tokenizer: object) -> tuple[Callable[[int], str], int | None]:
+    """Return a function that decodes an id to a word, and the number of ids, or None if the tokenizer has no list."""
+    # open_clip's SimpleTokenizer can decode. Its other tokenizers hold a tokenizer of transformers that can.
     holder: Any = tokenizer if callable(getattr(tokenizer, "decode", None)) else getattr(tokenizer, "tokenizer", None)
     if not callable(getattr(holder, "decode", None)):
         raise TypeError(
             "nearest_tokens needs a tokenizer with decode(ids), such as open_clip.get_tokenizer(...) returns, "
             f"got {type(tokenizer).__name__}"
         )
-    # By word; two words may share an id, as CLIP's padding does.
+    # From words to ids. Two words may have the same id, as CLIP's padding and end token do.
     vocabulary = holder.get_vocab() if hasattr(holder, "get_vocab") else getattr(holder, "encoder", {})
     marks_ends = any(word.endswith(WORD_END) for word in vocabulary)
 
