@@ -5,14 +5,25 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 from numbers import Integral
-from typing import Any
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 
-def check_count(name: str, value: Any, advice: str = "it must be at least 1", optional: bool = True) -> None:
-    """Refuses a setting that is not an integer (TypeError; None passes if `optional`) or less than 1 (ValueError)."""
+def check_count(name: str, value: object, advice: str = "it must be at least 1", optional: bool = True) -> None:
+    """Check that a setting is an integer of at least 1.
+
+    Args:
+        name: The name of the setting, for messages.
+        value: The setting.
+        advice: The end of the message if it is too small.
+        optional: Whether None is allowed.
+
+    Raises:
+        TypeError: If it is not an integer.
+        ValueError: If it is less than 1.
+    """
     if value is None and optional:
         return
     if not is_integer(value):
@@ -21,40 +32,54 @@ def check_count(name: str, value: Any, advice: str = "it must be at least 1", op
         raise ValueError(f"{name}={value} is out of range: {advice}")
 
 
-def is_integer(value: Any) -> bool:
-    """Whether a value is an integer: Python's or NumPy's, but not a bool."""
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer of Python or NumPy. A bool is not."""
     return isinstance(value, int | Integral) and not isinstance(value, bool)
 
 
-def check_string(name: str, value: Any) -> None:
-    """Refuses what is neither a string nor None (TypeError)."""
+def check_string(name: str, value: object) -> None:
+    """Raise a TypeError if a setting is neither a string nor None."""
     if not isinstance(value, str | None):
         raise TypeError(f"{name} must be a string or None, got {value!r}")
 
 
-def check_strings(name: str, value: Any) -> None:
-    """Refuses what is no list of strings (TypeError); a generator could be read but once."""
-    listed = isinstance(value, Sequence) and not isinstance(value, str)
-    if not listed or not all(isinstance(each, str) for each in value):
+def check_strings(name: str, value: object) -> None:
+    """Raise a TypeError if a value is not a list of strings. A generator is refused: it can be read only once."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(each, str) for each in value):
         raise TypeError(f"{name} must be a list of strings, got {value!r}")
 
 
-def check_choice(name: str, value: Any, choices: Collection[str], optional: bool = False) -> None:
-    """Refuses a setting that is none of the choices (ValueError; None passes if it is optional)."""
+def check_choice(name: str, value: object, choices: Collection[str], optional: bool = False) -> None:
+    """Raise a ValueError if a setting is not one of the choices. None is allowed if the setting is optional."""
     if (value is not None or not optional) and (not isinstance(value, str) or value not in choices):
         raise ValueError(f"unknown {name} {value!r}. {nearest(value, choices)}")
 
 
-def check_label_type(name: str, labels: Any, rows: int) -> None:
-    """Refuses what is not a tensor of integers (TypeError) of shape (rows,) (ValueError)."""
+def check_label_type(name: str, labels: object, rows: int) -> None:
+    """Check the type and shape of labels, but not their values.
+
+    Raises:
+        TypeError: If they are not a tensor of integers.
+        ValueError: If their shape is not (rows,).
+    """
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
         raise TypeError(f"{name} must be a tensor of integers, got {getattr(labels, 'dtype', labels)!r}")
     if labels.shape != (rows,):
         raise ValueError(f"{name} must be of shape ({rows},), got {tuple(labels.shape)}")
 
 
-def check_floats(name: str, values: Any, shape: str) -> None:
-    """Refuses what is no float tensor (TypeError), and other ranks than that of `shape` (ValueError)."""
+def check_floats(name: str, values: object, shape: str) -> None:
+    """Check the type and rank of a tensor.
+
+    Args:
+        name: The name of the tensor, for messages.
+        values: The tensor.
+        shape: The expected shape in words, such as "(rows, D)". Only the number of dimensions is checked.
+
+    Raises:
+        TypeError: If it is not a float tensor.
+        ValueError: If it has another number of dimensions, or no elements.
+    """
     if not isinstance(values, Tensor) or not values.is_floating_point():
         raise TypeError(f"{name} must be a float tensor, got {getattr(values, 'dtype', type(values).__name__)}")
     if values.ndim != shape.count(",") + 1 or values.numel() == 0:
@@ -62,9 +87,19 @@ def check_floats(name: str, values: Any, shape: str) -> None:
 
 
 def check_placed(name: str, tensor: Tensor, weight: Tensor) -> None:
-    """Refuses an input on another device (ValueError), or of another float type (TypeError), than its first weight.
+    """Check that an input is on the device, and of the float type, of the first weight that it meets.
 
-    Weights in shards, or on the meta device until their module is called, say nothing of this.
+    Nothing is checked while compiling, nor if the weight is sharded or on the meta device: then it does not show where
+    the computation will run.
+
+    Args:
+        name: The name of the input, for messages.
+        tensor: The input.
+        weight: The weight.
+
+    Raises:
+        ValueError: If the devices differ.
+        TypeError: If both are of float types, the types differ, and autocast is off.
     """
     if torch.compiler.is_compiling() or type(weight) is not nn.Parameter or weight.is_meta:
         return
@@ -79,8 +114,8 @@ def check_placed(name: str, tensor: Tensor, weight: Tensor) -> None:
         )
 
 
-def nearest(name: Any, known: Collection[str]) -> str:
-    """The nearest known name, and all of them."""
+def nearest(name: object, known: Collection[str]) -> str:
+    """The end of a message about an unknown name: the known name that is nearest to it, and all known names."""
     close = difflib.get_close_matches(str(name), known, n=1)
     return (f"Did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(known)}"
 
@@ -91,21 +126,25 @@ def is_readable(tensor: Tensor) -> bool:
 
 
 class LateNumbers:
-    """Reads numbers without waiting for a GPU: those of one call are read at the next.
+    """Read numbers from a GPU one call late, so that no call waits for it.
 
-    To read a value from a GPU is to wait until all work queued there is done. Here a copy is queued behind that work;
-    one training step later it has arrived. Numbers on the CPU are read at once.
+    Reading a value from a GPU waits until all work queued there is done. Instead, a copy to the CPU is queued behind
+    that work, and read in the next call, one training step later, when it has arrived. Numbers on the CPU are read at
+    once.
     """
 
     def __init__(self) -> None:
         self._queued: tuple[Tensor, torch.cuda.Event, int] | None = None
 
     def exchange(self, numbers: Tensor, classes: int) -> list[tuple[list[int], int]]:
-        """Takes the numbers of this call, and returns those that have arrived, each with the classes of its call.
+        """Queue the numbers of this call, and return the numbers that have arrived.
 
         Args:
             numbers: (n,) integers.
-            classes: A number that Python knows already, returned beside them.
+            classes: The number of classes in this call. It is returned together with the numbers.
+
+        Returns:
+            The numbers and the classes of the previous call, of this call, of both, or none.
         """
         if numbers.is_cuda and torch.cuda.is_current_stream_capturing():
             return []  # a CUDA graph cannot be interrupted
@@ -124,9 +163,9 @@ class LateNumbers:
             arrived.append((numbers.tolist(), classes))
         return arrived
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, None]:
         return {"_queued": None}  # an event can be neither pickled nor copied
 
 
 class AdapterIOError(OSError, ValueError):
-    """The disk or the Hub failed while an adapter was saved, fetched or pushed."""
+    """Raised if the disk or the Hub fails while an adapter is saved, downloaded or pushed."""

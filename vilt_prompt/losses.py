@@ -32,22 +32,23 @@ def scenario_features(
     class_names: Sequence[str],
     template: str = TEMPLATE,
 ) -> Tensor:
-    """What the frozen model, without prompts, makes of the hand-crafted prompt for each class: c_clip in Eq. 12.
+    """The frozen model's text features of the hand-crafted prompt for each class: c_clip in Eq. 12.
 
-    It does not change: compute it once.
+    They are computed without learned prompts, so they do not change during training: compute them once.
 
     Args:
-        wrapped: What `wrap` returned.
+        wrapped: A model that `wrap` or `from_pretrained` returned.
         tokenizer: The model's tokenizer, `open_clip.get_tokenizer(...)`.
-        class_names: C plain names.
-        template: The hand-crafted prompt, with one `{}` for the name.
+        class_names: C plain class names.
+        template: The hand-crafted prompt, with one `{}` for the class name.
 
     Returns:
         (C, D), normalised, without gradient, on the model's device.
 
     Raises:
-        TypeError: If the names are no list of strings, `wrapped` is not wrapped, or the tokenizer is none.
-        ValueError: If there is no name, or the template has not just one slot.
+        TypeError: If the names are not a list of strings, `wrapped` is not a wrapped model, or `tokenizer` is not a
+            tokenizer.
+        ValueError: If there are no names, or the template does not contain exactly one `{}`.
     """
     model = prompted_model(wrapped)
     check_strings("class_names", class_names)
@@ -60,12 +61,12 @@ def scenario_features(
 
 
 def scenario_loss(text_features: Tensor, scenario_features: Tensor) -> Tensor:
-    """The scenario-guided term, `1 - mean_i cos(c_i, c_clip_i)`: how far the classes are from the hand-crafted prompt.
+    """The scenario-guided term, `1 - mean_i cos(c_i, c_clip_i)`: the distance of classes to the hand-crafted prompt.
 
-    Eq. 12 prints the mean cosine itself; its text says that the distance is minimised.
+    Eq. 12 is printed as the mean cosine itself, but the paper's text says that the distance is minimised.
 
     Args:
-        text_features: (C, D), of the prompted model.
+        text_features: (C, D), from the prompted model.
         scenario_features: (C, D), from `scenario_features`.
 
     Returns:
@@ -99,20 +100,24 @@ class LossTerms(NamedTuple):
 
 
 class ScenarioGuidedLoss(nn.Module):
-    """Eq. 13 and 12: `cross_entropy(cos(v, c) / temperature, labels) + alpha * scenario_loss(c, c_clip)`.
+    """The training loss: cross-entropy (Eq. 13), plus alpha times the scenario-guided term (Eq. 12).
+
+    It is `cross_entropy(cos(v, c) / temperature, labels) + alpha * scenario_loss(c, c_clip)`. The paper gives no value
+    of alpha.
 
     Args:
         scenario_features: (C, D), from `scenario_features`.
-        alpha: Weight of the scenario term; 8.0 is KgCoOp's.
-        temperature: A number, or a 0-dim tensor. 0.07 is the paper's and CLIP's at the start of its training.
-            `for_classes` takes the model's own instead.
+        alpha: Weight of the scenario term. The default, 8.0, is KgCoOp's.
+        temperature: tau in Eq. 13, a number or a 0-dim tensor. The default, 0.07, is the paper's, and CLIP's at the
+            start of its training. `for_classes` uses the model's own temperature instead.
 
     Attributes:
-        last: The two terms of the last call, detached; None before the first.
+        last: The two terms of the last call, detached. None before the first call.
 
     Raises:
-        TypeError: If alpha or the temperature is no number.
-        ValueError: If alpha is negative, the temperature not positive, the features not (C, D), or one not finite.
+        TypeError: If alpha or the temperature is not a number.
+        ValueError: If alpha is negative, the temperature is not positive, the features are not of shape (C, D), or they
+            are not finite.
     """
 
     scenario_features: Tensor
@@ -138,13 +143,13 @@ class ScenarioGuidedLoss(nn.Module):
         alpha: float = 8.0,
         temperature: float | Tensor | None = None,
     ) -> ScenarioGuidedLoss:
-        """The loss for these classes, with the template features of the frozen model.
+        """Make the loss for some classes, and compute their template features with the frozen model.
 
         Args:
             model: The wrapped model.
             tokenizer: The model's tokenizer, `open_clip.get_tokenizer(...)`.
-            class_names: C plain names, in the order of the labels.
-            template: The hand-crafted prompt, with one `{}` for the name.
+            class_names: C plain class names, in the order of the labels.
+            template: The hand-crafted prompt, with one `{}` for the class name.
             alpha: Weight of the scenario term.
             temperature: A number, or a 0-dim tensor. None: the model's own, `1 / logit_scale.exp()` at the time of the
                 call (0.01 for CLIP), as in MaPLe, CoOp and ViFi-CLIP.
@@ -167,12 +172,12 @@ class ScenarioGuidedLoss(nn.Module):
         return cls(scenario_features(model, tokenizer, class_names, template), alpha, temperature)
 
     def forward(self, video_features: Tensor, text_features: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch; `last` has its two terms afterwards.
+        """Compute the loss of a batch, and store its two terms in `last`.
 
         Args:
             video_features: (B, D), normalised or not.
             text_features: (C, D), normalised or not.
-            labels: (B,) integers in 0..C-1, rows of `text_features`.
+            labels: (B,) integers in 0..C-1, the class of each video as a row of `text_features`.
 
         Returns:
             A scalar.
@@ -206,7 +211,11 @@ class ScenarioGuidedLoss(nn.Module):
         return cross_entropy + self.alpha * scenario
 
     def _check_values(self, video_features: Tensor, text_features: Tensor, labels: Tensor) -> Tensor:
-        """Checks the values of a batch; returns its labels, on a GPU without those that are out of range."""
+        """Check the values of a batch.
+
+        Returns:
+            The labels. On a GPU, labels that are out of range are replaced by `IGNORED`.
+        """
         classes = len(text_features)
         numbers = [video_features.isfinite().all(), text_features.isfinite().all(), labels.min(), labels.max()]
         if _is_on_gpu(self.temperature):
@@ -224,7 +233,7 @@ class ScenarioGuidedLoss(nn.Module):
                 raise ValueError("temperature is out of range: it must be positive and finite" + late)
         if not labels.is_cuda:
             return labels
-        # An index out of range would end the process on a GPU, before the next call could say why.
+        # On a GPU, an index out of range ends the process, before the next call could report it.
         return labels.masked_fill((labels < 0) | (labels >= classes), IGNORED)
 
 

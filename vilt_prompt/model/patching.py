@@ -1,23 +1,23 @@
-"""How an open_clip model becomes a prompted one in place, and back.
+"""Turn an open_clip model into a prompted model in place, and back.
 
-The model gets a subclass of its own class, as with `fully_shard`: all its names stay the same.
+The model gets a subclass of its own class, as `fully_shard` does it: the names of parameters and modules stay the same.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from open_clip import CoCa
 from torch import nn
 
 from vilt_prompt.model.coca import PromptedCoCa
-from vilt_prompt.model.prompted import PromptedModel, freeze_statistics
-from vilt_prompt.towers.families import families_of
+from vilt_prompt.model.prompted import PromptedModel, PromptSource, freeze_statistics
+from vilt_prompt.towers.families import Model, families_of
 
-_PROMPTED: dict[type[nn.Module], type[nn.Module]] = {}
+_PROMPTED: dict[type[nn.Module], type[PromptedModel]] = {}
 
 
-def patch(model: Any, prompts: nn.Module) -> None:
+def patch(model: Model, prompts: PromptSource) -> None:
     """Turn an open_clip model into a frozen `PromptedModel` in place.
 
     Args:
@@ -26,19 +26,23 @@ def patch(model: Any, prompts: nn.Module) -> None:
     """
     flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     flags |= {name: module.training for name, module in model.named_modules()}
-    model.families = families_of(model)
     model.requires_grad_(False)
+    families = families_of(model)
     model.__class__ = _prompted(type(model))
-    model.flags_before = flags
-    model.prompts = prompts
-    freeze_statistics(model)
+    prompted = cast(PromptedModel, model)
+    prompted.families = families
+    prompted.flags_before = flags
+    prompted.prompts = prompts
+    freeze_statistics(prompted)
 
 
-def unpatch(model: Any) -> nn.Module:
-    """Undo `patch`: class, `requires_grad` of every parameter and training mode of every module are as before."""
+def unpatch(model: nn.Module) -> nn.Module:
+    """Undo `patch`, and restore the class, `requires_grad` of every parameter and training mode of every module."""
+    assert isinstance(model, PromptedModel)
     flags = model.flags_before
+    restored: nn.Module = model
     del model.prompts, model.flags_before, model.families
-    model.__class__ = model.base_class
+    restored.__class__ = model.base_class
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(flags.get(name, parameter.requires_grad))
     for name, module in model.named_modules():
@@ -46,8 +50,8 @@ def unpatch(model: Any) -> nn.Module:
     return model
 
 
-def _prompted(cls: type[nn.Module]) -> Any:
-    """The one subclass of an open_clip class."""
+def _prompted(cls: type[nn.Module]) -> type[PromptedModel]:
+    """The prompted subclass of an open_clip class. It is made once for each class."""
     if cls not in _PROMPTED:
         mixin = PromptedCoCa if issubclass(cls, CoCa) else PromptedModel
         members = {"__module__": cls.__module__, "base_class": cls, "__reduce_ex__": _reduce}
@@ -55,11 +59,12 @@ def _prompted(cls: type[nn.Module]) -> Any:
     return _PROMPTED[cls]
 
 
-def _reduce(model: Any, protocol: Any) -> Any:
-    # The class is made at run time, so copies and pickles hold the open_clip class from which it can be made.
+def _reduce(model: PromptedModel, protocol: object) -> tuple[object, ...]:
+    # Pickle cannot find a class that was made at run time by its name. Copies and pickles refer to the open_clip class
+    # instead, and make the subclass again.
     return _rebuild, (model.base_class,), model.__dict__
 
 
-def _rebuild(cls: type[nn.Module]) -> Any:
+def _rebuild(cls: type[nn.Module]) -> PromptedModel:
     prompted = _prompted(cls)
     return prompted.__new__(prompted)

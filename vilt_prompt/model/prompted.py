@@ -38,7 +38,7 @@ class PromptSource(Protocol):
     def tower_prompts(self, tower: str) -> list[Tensor | None]:
         """The (n, d) prompt that enters each layer of the tower "text" or "vision". None: no fresh prompt."""
 
-    def to(self, device: torch.device) -> Any:
+    def to(self, device: torch.device) -> object:
         """Move the parameters of all adapters."""
 
 
@@ -59,6 +59,7 @@ class PromptedModel(nn.Module):
     base_class: type[nn.Module]
     flags_before: dict[str, bool]
     logit_scale: Tensor
+    logit_bias: Tensor | None
     visual: nn.Module
 
     def encode_video(
@@ -107,7 +108,7 @@ class PromptedModel(nn.Module):
             (B, D).
 
         Raises:
-            ValueError: If the images have another shape, or there are none.
+            ValueError: If the images have another shape, or the batch is empty.
             TypeError: If they are not float.
         """
         base: Any = super()
@@ -176,7 +177,7 @@ class PromptedModel(nn.Module):
             image_features = self.encode_image(frames, normalize=True)
         elif frames is not None:
             image_features = self.encode_video(frames, frame_mask=frame_mask, normalize=True)
-        outputs: dict[str, Any] = {
+        outputs: dict[str, Tensor | None] = {
             "image_features": image_features,
             "text_features": None if text is None else self.encode_text(text, normalize=True),
             "logit_scale": self.logit_scale.exp(),
@@ -215,7 +216,7 @@ class PromptedModel(nn.Module):
         return F.normalize(self._run_text_tower(text, None), dim=-1)
 
     def train(self, mode: bool = True) -> Any:
-        """Set the training mode of all modules but batch norms, whose statistics are frozen too."""
+        """Set the training mode. Batch norms stay in eval mode: their statistics are frozen as well."""
         super().train(mode)
         freeze_statistics(self)
         return self
@@ -232,7 +233,7 @@ class PromptedModel(nn.Module):
         return None if family is None else family(text_module(self))
 
     def _run_text_tower(self, text: Tensor, prompts: Prompts | None) -> Tensor:
-        """Features (C, D) of token ids (C, L), not normalised. Prompts None: no layer has one."""
+        """Features (C, D) of token ids (C, L), not normalised. If `prompts` is None, no layer has a prompt."""
         tower = known_tower(self._text_tower())
         features, _ = run_tower(tower, text, [None] * tower.layers if prompts is None else prompts)
         return features
@@ -242,13 +243,16 @@ class PromptedModel(nn.Module):
         family = self.families.text
         return family is not None and family.refusal(text_module(self)) is None
 
-    def _check_text(self, text: Any) -> None:
-        """Check token ids (C, L) that no prompt joins, if the library knows the text tower."""
+    def _check_text(self, text: Tensor) -> None:
+        """Check token ids (C, L) that are encoded without prompts, if the text tower belongs to a known family."""
         if self._can_run_texts():
             known_tower(self._text_tower()).check(text)
 
-    def _open_clip_takes(self, text: Any) -> bool:
-        """Whether open_clip's own forward gets texts that no prompt joins: all that it can encode, or must refuse."""
+    def _open_clip_takes(self, text: Tensor) -> bool:
+        """Whether texts without prompts are passed to open_clip's own forward, which encodes or refuses them.
+
+        The library's own computation is used only for texts of a length that open_clip's forward does not take.
+        """
         if not self._can_run_texts() or not isinstance(text, Tensor) or text.ndim != 2:
             return True
         return known_tower(self._text_tower()).runs_alone(text.shape[1])
@@ -267,7 +271,7 @@ class PromptedModel(nn.Module):
     def _normalizes(self, normalize: bool | None) -> bool:
         return self.normalizes_by_default if normalize is None else normalize
 
-    def _check_frames(self, name: str, frames: Any, rank: int) -> None:
+    def _check_frames(self, name: str, frames: Tensor, rank: int) -> None:
         tower = self._vision_tower()
         # Towers of unknown families may take other sizes than their own.
         check_frames(name, frames, rank, None if tower is None else tower.image_size)
@@ -275,7 +279,7 @@ class PromptedModel(nn.Module):
         if patches is not None:
             check_placed(name, frames, patches.weight)
 
-    def _check_video(self, video: Any, frame_mask: Any) -> None:
+    def _check_video(self, video: Tensor, frame_mask: Tensor | None) -> None:
         self._check_frames("video", video, 5)
         check_frame_mask(frame_mask, video)
 
@@ -290,12 +294,12 @@ class PromptedModel(nn.Module):
         # PEFT calls this after loading with low_cpu_mem_usage.
         self.prompts.to(self.logit_scale.device)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         check_state_dict(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def prompted_model(wrapped: Any) -> PromptedModel:
+def prompted_model(wrapped: object) -> PromptedModel:
     """The prompted open_clip model inside a PEFT model, or the given object if it is one.
 
     Raises:
@@ -315,23 +319,23 @@ def freeze_statistics(model: nn.Module) -> None:
 
 
 def check_state_dict(keys: Iterable[str], prefix: str) -> None:
-    """Check that prompts are not loaded together with the tensors of another adapter.
+    """Check that prompts are not loaded together with the tensors of an adapter of another kind, such as LoRA.
 
-    PEFT saves the tensors of all tuners in a model into the file of each. Loaded again, a LoRA's file would silently
-    overwrite the prompts.
+    PEFT saves the tensors of all adapters in a model into the file of each adapter. So the file of a LoRA may contain
+    prompts, and loading it would silently replace the model's prompts.
 
     Args:
-        keys: The keys that are loaded.
-        prefix: The part of them that leads to the model.
+        keys: The keys of the state dict that is loaded.
+        prefix: The prefix of the keys that belong to the model.
 
     Raises:
-        ValueError: If they are.
+        ValueError: If the keys include prompts and other tensors, but not the whole model.
     """
     inside = [key.removeprefix(prefix) for key in keys]
     prompts = [key for key in inside if key.startswith("prompts.")]
     if prompts and len(prompts) < len(inside) and "logit_scale" not in inside:
         raise ValueError(
-            f"what is loaded has the tensors of an adapter of another kind, and prompts ({prompts[0]}, ...), which "
-            "would replace those of the model: PEFT saves them along. Load that adapter before the prompts (wrap the "
-            "model after it), or load the two in two calls"
+            f"the state dict has tensors of an adapter of another kind, and prompts ({prompts[0]}, ...), which would "
+            "replace the model's prompts: PEFT saves both in one file. Load that adapter before the model is wrapped, "
+            "or load its tensors and the prompts in two calls"
         )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -40,14 +39,15 @@ def encode_each_frame(
     mask = None if frame_mask is None else frame_mask.flatten()  # [B*T]
     dropped = mask is not None and is_readable(mask)
     if mask is not None:
-        # A compiled graph cannot have a shape that depends on values. There, masked frames run as zeros: their own
-        # values must not reach the gradients, for NaN times 0 is NaN.
+        # Without masked frames, the number of frames depends on values of the mask, which a compiled graph cannot
+        # express. There masked frames are replaced by zeros and run: a NaN in one must not reach the gradients.
         frames = frames[mask] if dropped else torch.where(_like(mask, frames), frames, 0)
     if frames_per_chunk is None:
         chunks = [encode(frames)]
     else:
-        # Without checkpoints, the activations of all chunks would be kept for the backward pass, as if there were no
-        # chunks. A compiled graph cannot hold such checkpoints: there the compiler decides what is kept.
+        # Without checkpoints, the activations of all chunks would be kept for the backward pass, and chunks would save
+        # no memory. A compiled graph cannot contain these checkpoints. There the compiler decides which tensors are
+        # kept.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             encode = partial(checkpoint, encode, use_reentrant=False)
         chunks = [encode(chunk) for chunk in frames.split(int(frames_per_chunk))]
@@ -68,7 +68,7 @@ def mean_over_frames(features: Tensor, frame_mask: Tensor | None) -> Tensor:
     return features.sum(dim=1) / count
 
 
-def check_video_or_image(video: Any, image: Any, frame_mask: Any) -> None:
+def check_video_or_image(video: object, image: object, frame_mask: object) -> None:
     """Check the arguments of `forward`: None, videos (B, T, 3, H, W), or images (B, 3, H, W), under one of two names.
 
     Raises:
@@ -91,7 +91,7 @@ def check_video_or_image(video: Any, image: Any, frame_mask: Any) -> None:
         raise ValueError(f"frame_mask belongs to a video (B, T, 3, H, W), got images {tuple(frames.shape)}")
 
 
-def check_frames(name: str, frames: Any, rank: int, size: tuple[int, int] | None) -> None:
+def check_frames(name: str, frames: object, rank: int, size: tuple[int, int] | None) -> None:
     """Check images or videos.
 
     Args:
@@ -121,7 +121,7 @@ def check_frames(name: str, frames: Any, rank: int, size: tuple[int, int] | None
         raise ValueError(f"{name} must be of the model's size {size}, got {shape}: use its preprocess")
 
 
-def check_frame_mask(mask: Any, video: Tensor) -> None:
+def check_frame_mask(mask: object, video: Tensor) -> None:
     """Check the mask (B, T) of a video (B, T, ...). None passes.
 
     Raises:

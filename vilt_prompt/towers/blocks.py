@@ -9,7 +9,7 @@ Shapes: b batch, l tokens, m keys, n prompts, h heads, c channels of a head, d w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from einops import rearrange
@@ -21,6 +21,9 @@ try:
     from peft.utils import AuxiliaryTrainingWrapper
 except ImportError:  # PEFT before 0.16 has one wrapper of the kind
     from peft.utils import ModulesToSaveWrapper as AuxiliaryTrainingWrapper  # type: ignore[assignment]
+
+# A module of another library. Its attributes have no useful types: PyTorch declares them as Tensor or Module.
+ForeignModule: TypeAlias = Any
 
 # A prompt is projected together with its tokens if there are at least this many tokens for each of its vectors. Its
 # queries are then computed and dropped, at most a hundredth of the layer's work, and a norm and a map are launched once
@@ -42,7 +45,7 @@ class Block:
     scale: float | None = None
     bias: Tensor | None = None
 
-    def __init__(self, module: Any, attn: Any, dropout: float) -> None:
+    def __init__(self, module: ForeignModule, attn: ForeignModule, dropout: float) -> None:
         """Decompose a block.
 
         Args:

@@ -6,7 +6,7 @@ What a family must have stands in `vilt_prompt/towers/interface.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeGuard, TypeVar
 
 from open_clip import CLIP, CoCa, CustomTextCLIP
 from open_clip.transformer import ResidualAttentionBlock
@@ -39,7 +39,7 @@ class Families(NamedTuple):
     vision: type[VisionTower] | None
 
 
-def is_open_clip(model: Any) -> bool:
+def is_open_clip(model: object) -> TypeGuard[Model]:
     """Whether an object is an open_clip model of a known kind."""
     return isinstance(model, MODELS)
 

@@ -8,7 +8,7 @@ Shapes: C texts, L their columns, b batch, l tokens, n prompts, d width, D featu
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from open_clip.hf_model import ClsLastHiddenStatePooler, ClsPooler, HFTextEncoder
@@ -92,7 +92,7 @@ class HuggingFaceTextTower:
         """The id of padding."""
         return self.text.config.pad_token_id
 
-    def check(self, text: Any) -> int | None:
+    def check(self, text: Tensor) -> int | None:
         """Check token ids (C, L).
 
         Returns:

@@ -6,20 +6,20 @@ Shapes: b batch, l tokens, h heads, c channels of a head, d width.
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.towers.blocks import Block, join_heads, project_each
+from vilt_prompt.towers.blocks import Block, ForeignModule, join_heads, project_each
 from vilt_prompt.towers.sharding import gathered
 
 
 class BertBlock(Block):
     """A layer of BERT's kind: post-norm."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: ForeignModule) -> None:
         attn = module.attention.self
         super().__init__(module, attn, attn.dropout.p)
 
@@ -37,7 +37,7 @@ class BertBlock(Block):
 class M2M100Block(Block):
     """A layer of M2M100's encoder: pre-norm."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: ForeignModule) -> None:
         super().__init__(module, module.self_attn, module.self_attn.dropout)
         self.scale = self.attn.scaling
 
@@ -61,7 +61,7 @@ class MT5Block(Block):
 
     scale = 1.0
 
-    def __init__(self, module: Any, bias: Tensor) -> None:
+    def __init__(self, module: ForeignModule, bias: Tensor) -> None:
         attn = module.layer[0].SelfAttention
         super().__init__(module, attn, attn.dropout)
         self.bias = bias
@@ -97,7 +97,7 @@ class Encoder(Protocol):
     embedding: nn.Embedding
     modules: nn.ModuleList
 
-    def __init__(self, transformer: Any) -> None:
+    def __init__(self, transformer: ForeignModule) -> None:
         """Make a view of a Hugging Face model."""
 
     def embed(self, words: Tensor, places: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class BertEncoder:
 
     before = 1
 
-    def __init__(self, transformer: Any) -> None:
+    def __init__(self, transformer: ForeignModule) -> None:
         self.transformer = transformer
         self.embedding = transformer.embeddings.word_embeddings
         self.modules = transformer.encoder.layer
@@ -142,7 +142,7 @@ class M2M100Encoder:
     before = 1
     skips_padding = True
 
-    def __init__(self, transformer: Any) -> None:
+    def __init__(self, transformer: ForeignModule) -> None:
         self.transformer = transformer
         self.embedding = transformer.embed_tokens
         self.modules = transformer.layers
@@ -171,7 +171,7 @@ class MT5Encoder:
     first_place = 0
     positions = sys.maxsize
 
-    def __init__(self, transformer: Any) -> None:
+    def __init__(self, transformer: ForeignModule) -> None:
         self.transformer = transformer
         self.embedding = transformer.embed_tokens
         self.modules = transformer.block

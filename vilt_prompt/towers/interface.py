@@ -1,7 +1,7 @@
-"""What a family of towers must have: a class that implements `VisionTower` or `TextTower` around a tower's module.
+"""The interface of a family of towers: a class around a tower's module that implements `VisionTower` or `TextTower`.
 
-`vilt_prompt/towers/families.py` lists the classes. An object is a view of the module: it keeps no values of its own, so
-that it is right after `fully_shard`, LoRA or another image size has changed the module.
+`vilt_prompt/towers/families.py` lists the classes. An object is a view of the module and keeps no values of its own. So
+it stays correct when `fully_shard`, LoRA or another image size changes the module.
 
 Shapes: B images, C texts, L their columns, n prompts, d width, D features.
 """
@@ -9,30 +9,30 @@ Shapes: B images, C texts, L their columns, n prompts, d width, D features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from vilt_prompt.towers.blocks import Block
+from vilt_prompt.towers.blocks import Block, ForeignModule
 from vilt_prompt.towers.layers import Prompts
 from vilt_prompt.towers.whole import WholeBlocks
 
 
 class Tower(Protocol):
-    """What image and text towers have in common."""
+    """The members that image and text towers share."""
 
     module_classes: ClassVar[tuple[type[nn.Module], ...]]
     """The classes of the modules that belong to this family, for messages."""
 
-    def __init__(self, module: Any, /) -> None:
+    def __init__(self, module: ForeignModule, /) -> None:
         """Make a view of a module that this family owns."""
 
     @classmethod
-    def owns(cls, module: Any, /) -> bool:
+    def owns(cls, module: ForeignModule, /) -> bool:
         """Whether a module belongs to this family."""
 
     @staticmethod
-    def refusal(module: Any, /) -> str | None:
+    def refusal(module: ForeignModule, /) -> str | None:
         """Why a module of this family cannot take prompts, or None if it can."""
 
     @property
@@ -91,7 +91,7 @@ class TextTower(Tower, Protocol):
     def positions(self) -> int:
         """The number of positions, for ids and prompts together."""
 
-    def check(self, text: Any) -> Any:
+    def check(self, text: Tensor) -> object:
         """Check token ids (C, L).
 
         Returns:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from einops import repeat
@@ -54,7 +53,7 @@ def is_carried(i: int, prompts: Prompts) -> bool:
     return prompts[i] is not None and i + 1 == fresh < len(prompts)
 
 
-def run_layer(layer: Callable[..., Tensor], block: Block, *inputs: Any, checkpointing: bool) -> Tensor:
+def run_layer(layer: Callable[..., Tensor], block: Block, *inputs: object, checkpointing: bool) -> Tensor:
     """Run one layer while the weights of its block are whole.
 
     Args:

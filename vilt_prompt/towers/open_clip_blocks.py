@@ -5,13 +5,11 @@ Shapes: b batch, l tokens, h heads, c channels of a head, d width.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from open_clip.transformer import Attention, CustomResidualAttentionBlock, ResidualAttentionBlock, Transformer
 from torch import Tensor, nn
 
-from vilt_prompt.towers.blocks import Block, is_adapted, join_heads, project_rows
+from vilt_prompt.towers.blocks import Block, ForeignModule, is_adapted, join_heads, project_rows
 from vilt_prompt.towers.sharding import class_of
 from vilt_prompt.towers.whole import WholeBlocks
 
@@ -19,12 +17,12 @@ from vilt_prompt.towers.whole import WholeBlocks
 class OpenClipBlock(Block):
     """`ResidualAttentionBlock` and `CustomResidualAttentionBlock`, with torch's attention or open_clip's own."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: ForeignModule) -> None:
         attn = module.attn
         super().__init__(module, attn, attn.dropout if isinstance(attn, nn.MultiheadAttention) else attn.attn_drop.p)
 
     @classmethod
-    def fits(cls, module: Any) -> bool:
+    def fits(cls, module: ForeignModule) -> bool:
         """Whether block and attention are exactly of known classes. Neither a subclass nor an adapted attention is."""
         attn = getattr(module, "attn", None)
         known = type(attn) in (nn.MultiheadAttention, Attention) and getattr(attn, "in_proj_weight", None) is not None

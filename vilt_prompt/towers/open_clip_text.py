@@ -5,7 +5,7 @@ Shapes: C texts, L their columns, l tokens, n prompts, d width, D features.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from open_clip import CLIP
@@ -147,7 +147,7 @@ class OpenClipTextTower:
         # CLIP holds the parts of its text tower itself, and calls pool_type and eos_id by longer names.
         return isinstance(self.text, CLIP)
 
-    def check(self, text: Any) -> TokenStatistics | None:
+    def check(self, text: Tensor) -> TokenStatistics | None:
         """Check token ids (C, L), and return their statistics; None: their values cannot be read."""
         check_ids(text, self.positions, self.embedding.weight)
         key = ("values", self.vocabulary, self.end_rule)

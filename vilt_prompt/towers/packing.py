@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise, takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -209,11 +209,12 @@ class Packing:
         """Tokens (1, c, d), as `at_ends` orders them, in the order of the texts: (c, 1, d)."""
         return pooled[0, self._order].unsqueeze(1)
 
-    def _run(self, block: Block, *parts: Any) -> Tensor:
+    def _run(self, block: Block, queries: Sequence[Queries], q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
+        """Attend, and keep only the inputs for the backward pass if there are many tokens."""
         attend = self._attend
         if torch.is_grad_enabled() and len(self.tokens) >= TOO_MANY_TO_KEEP:
             attend = partial(checkpoint, attend, use_reentrant=False, preserve_rng_state=block.dropout > 0)
-        return attend(block, *parts)
+        return attend(block, queries, q, before, kv)
 
     def _attend(self, block: Block, queries: Sequence[Queries], q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
         """Attend with queries (1, h, ., d), in the order of the groups: (1, h, ., d)."""

@@ -6,7 +6,7 @@ Such a module gathers its weights when it is called. The library calls parts of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,10 +15,12 @@ FSDPModule: Any = ()  # no object is an instance: some builds of PyTorch come wi
 if torch.distributed.is_available():
     from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 
+T = TypeVar("T")
+
 _METHOD = "run_with_gathered_weights"
 
 
-def gathered(modules: Sequence[nn.Module], function: Callable[..., Any], *args: Any) -> Any:
+def gathered(modules: Sequence[nn.Module], function: Callable[..., T], *args: object) -> T:
     """Call a function that replaces the forward of some modules, while their weights are whole.
 
     The weights are gathered again in the backward pass.
@@ -43,7 +45,7 @@ def class_of(module: nn.Module) -> type:
     return next(cls for cls in type(module).__mro__ if not issubclass(cls, FSDPModule))
 
 
-def _method(module: Any) -> Callable[..., Any]:
+def _method(module: nn.Module) -> Callable[..., Any]:
     """A method of the module that gathers its weights and calls a function."""
     if not hasattr(module, _METHOD):
         setattr(module, _METHOD, lambda function, *args: function(*args))

@@ -8,7 +8,7 @@ Shapes: B images, b batch, l tokens, n prompts, h heads, c channels of a head, d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from open_clip.timm_model import TimmModel
@@ -30,7 +30,15 @@ from timm.models.vision_transformer_relpos import (
 from torch import Tensor, nn
 
 from vilt_prompt.towers.bidirectional import run_bidirectional
-from vilt_prompt.towers.blocks import Block, is_adapted, join_heads, project_each, project_rows, split_heads
+from vilt_prompt.towers.blocks import (
+    Block,
+    ForeignModule,
+    is_adapted,
+    join_heads,
+    project_each,
+    project_rows,
+    split_heads,
+)
 from vilt_prompt.towers.layers import Prompts
 from vilt_prompt.towers.sharding import class_of, gathered
 from vilt_prompt.towers.whole import WholeBlocks
@@ -44,7 +52,7 @@ POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
 class TimmBlock(Block):
     """A block of timm's: pre-norm, or post-norm in its residual branches."""
 
-    def __init__(self, module: Any, rope: Tensor | None = None, shared_bias: Tensor | None = None) -> None:
+    def __init__(self, module: ForeignModule, rope: Tensor | None = None, shared_bias: Tensor | None = None) -> None:
         """Decompose a block.
 
         Args:
@@ -58,7 +66,7 @@ class TimmBlock(Block):
         self.bias = shared_bias if rel_pos is None else gathered([module], rel_pos.get_bias)
 
     @classmethod
-    def fits(cls, module: Any) -> bool:
+    def fits(cls, module: ForeignModule) -> bool:
         """Whether block and attention are exactly of known classes, without gates or shared heads."""
         attn = getattr(module, "attn", None)
         return (
@@ -129,7 +137,7 @@ class TimmVisionTower:
 
     def __init__(self, visual: TimmModel) -> None:
         self.visual = visual
-        self.trunk: Any = visual.trunk
+        self.trunk: ForeignModule = visual.trunk
 
     @classmethod
     def owns(cls, visual: nn.Module) -> bool:

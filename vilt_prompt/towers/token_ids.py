@@ -8,7 +8,7 @@ Shapes: C texts, L columns, n prompts.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ def keep_for(text: Tensor, key: Hashable, make: Callable[[], Made]) -> Made:
     return kept
 
 
-def check_ids(text: Any, positions: int, embedding: Tensor) -> None:
+def check_ids(text: object, positions: int, embedding: Tensor) -> None:
     """Check the type, shape and place of token ids (C, L).
 
     Args:
