@@ -1,4 +1,4 @@
-"""What there is to measure, which of it a command line asks for, and what it is going to cost."""
+"""The measurements, the selection that a command line makes, and an estimate of their cost."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def work(case: Case) -> Work:
 
 
 def kept_bytes(case: Case, texts: int, frames: int) -> float:
-    """Roughly what a token-by-token training step keeps for its backward pass, for so many texts and frames."""
+    """Rough number of bytes that a token-by-token training step keeps for its backward pass."""
     sizes = models.sizes(case.model)
     text = texts * class_names.CONTEXT_LENGTH * sizes.text_width * sizes.text_layers
     vision = frames * (sizes.patches + 1 + sizes.n_ctx) * sizes.vision_width * sizes.vision_layers
@@ -77,7 +77,7 @@ def kept_bytes(case: Case, texts: int, frames: int) -> float:
 
 
 def rounds_of(case: Case, rounds: int, threads: int) -> int:
-    """How often each subject is timed: twice where a run takes over half a minute, more where 2% shall be seen."""
+    """How often each subject is timed: twice if a run takes over half a minute, more often if 2% must be visible."""
     if seconds_of_run(case, "literal", threads) > 30:
         return min(rounds, 2)
     return 3 * rounds if case.measure == "image" and case.mode == "inference" else rounds
@@ -106,13 +106,13 @@ def select(
     labels: Sequence[str] | None,
     frames: Sequence[int],
 ) -> list[Case]:
-    """All combinations of what was asked for.
+    """All combinations of the requested settings.
 
     Args:
         devices: Pairs of device and precision.
         models: Names of models.
         measures: Of `MEASURES`.
-        modes: Of `MODES`; None: training of what is trained, inference of what is run when class features are cached.
+        modes: Of `MODES`. None: training for trained subjects, and inference for subjects with cached class features.
         labels: Of `class_names.LABEL_SETS`; None: all, and for a training step the fewest and the most classes.
         frames: Frames of the one video.
     """

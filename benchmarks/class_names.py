@@ -47,7 +47,7 @@ def token_ids(names: list[str]) -> Tensor:
 
 
 def own_tokens(names: list[str]) -> list[int]:
-    """For each name, the number of its own tokens plus the end token: what no computation can leave out."""
+    """For each name, the number of its own tokens plus the end token: the tokens that every computation has to run."""
     return [len(tokenizer().encode(name)) + 1 for name in names]
 
 

@@ -16,7 +16,7 @@ ONE_QUERY = BLOCK - KEYS_AND_VALUES  # of a token whose keys and values are coun
 
 
 def attention(width: int, pairs: float) -> float:
-    """Scores and weighted sum of so many pairs of a query and a key."""
+    """Multiply-adds of the scores and the weighted sum, for a number of pairs of a query and a key."""
     return 4 * width * pairs
 
 
@@ -64,7 +64,7 @@ def whole_text(sizes: Sizes, classes: int) -> float:
 
 
 def whole_vision(sizes: Sizes, frames: int, n_ctx: int) -> float:
-    """The class token, the patches and so many prompts as tokens in all layers."""
+    """The class token, the patches and the given number of prompts, as tokens in all layers."""
     d, tokens = sizes.vision_width, sizes.patches + 1 + n_ctx
     layer = BLOCK * d**2 * tokens + attention(d, tokens**2)
     return frames * (sizes.vision_layers * layer + _patches_and_projection(sizes))
@@ -81,7 +81,7 @@ def vision_maps(sizes: Sizes) -> float:
 
 
 def _carried(layer: int, layers: int, depth: int) -> bool:
-    # What the last fresh prompt gives out goes on into the next layer, so from there on prompts are tokens.
+    # The output of the last fresh prompt enters the next layer, so prompts are tokens from there on.
     return depth < layers and layer >= depth
 
 

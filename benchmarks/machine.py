@@ -1,4 +1,4 @@
-"""What the results were measured on."""
+"""The machine and the versions that the results were measured with."""
 
 from __future__ import annotations
 

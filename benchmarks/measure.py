@@ -30,10 +30,10 @@ class Seconds(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Bytes of one run. Where it ran in parts, the peak is what it would have been if all had been kept at once."""
+    """Bytes of one run. If it ran in parts, the peak is the one of a run that keeps all parts at once."""
 
     saved: int  # distinct storages that autograd keeps for the backward pass, without weights; 0 at inference
-    peak: int  # the most that was allocated at once, above what was there before
+    peak: int  # the most bytes that were allocated at once, above the bytes before the run
 
 
 def run(subject: Subject, case: Case, after_part: Callable[[], None] = lambda: None) -> tuple[Seconds, Tensor]:
@@ -67,7 +67,7 @@ def interleaved(runs: dict[str, Callable[[], Seconds]], rounds: int) -> dict[str
 
 
 def memory_of(subject: Subject, case: Case, weights: Iterable[Tensor]) -> tuple[Memory, Tensor]:
-    """What one run keeps and what it allocates, and what its last part returned."""
+    """Measure the bytes that one run keeps and allocates. The result of its last part is returned too."""
     frozen = {weight.untyped_storage().data_ptr() for weight in weights}
     kept: dict[int, int] = {}
     saved: list[int] = []
@@ -126,7 +126,7 @@ def _peak(device: str) -> Iterator[list[int]]:
 
 
 def peak_of(events: Iterable[dict]) -> int:
-    """The most bytes that were allocated at once in a trace of torch's profiler, above what was there before it.
+    """The most bytes that were allocated at once in a trace of torch's profiler, above the bytes before it.
 
     >>> sizes = [100, 50, -100, 20]
     >>> peak_of({"name": "[memory]", "ts": i, "args": {"Bytes": size}} for i, size in enumerate(sizes))

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.memory` prints a table for 32 frames of ViT-B/16 within a minute or two. Nothing is computed:
 under torch's `FakeTensorMode` tensors have shapes and lifetimes alone, so neither a GPU nor the memory is needed.
-What is counted are the bytes of all tensors that are alive at once; an allocator rounds them up, and CUDA itself and
+It counts the bytes of all tensors that are alive at once; an allocator rounds them up, and CUDA itself and
 the workspaces of its libraries come on top.
 """
 
@@ -31,7 +31,7 @@ class Memory(NamedTuple):
 
 
 def training_step(model: nn.Module, frames: int, frames_per_chunk: int | None = None, autocast: bool = False) -> Memory:
-    """Counts the forward and backward pass of a wrapped model on one video of so many frames."""
+    """Count the forward and backward pass of a wrapped model on one video with a number of frames."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     height, width = model.visual.image_size
     with fake:

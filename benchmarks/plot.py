@@ -90,7 +90,7 @@ def _bytes(value: float) -> str:
 
 
 def title_of(record: Record) -> str:
-    """What was run, in words."""
+    """A description of the run in words."""
     case, classes = record["case"], record["classes"]
     frames = f"{case['frames']} frame" + ("s" if case["frames"] != 1 else "")
     what = {

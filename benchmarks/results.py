@@ -92,7 +92,7 @@ def ratio(record: Record, over: str, under: str, what: str = "total_s") -> Ratio
 
 
 def bytes_ratio(record: Record, over: str, under: str, what: str) -> float | None:
-    """How many times one subject's bytes another's are, or None where there are none."""
+    """The ratio of two subjects' bytes, or None if one of them was not measured."""
     subjects = record["subjects"]
     if over not in subjects or under not in subjects or not subjects[under][what]:
         return None

@@ -30,7 +30,7 @@ DIFFERENCE = 1e-3  # what two ways to compute the same may differ by in float32,
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures what was asked for, and prints the tables of all that is in the file."""
+    """Run the requested measurements, and print the tables of all results in the file."""
     parser = command_line()
     chosen = parser.parse_args(arguments)
     wanted = chosen_cases(chosen)
@@ -91,8 +91,8 @@ def command_line() -> argparse.ArgumentParser:
         "--rounds", type=int, help="times each is timed; default 3, on a GPU 20; 2 if that takes minutes"
     )
     parser.add_argument("--all", action="store_true", help="everything that is not said otherwise; hours on a CPU")
-    parser.add_argument("--again", action="store_true", help="measure also what is in the file already")
-    parser.add_argument("--plan", action="store_true", help="say what it is going to take, and stop")
+    parser.add_argument("--again", action="store_true", help="repeat measurements that are in the file already")
+    parser.add_argument("--plan", action="store_true", help="print the estimated time and memory, and stop")
     parser.add_argument(
         "--memory-gb", type=float, help="above which others than the library run in parts; default 70%%"
     )

@@ -1,4 +1,4 @@
-"""What is measured against what: bare open_clip, the literal token-by-token computation, and the library.
+"""The subjects that are compared: bare open_clip, the literal token-by-token computation, and the library.
 
 All three share one set of frozen weights. At inference a subject gives features; in training a loss that is linear in
 them, as if another loss had sent back a fixed gradient: a cross-entropy over C logits would cost microseconds.
@@ -77,7 +77,7 @@ class Bench:
         self.tensors = learnable_tensors(self.prompted)
 
     def weights(self) -> list[Tensor]:
-        """Everything that is there before a run, and so is no activation."""
+        """The tensors that exist before a run, and so are not activations."""
         return [*self.base.parameters(), *self.base.buffers(), *self.prompted.parameters(), *self.prompted.buffers()]
 
     def gradients(self) -> Tensor:
@@ -140,7 +140,7 @@ def autocast(case: Case) -> contextlib.AbstractContextManager[object]:
 
 
 def fits(case: Case, memory: float) -> bool:
-    """Whether a token-by-token run keeps no more than so many bytes."""
+    """Whether a token-by-token run keeps at most this many bytes."""
     texts = 0 if case.labels is None else len(class_names.read_names(case.labels))
     return case.mode == "inference" or kept_bytes(case, texts, case.frames or 0) <= memory
 

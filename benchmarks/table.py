@@ -53,7 +53,7 @@ def ratios_table(results: dict[str, Any]) -> str:
 
 
 def targets_table(results: dict[str, Any]) -> str:
-    """What the library is held to, what was measured, and whether that is met."""
+    """The targets of the library, the measured values, and whether each target is met."""
     rows = [
         (
             target.what + elsewhere(results, record),
@@ -82,7 +82,7 @@ def results_table(results: dict[str, Any]) -> str:
 
 
 def machines_table(results: dict[str, Any]) -> str:
-    """What the results were measured on."""
+    """The machine and the versions that the results were measured with."""
     rows = [
         (name, ", ".join(f"{key} {value}" for key, value in machine.items()))
         for name, machine in results["machines"].items()
@@ -91,7 +91,7 @@ def machines_table(results: dict[str, Any]) -> str:
 
 
 def passes(record: Record) -> list[tuple[str, str]]:
-    """The seconds that a record has, and what they are of."""
+    """The seconds of a record, and the name of the computation that they measure."""
     if record["case"]["mode"] == "inference":
         return [("total_s", "inference")]
     return [("forward_s", "forward"), ("total_s", "forward+backward")]
@@ -122,7 +122,7 @@ def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def fill(page: str, results: dict[str, Any]) -> str:
-    """A page with its marked tables made anew.
+    """Replace the marked tables of a page.
 
     Raises:
         ValueError: If a mark names no table.

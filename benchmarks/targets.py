@@ -1,4 +1,4 @@
-"""What the library is held to, and whether a record meets it."""
+"""The library's targets for speed and memory, and whether a record meets them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLOPS = 1.02
 
 
 class Target(NamedTuple):
-    """One number, what it is held to, and on which side of it it shall be."""
+    """A measured number, its bound, and whether the bound is an upper or a lower one."""
 
     what: str
     target: float

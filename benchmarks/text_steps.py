@@ -48,10 +48,10 @@ STEPS: dict[str, Step] = {
     "rows of up to 64 tokens": lambda: mock.patch.object(packing, "ROW", 64),
     "a group for each size of rows": lambda: mock.patch.object(packing, "WORTH_A_GROUP", 0),
     "rows kept for the backward pass": lambda: mock.patch.object(packing, "TOO_MANY_TO_KEEP", 10**12),
-    "rows made anew": lambda: mock.patch.object(packing, "TOO_MANY_TO_KEEP", 0),
+    "rows computed again in the backward pass": lambda: mock.patch.object(packing, "TOO_MANY_TO_KEEP", 0),
 }
 
-# What the profiler's names belong to; the first that a name begins with.
+# The step that each name in the profile belongs to. The first matching prefix counts.
 SHARES = {
     "linear maps": ("aten::addmm", "aten::mm"),
     "attention": ("aten::_scaled_dot_product", "aten::bmm", "aten::_softmax", "aten::masked_fill"),
@@ -61,7 +61,7 @@ SHARES = {
 
 
 class LinearMaps:
-    """The linear maps of all layers and nothing else, on so many tokens: what no way to arrange the rest can avoid."""
+    """Only the linear maps of all layers, on a number of tokens: the work that no arrangement of the rest can avoid."""
 
     def __init__(self, width: int, layers: int, tokens: int) -> None:
         shapes = ((3 * width, width), (width, width), (4 * width, width), (width, 4 * width))

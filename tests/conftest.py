@@ -85,7 +85,7 @@ def refuses(world):
 
 @pytest.fixture
 def stand_in_gpu(monkeypatch):
-    """A `StandInGpu`, in place of what the library asks of CUDA."""
+    """A `StandInGpu` instead of the parts of CUDA that the library calls."""
     from tests.support.stand_in_gpu import StandInGpu
 
     gpu = StandInGpu()

@@ -70,15 +70,15 @@ EQUIVALENT: dict[str, str] = {
     "adapter/layer PromptLayer.add: torch.empty((k, int(n or 0), widths[tower]), dtype=torch.float32).normal_(std=0.02) -> torch.empty((k, int(n or 1), widths[tower]), dtype=torch.float32).normal_(std=0.02)": "a tower that learns has a number of prompts; the 0 is for the type checker",
     "adapter/layer PromptLayer.add: torch.empty((k, int(n or 0), widths[tower]), dtype=torch.float32).normal_(std=0.02) -> torch.empty((k, int(n or -1), widths[tower]), dtype=torch.float32).normal_(std=0.02)": "a tower that learns has a number of prompts; the 0 is for the type checker",
     "towers/padded Padded.attend_at_ends: attended = block.attend(q, self._keys(before, kv), mask.unsqueeze(2)) -> attended = block.attend(q, self._keys(before, kv), mask.unsqueeze(1))": "(c, 1, m) becomes (c, 1, 1, m) either way",
-    "towers/layers is_carried: return prompts[i] is not None and i + 1 == fresh < len(prompts) -> return prompts[i] is not None and i + 1 == fresh <= len(prompts)": "prompts become tokens in the last layer too, whose outputs nobody reads: more work",
+    "towers/layers is_carried: return prompts[i] is not None and i + 1 == fresh < len(prompts) -> return prompts[i] is not None and i + 1 == fresh <= len(prompts)": "prompts become tokens in the last layer too, whose outputs are not read: more work",
     "towers/causal _layer: p == 1 and (not block.dropout) -> p == 0 and (not block.dropout)": "attention of one token over itself gives its value: more work",
     "towers/packing Packing.in_order: return pooled[0, self._order].unsqueeze(1) -> return pooled[-1, self._order].unsqueeze(1)": ONE,
-    "towers/packing Row.of: pairwise([-1, *path]) -> pairwise([-2, *path])": "any number that is no node stands for the root",
+    "towers/packing Row.of: pairwise([-1, *path]) -> pairwise([-2, *path])": "any number that is not a node stands for the root",
     "towers/packing Group.of: -1 -> -2": "any negative number marks what fills up",
     "towers/packing Group.of: True -> False #2": STRICT,
     "towers/packing Group.of: 0 -> -1 #3": "what a query sees whose answer is not read",
     "towers/packing Group.of: (first_end + ended.cumsum(0) - 1, ended.nonzero().squeeze(1), of_ends) -> (first_end + ended.cumsum(-1) - 1, ended.nonzero().squeeze(1), of_ends)": "there is one dimension",
-    "towers/packing Packing._run: torch.is_grad_enabled() and len(self.tokens) >= TOO_MANY_TO_KEEP -> torch.is_grad_enabled() and len(self.tokens) > TOO_MANY_TO_KEEP": "what is kept or made anew is the same",
+    "towers/packing Packing._run: torch.is_grad_enabled() and len(self.tokens) >= TOO_MANY_TO_KEEP -> torch.is_grad_enabled() and len(self.tokens) > TOO_MANY_TO_KEEP": "kept and recomputed values are the same",
     "towers/packing Packing._run: block.dropout > 0 -> block.dropout >= 0": "the state of the generator is kept for nothing",
     "towers/packing Packing._run: block.dropout > 0 -> block.dropout > -1": "the state of the generator is kept for nothing",
     "towers/packing Packing._attend: True -> False": STRICT,
@@ -331,7 +331,7 @@ class Forks:
             raise pytest.UsageError("the tests must pass without mutants")
         callers: dict[tuple[str, str], list[pytest.Item]] = {}
         for number, _, module, name in rows:
-            # What is written in a class or a nested function is looked for where it is.
+            # Mutants of a class or a nested function are looked up in its own scope.
             for end in range(name.count(".") + 1):
                 callers.setdefault((module, name.rsplit(".", end)[0]), []).append(items[int(number)])
         return {key: list(dict.fromkeys(value)) for key, value in callers.items()}
@@ -361,7 +361,7 @@ def main() -> None:
     found = [mutant for name in files for mutant in mutants(name)]
     stale = {key for key in EQUIVALENT if key.split()[0] in files} - {mutant.key for mutant in found}
     if stale:
-        parser.error("EQUIVALENT has what is no mutant any more:\n" + "\n".join(sorted(stale)))
+        parser.error("EQUIVALENT lists mutants that no longer exist:\n" + "\n".join(sorted(stale)))
     if args.list:
         print("\n".join(mutant.key for mutant in found))
         return

@@ -197,12 +197,12 @@ REFUSED = {
         "a text or a list of token ids, got 7",
     ),
     "ctx_init of floats": (lambda w: wrap(w.bare, K=2, ctx_init=[1.5]), TypeError, r"list of token ids, got \[1.5\]"),
-    "base_model is no name": (
+    "base_model is not a string": (
         lambda w: wrap(w.bare, K=2, base_model=7),
         TypeError,
         "base_model must be a string or None, got 7",
     ),
-    "base_pretrained is no name": (
+    "base_pretrained is not a string": (
         lambda w: wrap(w.bare, K=2, base_pretrained=7),
         TypeError,
         "base_pretrained must be a string or None, got 7",
@@ -238,7 +238,7 @@ REFUSED = {
         ValueError,
         r"depth=12 is out of range: choose depth in 1\.\.4",
     ),
-    "convert with a base that is no name": (
+    "convert with a base that is not a string": (
         lambda w: convert(w.folder / "coop.pth", w.bare, base_model=7),
         TypeError,
         "base_model must be a string or None, got 7",

@@ -105,7 +105,7 @@ TEXT_CASES = {
     "one class without a name": ([0], CONTEXT_LENGTH),
     "short rows": ([1, 4, 2], 8),
     "rows that end with the end token": ([6, 6], 8),
-    "rows longer than what is left": ([1, 5], CONTEXT_LENGTH - 1),
+    "rows longer than the room that is left": ([1, 5], CONTEXT_LENGTH - 1),
     "the longest name that fits": ([1, CONTEXT_LENGTH - N_CTX - 2], CONTEXT_LENGTH),
     "the longest name in the shortest rows": ([CONTEXT_LENGTH - N_CTX - 2, 2], CONTEXT_LENGTH - N_CTX),
 }

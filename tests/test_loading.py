@@ -24,7 +24,7 @@ REFUSED = {
         ValueError,
         "open_clip cannot build 'ViT-Q-1' with weights 'openai', .*Pass base_model= and base_pretrained=",
     ),
-    "rebuild a base that is no name": (
+    "rebuild a base that is not a string": (
         lambda w: create_model_and_transforms(w.folder / "good", base_model=7, base_pretrained="openai"),
         TypeError,
         "base_model must be a string or None, got 7",
@@ -43,7 +43,7 @@ REFUSED = {
         ValueError,
         "open_clip cannot build 'local-dir.*unexpected keyword argument 'image_siz'",
     ),
-    "push what is not wrapped": (
+    "push a model that is not wrapped": (
         lambda w: push_to_hub(w.bare, "me/prompts"),
         TypeError,
         r"expected what wrap\(\) returned, got CLIP",

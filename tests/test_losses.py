@@ -1,4 +1,4 @@
-"""The losses against the formulas written out by hand, and what the frozen template features are made of."""
+"""The losses against formulas written out by hand, and the frozen template features against open_clip."""
 
 from __future__ import annotations
 

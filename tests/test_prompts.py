@@ -53,7 +53,7 @@ def test_table(setting):
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_carried_prompts_speak_to_the_layers_beyond(depth):
-    """The blocks up to the depth are made deaf to other tokens, so that only what is carried on can matter."""
+    """Blocks up to the depth ignore other tokens, so that only carried prompts can have an effect."""
     clip = build("4/4")
     for block in [*text_blocks(clip)[:depth], *vision_blocks(clip)[:depth]]:
         nn.init.zeros_(block.attn.out_proj.weight)

@@ -170,7 +170,7 @@ def check_exactness(data: st.DataObject, model: Model) -> None:
     clip = model.build()
     settings = data.draw(configs(clip), label="settings")
     ids = data.draw(texts(model), label="ids")
-    # transformers' mT5 norms in float32 whatever it is given, and so its gradients are no better.
+    # transformers' mT5 norms in float32 whatever its input, so its gradients are no more precise.
     dtype = torch.float32 if model.arguments[0] == "mt5" else torch.float64
     wrapped, reference = with_reference(clip, dtype, **settings)
     try:

@@ -1,4 +1,4 @@
-"""The content of a text: its ids without those that the tokenizer puts around every text."""
+"""The content of a text: its ids without the start and end that the tokenizer puts around every text."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ def test_start_from_ids_is_for_new_adapters_alone(tmp_path):
     loaded = vilt_prompt.from_pretrained(trimmed, tmp_path)
     assert torch.equal(loaded.prompts.vilt_text["default"], model.prompts.vilt_text["default"])
     assert loaded.peft_config["default"].ctx_init == [60, 61]
-    anew = get_peft_model(build("4/4"), PromptConfig.from_pretrained(tmp_path))
-    assert torch.equal(anew.prompts.vilt_text["default"][0, :2], anew.token_embedding.weight[[60, 61]])
+    again = get_peft_model(build("4/4"), PromptConfig.from_pretrained(tmp_path))
+    assert torch.equal(again.prompts.vilt_text["default"][0, :2], again.token_embedding.weight[[60, 61]])
 
 
 REFUSED = {

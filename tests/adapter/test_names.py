@@ -62,7 +62,7 @@ def test_a_name_that_is_taken():
 
 
 REFUSED = {
-    "adapter name is no string": (
+    "adapter name is not a string": (
         lambda w: wrap(w.bare, K=2, adapter_name=7),
         TypeError,
         "adapter name must be a string, got 7",
@@ -123,7 +123,7 @@ REFUSED = {
         ValueError,
         "adapter name 'a.b' is refused",
     ),
-    "load an adapter under a name that is none": (
+    "load an adapter under a name that is not a string": (
         lambda w: w.model.load_adapter(w.folder / "good", None),
         TypeError,
         "an adapter name must be a string, got None",

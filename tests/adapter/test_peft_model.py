@@ -181,7 +181,7 @@ def test_low_cpu_mem_usage_loads_the_same(tmp_path):
 
 
 REFUSED = {
-    "load anew into another structure": (
+    "load again into another structure": (
         lambda w: w.model.load_adapter(w.folder / "good", "coop"),
         ValueError,
         r"there is an adapter 'coop' of another structure \(towers is 'text' and 'both'.*: choose another name, or",

@@ -181,7 +181,7 @@ def test_a_combination_of_three_saves_and_loads(tmp_path):
     model = several("a", "b")
     model.add_adapter("from a text", PromptConfig(**SETTINGS, ctx_init=[60, 61]))
     model.combine(["from a text", "a", "b"], [1, 2, 1], adapter_name="mean")
-    assert model.peft_config["mean"].ctx_init is None  # it starts from no text, unlike one of those that it is made of
+    assert model.peft_config["mean"].ctx_init is None  # unlike one of the averaged adapters
     model.set_adapter("mean")
     model.save_pretrained(tmp_path)
     loaded = vilt_prompt.from_pretrained(build("4/4"), tmp_path, subfolder="mean")

@@ -1,4 +1,4 @@
-"""The benchmarks: that they measure what they say, on a model so small that its times mean nothing."""
+"""The benchmarks measure correctly. The model is so small that its times mean nothing."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_formula_of_whole_work_is_what_torch_counts(bench, case):
 
 
 def slow_floor(sizes, own, frames):
-    """Token by token: who is run in which layer, and what it sees."""
+    """Token by token: the layers in which it runs, and the keys that it sees."""
     flops = 0
 
     def run(d, keys, asks=True):

@@ -1,4 +1,4 @@
-"""Reading checkpoints of others."""
+"""Reading checkpoints of other projects."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ REFUSED = {
         TypeError,
         "path must be that of a checkpoint.*got {'ctx': tensor",
     ),
-    "convert what is no checkpoint": (
+    "convert a file that is not a checkpoint": (
         lambda w: convert(w.folder / "file", w.bare),
         ValueError,
-        r"is no checkpoint that torch.load\(..., weights_only=True\) reads",
+        r"is not a checkpoint that torch.load\(..., weights_only=True\) can read",
     ),
     "convert without tensors": (
         lambda w: convert(w.folder / "no_tensors.pth", w.bare),

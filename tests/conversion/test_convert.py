@@ -1,4 +1,4 @@
-"""Checkpoints of others become adapters: features as in their code, written anew here, and what is refused."""
+"""Checkpoints of other projects become adapters with the same features. Their code is written again here."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def maple(depth: int, base: nn.Module) -> Theirs:
     return Theirs(base, Learner(base, maple_depth=depth))
 
 
-# For each checkpoint: the base, their model, and what the adapter's settings must be.
+# For each checkpoint: the base, the other project's model, and the expected settings of the adapter.
 THEIRS = {
     "MaPLe": ("4/4", lambda base: maple(3, base), {"method": "maple", "depth": 3, "mapper": "per_layer"}),
     "MaPLe, one layer": ("4/4", lambda base: maple(1, base), {"method": "maple", "depth": 1}),
@@ -321,7 +321,7 @@ def test_a_file_that_names_code_is_refused_and_nothing_runs(zipped, function, na
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     base = build("4/4")
     message = (
-        rf"only running code could rebuild ({name}).* none was run" if zipped else "is no checkpoint that torch.load"
+        rf"only running code could rebuild ({name}).* none was run" if zipped else "is not a checkpoint that torch.load"
     )
     with pytest.raises(ValueError, match=message):
         vilt_prompt.convert(path, base)
@@ -330,7 +330,7 @@ def test_a_file_that_names_code_is_refused_and_nothing_runs(zipped, function, na
 
 
 def test_stand_ins_run_nothing(tmp_path):
-    """What is called by an optimiser's name is not that either: the real class would print its argument's type."""
+    """A class with the name of an optimiser is replaced too: the real class would print the type of its argument."""
     sgd = torch.optim.SGD
     content = {"ctx": torch.ones(2, 32), "x": Hostile((sgd, ("not parameters",)))}
     assert vilt_prompt.convert(save(content, tmp_path), build("4/4")).prompts.vilt_text["default"].eq(1).all()
@@ -440,7 +440,7 @@ def test_what_is_no_checkpoint(tmp_path):
     content = path.read_bytes()
     for broken in (b"", b"hello", content[:100], content[:-100]):
         path.write_bytes(broken)
-        with pytest.raises(ValueError, match=r"is no checkpoint that torch.load\(..., weights_only=True\) reads"):
+        with pytest.raises(ValueError, match=r"is not a checkpoint that torch.load\(..., weights_only=True\) can read"):
             vilt_prompt.convert(path, build("4/4"))
 
 

@@ -1,4 +1,4 @@
-"""Names of tensors in checkpoints of others."""
+"""Names of tensors in checkpoints of other projects."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def one_of_each_kind() -> set[str]:
 
 
 def zoo_models(has_vit: bool) -> list[object]:
-    """Names as parameters; those that are not the smallest of their kind are slow."""
+    """Names as parameters. All but the smallest of each kind are marked slow."""
     smallest = one_of_each_kind()
     names = [name for name in ZOO if HAS_VIT[name] == has_vit]
     return [pytest.param(name, marks=[] if name in smallest else pytest.mark.slow) for name in names]
@@ -70,7 +70,7 @@ def zoo_model(request):
 
 
 def check_row(name: str, model: nn.Module) -> None:
-    """The page says of the model what the script writes."""
+    """The page describes the model as the script does."""
     found = backbones.row(name, model)
     assert ROWS.get(name) == found._replace(megabytes=float(f"{found.megabytes:.2f}")), STALE
 

@@ -17,7 +17,7 @@ IN_PROCESSES = ["several-gpus.md"]  # `tests/system/test_distributed.py` runs it
 
 
 def pages() -> list[object]:
-    """The pages as parameters, and those that compile, export or train as slow ones."""
+    """The pages as parameters. Pages that compile, export or train are marked slow."""
     return [
         pytest.param(page, id=page.name, marks=pytest.mark.slow if page.name in SLOW else [])
         for page in PAGES
@@ -36,7 +36,7 @@ def test_code_blocks(page, tmp_path, monkeypatch, hub):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_TOKEN", "writer")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    # What the pages leave to the reader: two batches of videos with labels, the frames of one video.
+    # The pages expect these from the reader: two batches of videos with labels, and the frames of one video.
     names = {
         "loader": [(torch.randn(2, 3, 3, 64, 64), torch.tensor([0, 1])) for _ in range(2)],
         "frames": [Image.effect_noise((80, 60), 50).convert("RGB") for _ in range(3)],

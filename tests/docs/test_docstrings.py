@@ -1,4 +1,4 @@
-"""Every public name says what it takes, gives and raises, with shapes and equations, and is in `docs/api.md`."""
+"""Every public docstring has arguments, results, errors, shapes and equations, and every name is in `docs/api.md`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WRAPPED = (PromptedModel, SeveralAdapters, PromptPeftModel)  # where the methods
 # Public for PEFT's, open_clip's and the library's own calls, and not meant to be called by users.
 NOT_API = {"adapter_content", "create_or_update_model_card", "encode_text_without_prompts", "get_base_model", "train"}
 NOT_API |= {"replace", "resolve", "structure"}
-CONSTANTS = {"METHODS": methods, "TEMPLATE": losses}  # and the modules that say what they are
+CONSTANTS = {"METHODS": methods, "TEMPLATE": losses}  # and the modules that describe them
 EQUATIONS = {
     "encode_video": ["Eq. 4"],
     "layer_prompts": ["Eq. 10", "11"],
@@ -107,8 +107,8 @@ def test_the_wrapped_model_has_what_is_promised():
 @pytest.mark.parametrize("name", PUBLIC)
 def test_says_what_it_is(name):
     first = sections(name)[""].strip().split("\n\n")[0]
-    assert first, f"{name} does not say what it is"
-    assert first.endswith((".", ":", ")")), f"{name}: {first!r} is no sentence"
+    assert first, f"{name} has no first line"
+    assert first.endswith((".", ":", ")")), f"{name}: {first!r} is not a sentence"
 
 
 @pytest.mark.parametrize("name", CONSTANTS)
@@ -136,7 +136,7 @@ def test_gives_the_shape_of_each_tensor(name):
         if "Tensor" in annotation and "Callable" not in annotation and "dict" not in annotation:
             assert SHAPE.search(explained[parameter]), f"{name} gives no shape of {parameter}: {explained[parameter]!r}"
     if inspect.isfunction(PUBLIC[name]) and str(inspect.signature(PUBLIC[name]).return_annotation) == "Tensor":
-        assert SHAPE.search(said.get("Returns", "")), f"{name} gives no shape of what it returns"
+        assert SHAPE.search(said.get("Returns", "")), f"{name} gives no shape of its result"
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -1,4 +1,4 @@
-"""What the pages draw, list and repeat is what the library does, and every page is in the site's menu."""
+"""Drawings, lists and quotations in the pages agree with the library, and every page is in the site's menu."""
 
 from __future__ import annotations
 

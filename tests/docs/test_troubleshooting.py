@@ -1,4 +1,4 @@
-"""The errors that `docs/troubleshooting.md` explains are those that the library raises."""
+"""The library raises the errors that `docs/troubleshooting.md` explains."""
 
 from __future__ import annotations
 

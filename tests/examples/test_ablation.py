@@ -218,7 +218,7 @@ def test_training_shows_every_shot_once_an_epoch_in_a_new_scene(base: Base, monk
     assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(batches, again, strict=True))
     assert not torch.equal(batches[0][0], other[0][0])
 
-    # The features of the frozen image encoder are those of the same scenes, frame by frame.
+    # The frozen image encoder's features belong to the same scenes, frame by frame.
     for (videos, labels), (features, same) in zip(batches, training.frozen_batches(examples, 1), strict=True):
         assert torch.equal(labels, same)
         with torch.no_grad():

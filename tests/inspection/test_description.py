@@ -1,4 +1,4 @@
-"""`describe` and `nearest_tokens`: what they say of every method, family and state, against what is really there."""
+"""`describe` reports the real prompts for every method, family and state."""
 
 from __future__ import annotations
 
@@ -148,13 +148,17 @@ def test_what_the_page_shows_is_what_is_printed(tmp_path, monkeypatch):
 
 
 REFUSED = {
-    "describe what is not wrapped": (
+    "describe a model that is not wrapped": (
         lambda w: describe(w.bare),
         TypeError,
         r"expected a model that wrap\(\) returned, still wrapped, got CLIP",
     ),
     "describe None": (lambda w: describe(None), TypeError, "still wrapped, got NoneType"),
-    "describe what was unwrapped": (lambda w: describe(w.unwrapped), TypeError, "a model that wrap.. returned, still"),
+    "describe an unwrapped model": (
+        lambda w: describe(w.unwrapped),
+        TypeError,
+        "a model that wrap.. returned, still",
+    ),
 }
 
 

@@ -81,7 +81,11 @@ def test_a_tokenizer_that_does_not_say_how_many_ids_it_has():
 
 
 REFUSED = {
-    "words of what is not wrapped": (lambda w: nearest_tokens(w.bare, Words()), TypeError, "still wrapped, got CLIP"),
+    "words of a bare model": (
+        lambda w: nearest_tokens(w.bare, Words()),
+        TypeError,
+        "still wrapped, got CLIP",
+    ),
     "words without a tokenizer": (
         lambda w: nearest_tokens(w.model, None),
         TypeError,

@@ -177,7 +177,7 @@ def proportional_prompts(
 
 
 def at_relative_depth(depth: Fraction, layers: int) -> int:
-    """The first of so many layers, counted from 1, that lies at a relative depth or below it."""
+    """The first of a number of layers, counted from 1, that lies at a relative depth or below it."""
     return next(i for i in range(1, layers + 1) if Fraction(i, layers) >= depth)
 
 
@@ -199,7 +199,7 @@ def text_width(clip: nn.Module) -> int:
 
 
 def vision_blocks(clip: nn.Module) -> list[nn.Module]:
-    """The blocks of the vision tower; none where it is no ViT."""
+    """The blocks of the vision tower. A tower that is not a ViT has none."""
     if isinstance(clip.visual, TimmModel):
         return timm_blocks(clip.visual)
     return list(clip.visual.transformer.resblocks) if isinstance(clip.visual, VisionTransformer) else []

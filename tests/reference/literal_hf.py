@@ -91,7 +91,7 @@ def literal_hf_text(tower: nn.Module, ids: Tensor, prompts: Prompts) -> tuple[Te
 
 @contextmanager
 def no_bias_with_prompts(attention: nn.Module, n: int):
-    """Makes mT5's relative position bias zero to and from the first n tokens, and for the others what it was."""
+    """Set mT5's relative position bias to zero to and from the first n tokens, and keep it for the other tokens."""
     compute_bias = attention.compute_bias
 
     def padded(query_length: int, key_length: int, **arguments) -> Tensor:

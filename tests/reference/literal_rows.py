@@ -1,4 +1,4 @@
-"""What the literal computations share: a prompt's rows, and which columns of ids may make room for them."""
+"""Shared parts of the literal computations: a prompt's rows, and the columns of ids that may make room for them."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Parts = tuple[Tensor, nn.Module, list[Callable[[Tensor], Tensor]]]
 
 
 def timm_blocks(visual: nn.Module) -> list[nn.Module]:
-    """The blocks of a `TimmModel`; none where its trunk is no ViT."""
+    """The blocks of a `TimmModel`. A trunk that is not a ViT has none."""
     return list(visual.trunk.blocks) if type(visual.trunk) in PARTS else []
 
 

@@ -135,7 +135,7 @@ def test_other_weights_of_the_same_shape(tmp_path):
         assert type(other) is type(build("4/4"))
         with pytest.warns(UserWarning, match="loaded all the same"):
             loaded = load(other, str(tmp_path), strict_base=False)
-        # What is saved from here on belongs to these weights.
+        # An adapter that is saved from here on belongs to these weights.
         config = loaded.peft_config["default"]
         assert config.base_fingerprint == fingerprint(other)
         assert config.base_model is config.base_pretrained is None

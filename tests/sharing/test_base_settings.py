@@ -23,7 +23,7 @@ from vilt_prompt.sharing.base_settings import base_settings, building_arguments
 SMALL_CLIP = Path(__file__).parents[2] / "examples" / "small_clip" / "emoji-vit-12x128"
 BASE = "local-dir:small clip"
 CONFIG = "adapter_config.json"
-# What the base is made with, and how a difference to one without it reads.
+# An argument for building the base, and the message about a base that was built without it.
 FORCED = {
     "image size": ({"force_image_size": 96}, "image size: 96 x 96 in training, 64 x 64 here"),
     "rectangle": ({"force_image_size": (96, 64)}, "image size: 96 x 64 in training, 64 x 64 here"),
@@ -173,7 +173,7 @@ def test_arguments_of_the_call_win(tmp_path):
         model, _, _ = vilt_prompt.create_model_and_transforms(tmp_path, force_image_size=32)
     assert model.visual.image_size == (32, 32)
     assert model.peft_config["default"].base_settings["image_size"] == [32, 32]
-    with pytest.raises(ValueError, match="QuickGELU"):  # what is chosen anew is not compared, all else is
+    with pytest.raises(ValueError, match="QuickGELU"):  # only overridden settings are not compared
         vilt_prompt.from_pretrained(made(force_image_size=96, force_quick_gelu=True)[0], tmp_path)
 
 

@@ -115,7 +115,7 @@ REFUSED = {
         TypeError,
         "class_names must be .*got 'walking'",
     ),
-    "save with a template that is none": (
+    "save with a template that is not a string": (
         lambda w: w.model.save_pretrained(w.folder / "new", template=7),
         TypeError,
         "template must be a string",

@@ -184,7 +184,7 @@ def in_a_child(action) -> int:
 
 
 def killed_at_line(number: int, action):
-    """An action whose process kills itself before the given line that it comes to, of those that touch the disk."""
+    """An action whose process kills itself before the given one of the lines that touch the disk."""
     lines = 0
     functions = [getattr(vilt_prompt.sharing.files, name) for name in ("write", "_former_config", "_remove_abandoned")]
     codes = {function.__code__ for function in (*functions, vilt_prompt.sharing.files._temporary.__wrapped__)}
@@ -372,7 +372,7 @@ RECORDS = {
     "no JSON": ("{", "JSONDecodeError"),
     "nothing": ("{}", "KeyError.'config'."),
     "a config that is a list": (json.dumps({"config": "[]", "replaces": None, "sha256": ""}), "its config is none"),
-    "a config that is no text": (json.dumps({"config": {}, "replaces": None, "sha256": ""}), "TypeError"),
+    "a config that is not a text": (json.dumps({"config": {}, "replaces": None, "sha256": ""}), "TypeError"),
 }
 
 

@@ -103,7 +103,7 @@ def test_a_second_push(hub):
     assert hub.repos[REPO].messages[-1] == "More epochs"
     assert torch.equal(features(pull()), features(second_model))
     assert torch.equal(features(pull(revision=first.oid)), features(wrapped()))
-    push(seed=1)  # the same again is no commit
+    push(seed=1)  # the same files again make no commit
     assert hub.repos[REPO].branches["main"] == second.oid
 
 
@@ -485,7 +485,7 @@ REFUSED = {
     ),
     "no name": (lambda w: from_pretrained(w.bare, None), TypeError, "path_or_repo must be .*a repository id.*got None"),
     "a number for a name": (lambda w: from_pretrained(w.bare, 7), TypeError, "path_or_repo must be .*got 7"),
-    "a name that is none": (
+    "a name that is not a repository id": (
         lambda w: from_pretrained(w.bare, "a/b/c"),
         ValueError,
         'there is no folder a/b/c: .*a repository id like "user/name"',
@@ -510,7 +510,7 @@ REFUSED = {
         ValueError,
         "subfolder='../good' leads out of the folder or repository: give a path inside of it",
     ),
-    "a subfolder that is no string": (
+    "a subfolder that is not a string": (
         lambda w: from_pretrained(w.bare, w.folder / "holder", subfolder=7),
         TypeError,
         "subfolder must be a string or None, got 7",

@@ -55,7 +55,7 @@ class Int8Tensor(torch.Tensor):
 
 
 class StrangeTensor(Int8Tensor):
-    """A format that nobody knows."""
+    """An unknown format."""
 
 
 def in_our_format(model: nn.Module, kind: type[torch.Tensor] = Int8Tensor) -> None:
@@ -147,7 +147,7 @@ def test_a_format_whose_error_is_not_known_is_not_compared():
     full, packed = base(), base(seed=1)
     in_our_format(packed, StrangeTensor)
     config = recorded(full)
-    for name in list(config.base_fingerprint["values"]):  # what is left is quantised
+    for name in list(config.base_fingerprint["values"]):  # the remaining weights are quantised
         if not is_quantized(packed.get_parameter(name)):
             del config.base_fingerprint["values"][name]
     with pytest.warns(UserWarning, match="could not be compared .* in the format StrangeTensor, whose error is not"):

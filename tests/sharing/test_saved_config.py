@@ -1,4 +1,4 @@
-"""Saved configs: damaged and hostile ones are refused; a saved adapter is read once, and what was read is loaded."""
+"""Saved configs: damaged and hostile ones are refused; a saved adapter is read once, and loaded from that read."""
 
 from __future__ import annotations
 

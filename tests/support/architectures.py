@@ -118,7 +118,7 @@ def randomise(clip: nn.Module, seed: int) -> None:
 
 
 def is_token(name: str) -> bool:
-    """Whether a parameter holds tokens, or what is added to them."""
+    """Whether a parameter holds tokens, or embeddings that are added to tokens."""
     tokens = ("embedding", "embed_tokens", "pos_embed", "cls_emb", "cls_token", "reg_token", "latent", "query")
     return any(part in name for part in tokens) and "norm" not in name.lower()
 

@@ -1,6 +1,6 @@
 """Runs the recognition and the retrieval script one after the other in the processes that torchrun started.
 
-Arguments: those of recognition.py, `--`, those of retrieval.py.
+Arguments: recognition.py's, `--`, retrieval.py's.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def assert_same_gradients(got: dict[str, Tensor], want: dict[str, Tensor], toler
 
 
 def gradients(tensors: dict[str, Tensor], features: Tensor) -> dict[str, Tensor]:
-    """Gradients of a fixed random combination of the features; zeros where a tensor plays no part."""
+    """Gradients of a fixed random combination of the features; zeros if the features do not depend on a tensor."""
     combination = torch.randn(features.shape, generator=torch.Generator().manual_seed(5)).to(features.dtype)
     for tensor in tensors.values():
         tensor.grad = None
@@ -154,7 +154,7 @@ def assert_exact(
     frame_mask: Tensor = FRAME_MASK,
     frames_per_chunk: int | None = 4,
 ) -> None:
-    """Features and gradients of texts, images and masked, chunked videos equal those of the literal computation."""
+    """Features and gradients of texts, images and masked, chunked videos equal the literal computation's."""
     dtype = next(iter(reference.tensors.values())).dtype
     mapper = reference.settings["mapper"]
     tensors = learnable_tensors(model)

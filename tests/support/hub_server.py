@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import yaml
 from huggingface_hub.utils import close_session
 
-LARGE = (".safetensors", ".bin")  # what the Hub keeps in large-file storage, judged by the name
+LARGE = (".safetensors", ".bin")  # endings of files that the Hub keeps in large-file storage
 
 
 @dataclass
@@ -82,7 +82,7 @@ class HubServer:
         self.faults.append(fault)
 
     def cut(self, times: int, after: int) -> None:
-        """Cuts the connection while a large file is downloaded, after so many of its bytes."""
+        """Cut the connection while a large file is downloaded, after this many of its bytes."""
         left = [times]
 
         def fault(handler: Handler) -> bool:

@@ -1,7 +1,7 @@
 """How many bytes of tensors are alive at once, counted as torch makes them and lets them go, on any device.
 
 Under torch's `FakeTensorMode` nothing is computed and nothing takes memory, so that large models are counted in
-seconds; what is alive, and when, is the same.
+seconds; the living tensors are the same at every step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 class LiveMemory(TorchDispatchMode):
     """Counts the bytes of distinct storages that come to life inside the context; `peak` is the most at one time.
 
-    What was there before, such as parameters, does not count.
+    Tensors that existed before, such as parameters, do not count.
     """
 
     def __init__(self, *known: nn.Module | Tensor) -> None:

@@ -34,7 +34,7 @@ OTHERS = ("siglip", "coca", "mt5")  # a logit bias, a dict of outputs and captio
 METHODS = ("vilt", "maple", "independent", "coop", "vpt_shallow", "vpt_deep")
 FRAME_MASK = torch.tensor([[True, True, True, False, False]] * 2 + [[True] * 5, [True, False, True, True, False]])
 LABELS = torch.tensor([0, 1, 2, 1])
-# What is sharded beside the whole model: each way once, then towers that keep weights in other places.
+# The modules that are sharded besides the whole model: each way once, then towers that keep weights in other places.
 BOTH = ("blocks", "towers")
 SHARDED = (
     *(("4/4", units) for units in ((), ("blocks",), ("towers",))),
@@ -76,7 +76,7 @@ def loss(video_features: Tensor, text_features: Tensor, labels: Tensor) -> Tenso
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
-    """Of a model or of what is wrapped around it: whole, under the names that they have in one process."""
+    """The whole parameters of a model or its wrapper, under the names that they have in one process."""
     return {
         name.removeprefix("module."): whole(parameter.grad).clone()
         for name, parameter in model.named_parameters()
@@ -193,7 +193,7 @@ def ddp_video_only(find_unused_parameters: bool, rank: int) -> dict:
 
 
 def ddp_training(folder: Path, rank: int) -> dict:
-    """Prompts start from those of the first process, whatever the seed of the others, and are saved by the first."""
+    """All processes start from the first one's prompts, whatever their seed, and the first one saves them."""
     model = wrapped()
     with torch.no_grad():
         for parameter in trainable(model):
@@ -281,7 +281,7 @@ def page(folder: Path) -> None:
     """Runs the page's blocks.
 
     They make a process group themselves. Gloo cannot be trusted to connect a second one in the same processes: under
-    load each may meet what the other left of the first, and both wait forever.
+    load, each may meet leftovers of the other's first load, and both wait forever.
     """
     os.chdir(folder)
     generator = torch.Generator().manual_seed(int(os.environ["RANK"]))

@@ -18,7 +18,7 @@ class OnGpu(Tensor):
 
 
 class StandInGpu:
-    """What the library asks of CUDA: events that count how often they are waited for, and capture.
+    """The parts of CUDA that the library calls: events that count how often they are waited for, and capture.
 
     Attributes:
         waits: How often an event was waited for.

@@ -1,4 +1,4 @@
-"""The models of `World` are good, and what it compares before and after a call sees every change."""
+"""The models of `World` are valid, and its comparison before and after a call sees every change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def w(tmp_path_factory) -> World:
 
 
 def test_the_models_are_good_for_good_calls(w):
-    """The calls fail for what is wrong with them, and not for the models."""
+    """The calls fail because of their own faults, not because of the models."""
     for model in (w.model, w.coop, w.vpt):
         assert model.encode_video(VIDEO, frame_mask=MASK).shape == (2, 24)
         assert model.encode_text(IDS).shape == (3, 24)

@@ -142,7 +142,7 @@ def toy_clip() -> CustomTextCLIP:
 
 
 def literal(embedded: Tensor, module: nn.Module, prompts: list) -> Tensor:
-    """Every prompt is a token in every layer, at the end; a fresh one replaces what the last layer gave out."""
+    """Every prompt is a token in every layer, at the end; a fresh one replaces the last layer's output."""
     tokens = embedded.shape[1]
     x = embedded
     for layer, prompt in zip(module.layers, prompts, strict=True):

@@ -115,7 +115,7 @@ def kinetics(root: Path) -> tuple[Path, Path]:
 
 
 def folders(root: Path, classes: int = 2, train: int = 2, test: int = 2) -> Path:
-    """`train/CLASS/`, `val/CLASS/`, and files that are no videos."""
+    """`train/CLASS/`, `val/CLASS/`, and files that are not videos."""
     for split, count in (("train", train), ("val", test)):
         for number in range(classes):
             for clip in range(count):

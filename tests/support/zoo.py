@@ -136,7 +136,7 @@ class Member:
     """One shrunken model.
 
     Attributes:
-        stands_for: The models of the zoo, and what is special about their towers.
+        stands_for: The models of the zoo, and the special features of their towers.
         vision: Differences from `architectures.VISION`, or `timm` (a trunk's name) with open_clip's own `timm_` fields.
         text: Differences from `architectures.TEXT`, or `hf` (a config's name) with open_clip's own `hf_` fields.
         custom_text: Whether the model is a `CustomTextCLIP`; a member with a decoder is a `CoCa`.
@@ -314,7 +314,7 @@ MEMBERS: dict[str, Member] = {
     ),
 }
 
-# What no model of the zoo sets, but the classes of its towers allow.
+# Settings that the classes of the towers allow, but no model of the zoo has.
 CUSTOM_BLOCK = {"qk_norm": True, "scale_heads": True, "scale_attn_inner": True, "scale_attn": True, "scale_fc": True}
 BEYOND_THE_ZOO: dict[str, Member] = {
     "custom_blocks": Member("every option of CustomResidualAttentionBlock", CUSTOM_BLOCK, CUSTOM_BLOCK),

@@ -16,7 +16,7 @@ TOLERANCE = 1e-5
 # none is 3, the channels: of sizes that are equal in the first call torch assumes that they stay so.
 FIRST, *OTHERS = [(2, 4, 5), (4, 5, 7), (2, 7, 6)]
 
-# One member for each kind of tower. What is traced is the same under every backend; "eager" runs it as it stands, and
+# One member for each kind of tower. The traced graph is the same under every backend; "eager" runs it as it is, and
 # is quick; "aot_eager" makes a graph of the backward pass too.
 CASES = [
     ("aot_eager", "vit"),

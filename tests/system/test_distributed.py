@@ -41,7 +41,7 @@ TOLERANCE = 1e-5  # of the norm of each tensor
 
 
 def launch(*command: str, processes: int = 2, timeout: float = 180) -> str:
-    """Runs a script under torchrun; what it printed."""
+    """Run a script under torchrun, and return its output."""
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -204,7 +204,7 @@ def test_fully_sharded_without_adapter(outcomes):
 
 @pytest.mark.parametrize(("script", "options"), [("train_accelerate", []), ("train_lightning", ["--devices", "2"])])
 def test_examples(script, options, folder, monkeypatch):
-    """Two processes train together and save once; another run goes on from what they saved."""
+    """Two processes train together and save once. Another run continues from the saved adapter."""
     path, out = ROOT / "examples" / f"{script}.py", folder / script
     assert len(path.read_text().splitlines()) <= 80
     printed = launch("-m", f"examples.{script}", "--steps", "2", "--out", str(out), *options)

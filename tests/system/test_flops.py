@@ -1,7 +1,7 @@
 """How many floating-point operations a wrapped forward takes, over the fewest that its features need.
 
 The floor is counted by hand, from the shapes alone: the tokens that must be computed, and attention of each over the
-keys that it sees. What it leaves out (norms, activations, the softmax) torch's counter leaves out too.
+keys that it sees. It leaves out norms, activations and the softmax, as torch's counter does.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def last_layer(d: int, tokens: int, asking: int, keys: int) -> int:
 
 
 def prompt_keys_and_values(d: int, layers: int) -> int:
-    """Multiply-adds of the fresh prompts that are no tokens, once for all sequences of the batch."""
+    """Multiply-adds of the fresh prompts that are not tokens, once for all sequences of the batch."""
     return layers * N_CTX * 2 * d * d
 
 
@@ -55,7 +55,7 @@ def image_floor(vision: dict, d_text: int, embed_dim: int, images: int, depth: i
     """
     d, layers, patches = vision["width"], vision["layers"], (vision["image_size"] // vision["patch_size"]) ** 2
     own = 1 + patches
-    whole = depth if depth == layers else depth - 1  # layers whose prompt is no token
+    whole = depth if depth == layers else depth - 1  # layers whose prompt is not a token
     total = images * patches * 3 * vision["patch_size"] ** 2 * d
     for layer in range(1, layers):
         tokens = own if layer <= whole else own + N_CTX

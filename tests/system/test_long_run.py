@@ -23,7 +23,7 @@ from tests.support.architectures import build, class_ids, frames
 from vilt_prompt import PromptConfig
 
 STEPS = int(os.environ.get("VILT_LONG_RUN", "120"))
-ROUND = 20  # steps, after which the adapters are those of the beginning
+ROUND = 20  # steps, after which all adapters are as they were at the beginning
 WARM_UP = 3  # rounds
 SETTINGS = {"K": 2, "n_ctx": 3}
 

@@ -127,5 +127,5 @@ def test_32_frames_of_vit_b_16_fit_on_a_gpu_of_11_gb():
     two, four = training_step(model, 2), training_step(model, 4)
     per_frame = (four.peak - two.peak) / 2
     assert four.model + four.peak + 28 * per_frame < 2 * GIB
-    # The optimizer's two moments and the gradients of 864,512 float32 parameters are a hundredth of what is left.
+    # Two moments and the gradient for each of 864,512 float32 parameters are a hundredth of the remaining memory.
     assert 0.5 * GIB < four.model < 0.6 * GIB

@@ -150,7 +150,7 @@ def test_visual_prompts_may_be_permuted(name, settings):
 
 # -- Texts: too long, exactly fitting, shorter; what makes room -----------------------------------------------------
 
-# Rows of so many words fit, with the prompts in, into the 24 positions of these towers; one more does not. A causal
+# Rows of this many words fit, with the prompts in, into the 24 positions of these towers; one more does not. A causal
 # tower counts start and end token; without a mask, or with CoCa's, one token of padding is kept where the end token is
 # none.
 ROOM = {

@@ -25,7 +25,7 @@ DISTINCT_BEGINNINGS = len(
 )
 
 
-@pytest.fixture(params=["few rows, kept", "short rows, a group for each size, made anew", "a row for each text"])
+@pytest.fixture(params=["few rows, kept", "short rows, a group for each size, recomputed", "a row for each text"])
 def policy(request, monkeypatch):
     if "short" in request.param:
         monkeypatch.setattr(packing, "ROW", 6)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_build_of_torch_without_processes(monkeypatch):
-    """The module is run anew: it looks once."""
+    """The module is run again, because it looks once, when it is imported."""
     monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
     spec = importlib.util.spec_from_file_location("sharding_alone", ROOT / "vilt_prompt" / "towers" / "sharding.py")
     sharding = importlib.util.module_from_spec(spec)

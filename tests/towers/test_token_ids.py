@@ -1,4 +1,4 @@
-"""What is read off token ids, against loops over them: padding, starts and ends, and room."""
+"""Statistics of token ids against loops over the ids: padding, starts and ends, and room."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_what_is_made_of_ids_is_kept_until_they_change():
         return keep_for(text, key, lambda: calls.append(key) or len(calls))
 
     assert [count(), count(), count("b"), count()] == [1, 1, 2, 1]
-    text[0, 1] = 8  # in place: what was kept is of other ids
+    text[0, 1] = 8  # in place: the kept result belongs to other ids
     assert [count(), count()] == [3, 3]
     same = text.clone()
     keep_for(same, "a", lambda: calls.append("clone"))
@@ -155,7 +155,7 @@ def test_inference_tensors_are_read_each_time():
 
 
 def test_ids_changed_in_place_and_used_in_inference_first():
-    """The features are always those of the ids as they are now, and training follows inference."""
+    """The features always belong to the current ids, also in training after inference."""
     clip = build("4/4")
     ids = class_ids(clip, [1, 2, 2, 3, 4])
     model = vilt_prompt.wrap(clip, K=2, n_ctx=3)

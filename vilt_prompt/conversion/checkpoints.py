@@ -72,7 +72,9 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged and malicious files can raise any exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is no checkpoint that torch.load(..., weights_only=True) reads: {reason}") from error
+        raise ValueError(
+            f"{path} is not a checkpoint that torch.load(..., weights_only=True) can read: {reason}"
+        ) from error
     for name in NESTED:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
