@@ -17,7 +17,7 @@ TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
 
 # The fields that fix the shapes of the tensors, and the layers that they enter.
 STRUCTURE = ("towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
-# The other fields: where the prompts started, and the weights that they belong to.
+# The other fields: the text that the prompts started from, and the base model that they belong to.
 NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint", "base_settings")
 
 
@@ -25,16 +25,19 @@ NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint", "base_
 class PromptConfig(PeftConfig):
     """Settings of one adapter: which layers of which tower get prompts, and which tower leads.
 
-    In layers 1..K text leads: P_i enters the text tower, F(P_i) the vision tower. In layers K+1..J vision leads: P~_i
-    enters the vision tower, F~(P~_i) the text tower (Eq. 10 and 11). What is None is as the method says, resolved
-    against a model, and saved so.
+    A tower is the image encoder or the text encoder. In layers 1..K text leads: P_i enters the text tower, and F(P_i)
+    enters the vision tower. In layers K+1..J vision leads: P~_i enters the vision tower, and F~(P~_i) enters the text
+    tower (Eq. 10 and 11). Settings that are None are filled in from the method and the model when the model is wrapped.
+    Saved configs contain the resolved values.
 
     Args:
         n_ctx: Number of prompt vectors for each layer, n in the equations.
-        n_ctx_vision: The same for the vision tower; differs from `n_ctx` only where nothing maps between the towers.
-        K: Last layer in which text leads, under `lead="split"` only (1..depth). None: half of the depth.
-        depth: Layers 1..depth get a fresh prompt, J in the equations.
-        method: "vilt", "maple", "independent", "coop", "vpt_shallow" or "vpt_deep".
+        n_ctx_vision: Number of prompt vectors for each layer of the vision tower. None: `n_ctx`. It can differ from
+            `n_ctx` only if no prompts are mapped between the towers.
+        K: The last layer in which text leads (1..depth), only for `lead="split"`. None: half of the depth.
+        depth: Layers 1..depth get a fresh prompt, J in the equations. None: the method's depth.
+        method: A published method, which sets `towers`, `lead`, `mapper` and `depth` if they are None: "vilt",
+            "maple", "independent", "coop", "vpt_shallow" or "vpt_deep".
         towers: "both", "text" or "vision": which towers get prompts.
         lead: "split" (text leads in layers 1..K, vision in K+1..depth), "text" (in all), or "own" (each tower learns
             its own, nothing is mapped).
@@ -100,8 +103,8 @@ class PromptConfig(PeftConfig):
         """The settings of a published method.
 
         Args:
-            name: One of those that `method` takes.
-            overrides: Other settings, which win.
+            name: The method, a key of `METHODS`.
+            overrides: Other settings. They override the method's.
 
         Raises:
             TypeError: If a setting is unknown, or of the wrong type.
@@ -130,8 +133,8 @@ class PromptConfig(PeftConfig):
         Raises:
             ValueError: If there is no such adapter, or one of its files is missing, damaged or a pickle.
         """
-        # The one late import of the library: PEFT looks for this method on the class of a config, and what it does is
-        # the business of `sharing`, which imports this module.
+        # The library's only late import. PEFT expects this method on the config class, but reading files belongs to
+        # `sharing`, which imports this module.
         from vilt_prompt.sharing.saved_config import read_config
 
         return read_config(pretrained_model_name_or_path, subfolder=subfolder, strict_base=strict_base, **kwargs)
@@ -197,7 +200,7 @@ class PromptConfig(PeftConfig):
         return towers, lead, mapper
 
     def _take_integers(self) -> None:
-        """Stores NumPy's integers as Python's, which JSON can hold."""
+        """Convert NumPy's integers to Python's, which JSON can store."""
         for name in ("n_ctx", "n_ctx_vision", "K", "depth"):
             value = getattr(self, name)
             setattr(self, name, int(value) if is_integer(value) else value)
@@ -244,18 +247,18 @@ class PromptConfig(PeftConfig):
 
 
 def names_weights(base_model: str | None, base_pretrained: str | None) -> bool:
-    """Whether these two name weights: the name of a folder or a repository alone does."""
+    """Whether the name and the tag identify weights. The name of a folder or a repository does so without a tag."""
     return bool(base_model and (base_pretrained or base_model.startswith(("hf-hub:", "local-dir:"))))
 
 
 def settings() -> list[str]:
-    """The fields that are ours, not PEFT's."""
+    """The names of this library's settings, without the fields that every PEFT config has."""
     inherited = {each.name for each in dataclasses.fields(PeftConfig)} | {"target_modules"}
     return [each.name for each in dataclasses.fields(PromptConfig) if each.name not in inherited]
 
 
 def check_settings(function: str, given: list[str], known: list[str]) -> None:
-    """Refuses keyword arguments that are not known (TypeError)."""
+    """Raise a TypeError if a keyword argument is unknown."""
     for name in given:
         if name not in known:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {nearest(name, known)}")

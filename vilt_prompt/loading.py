@@ -1,4 +1,4 @@
-"""Saved adapters: `from_pretrained` and `create_model_and_transforms` load them, `push_to_hub` shares them."""
+"""Load saved adapters with `from_pretrained` and `create_model_and_transforms`, and share them with `push_to_hub`."""
 
 from __future__ import annotations
 
@@ -38,28 +38,31 @@ def from_pretrained(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> PromptPeftModel:
-    """Puts a saved adapter, from a folder or the Hugging Face Hub, into an open_clip model.
+    """Load an adapter from a folder or the Hugging Face Hub into an open_clip model.
 
     Args:
-        model: The open_clip model that the adapter was trained on; patched in place.
-        path_or_repo: The folder that `save_pretrained` wrote, or a repository's id such as "user/name".
+        model: The open_clip model that the adapter was trained on, which is patched in place.
+        path_or_repo: The folder that `save_pretrained` wrote, or a repository id such as "user/name".
         adapter_name: The adapter's name in this model.
-        is_trainable: Whether training goes on; otherwise the adapter is frozen too, and the model in eval mode.
-        strict_base: Whether other weights of the same architecture are an error; otherwise they are a warning.
-        subfolder: Folder inside; adapters that are not called "default" are saved to one of their name.
-        revision: Branch, tag or commit.
-        token: For private repositories; None: that of `hf auth login`.
-        cache_dir: Where downloads are kept; None: the Hub's cache.
-        local_files_only: Whether to look into the cache alone.
-        force_download: Whether to download anew.
+        is_trainable: Whether the adapter will be trained further. If not, it is frozen, and the model is put in eval
+            mode.
+        strict_base: Whether a base model with the same architecture but other weights is an error. If not, it is a
+            warning.
+        subfolder: A folder inside `path_or_repo`. `save_pretrained` saves an adapter that is not called "default" to a
+            subfolder of its name.
+        revision: A branch, tag or commit.
+        token: Access token for private repositories. None: the token of `hf auth login`.
+        cache_dir: Folder for downloads. None: the Hub's cache.
+        local_files_only: Whether to use only files that are in the cache.
+        force_download: Whether to download files again that are in the cache.
 
     Returns:
         The PEFT model.
 
     Raises:
-        TypeError: If `model` is no open_clip model, or `path_or_repo` no path.
+        TypeError: If `model` is not an open_clip model, or `path_or_repo` is not a path.
         ValueError: If there is no such adapter, a file is missing or damaged, or it does not fit the model.
-        OSError: If the Hub, the connection or the disk fails. The model is unchanged in all three cases.
+        OSError: If the Hub, the connection or the disk fails. After any of these errors the model is unchanged.
     """
     check_unwrapped(model)
     check_adapter_name(adapter_name)
@@ -92,29 +95,32 @@ def create_model_and_transforms(
     base_pretrained: str | None = None,
     **model_arguments: Any,
 ) -> tuple[PromptPeftModel, Callable[..., Any], Callable[..., Any]]:
-    """Builds the open_clip model that an adapter names as its base, and puts the adapter in.
+    """Build the open_clip model that an adapter was trained on, and load the adapter into it.
 
     Args:
-        path_or_repo: As for `from_pretrained`.
-        adapter_name: As there.
-        is_trainable: As there.
-        strict_base: As there.
-        subfolder: As there.
-        revision: As there.
-        token: As there.
-        cache_dir: As there, and for the base.
-        local_files_only: As there.
-        force_download: As there.
-        base_model: open_clip's name of the base, in place of the one that the adapter names.
-        base_pretrained: Its tag or file of weights, likewise.
-        model_arguments: For `open_clip.create_model_and_transforms`, such as `precision` or `force_image_size`. They
-            win over the settings that the adapter records of its base; all others are built as recorded.
+        path_or_repo: The folder that `save_pretrained` wrote, or a repository id such as "user/name".
+        adapter_name: The adapter's name in this model.
+        is_trainable: Whether the adapter will be trained further. If not, it is frozen, and the model is put in eval
+            mode.
+        strict_base: Whether a base model with the same architecture but other weights is an error. If not, it is a
+            warning.
+        subfolder: A folder inside `path_or_repo`.
+        revision: A branch, tag or commit.
+        token: Access token for private repositories. None: the token of `hf auth login`.
+        cache_dir: Folder for downloads of the adapter and of the base model. None: the Hub's cache.
+        local_files_only: Whether to use only files that are in the cache.
+        force_download: Whether to download files again that are in the cache.
+        base_model: open_clip's name of the base model. None: the name that the adapter records.
+        base_pretrained: The tag of the base model's weights, or a file. None: the tag that the adapter records.
+        model_arguments: Arguments for `open_clip.create_model_and_transforms`, such as `precision` or
+            `force_image_size`. They override the settings of the base model that the adapter records.
 
     Returns:
-        The PEFT model, open_clip's transform of images for inference, and the tokenizer.
+        The PEFT model, open_clip's image transform for inference, and the tokenizer.
 
     Raises:
-        TypeError: If `base_model` or `base_pretrained` is no string, or passed as `model_name` or `pretrained`.
+        TypeError: If `base_model` or `base_pretrained` is not a string, or is passed under open_clip's name
+            `model_name` or `pretrained`.
         ValueError: If the adapter does not name its base, open_clip cannot build it or would build it with another
             activation than its weights need, or the adapter cannot be loaded.
         OSError: If the Hub, the connection or the disk fails.
@@ -196,32 +202,32 @@ def push_to_hub(
     dataset: str | None = None,
     license: str | None = None,  # noqa: A002
 ) -> CommitInfo:
-    """Shares an adapter on the Hugging Face Hub: config, tensors and a model card, in one commit.
+    """Share an adapter on the Hugging Face Hub: config, tensors and a model card, in one commit.
 
-    They go to the repository's root, whatever the adapter's name.
+    The files go to the root of the repository, whatever the adapter's name. A model card that is there is kept.
 
     Args:
-        wrapped: What `wrap` or `from_pretrained` returned.
-        repo_id: Such as "user/ucf101-16shot"; the repository is made if there is none.
-        adapter_name: None: the active one.
-        private: Whether a new repository is private; None: as the Hub does by default.
-        token: Of a user who may write; None: that of `hf auth login`.
-        revision: Branch, made if there is none; None: the main one.
-        create_pr: Whether to open a pull request instead.
-        commit_message: First line of the commit.
-        class_names: Those of the training. For the model card, as all that follows; a README that is there is kept.
-        template: The hand-crafted prompt of the scenario-guided term.
-        metrics: Names and values, such as {"top-1 accuracy": 93.1}.
-        dataset: Of training and metrics; a dataset's id on the Hub is linked.
-        license: An identifier of the Hub, such as "mit".
+        wrapped: A model that `wrap` or `from_pretrained` returned.
+        repo_id: The repository, such as "user/ucf101-16shot". It is created if it does not exist.
+        adapter_name: The adapter. None: the active adapter.
+        private: Whether a new repository is private. None: the Hub's default.
+        token: Access token of a user who may write. None: the token of `hf auth login`.
+        revision: The branch, which is created if it does not exist. None: the main branch.
+        create_pr: Whether to open a pull request instead of committing to the branch.
+        commit_message: The first line of the commit message.
+        class_names: The names of the classes in training, for the model card.
+        template: The hand-crafted prompt of the scenario-guided term, for the model card.
+        metrics: Names and values for the model card, such as {"top-1 accuracy": 93.1}.
+        dataset: The dataset of training and metrics, for the model card. The id of a dataset on the Hub becomes a link.
+        license: The licence of the adapter as the Hub's identifier, such as "mit".
 
     Returns:
         The commit, with its `oid`, `commit_url` and `pr_url`.
 
     Raises:
-        TypeError: If `wrapped` is no wrapped model, or something for the card is of the wrong type.
-        ValueError: If the adapter cannot be saved, or the repository not be written to.
-        OSError: If the Hub or the connection fails; the branch is unchanged.
+        TypeError: If `wrapped` is not a wrapped model, or an argument for the model card is of the wrong type.
+        ValueError: If the adapter cannot be saved, or the repository cannot be written to.
+        OSError: If the Hub or the connection fails. The branch is unchanged.
     """
     if not isinstance(wrapped, PromptPeftModel):
         raise TypeError(f"expected what wrap() returned, got {type(wrapped).__name__}")

@@ -362,7 +362,7 @@ def test_damaged_tensors(tmp_path):
         flip(weights, bit)
     assert torch.equal(features(load(tmp_path)), features(wrapped()))
     save_file({f"tensor {i}": torch.zeros(1) for i in range(1000)}, weights)
-    refused(tmp_path, "holds 1000 tensors: that is no adapter")
+    refused(tmp_path, "holds 1000 tensors: it is not an adapter")
     weights.unlink()
     weights.mkdir()
     refused(tmp_path, "holds no adapter_model.safetensors")
@@ -371,7 +371,10 @@ def test_damaged_tensors(tmp_path):
 RECORDS = {
     "no JSON": ("{", "JSONDecodeError"),
     "nothing": ("{}", "KeyError.'config'."),
-    "a config that is a list": (json.dumps({"config": "[]", "replaces": None, "sha256": ""}), "its config is none"),
+    "a config that is a list": (
+        json.dumps({"config": "[]", "replaces": None, "sha256": ""}),
+        "its config is not a JSON object",
+    ),
     "a config that is not a text": (json.dumps({"config": {}, "replaces": None, "sha256": ""}), "TypeError"),
 }
 
@@ -503,7 +506,7 @@ REFUSED = {
     "a damaged config": (
         lambda w: from_pretrained(w.bare, w.damaged_config),
         ValueError,
-        "adapter_config.json is damaged .*: copy it again, or fetch it anew with force_download=True",
+        "adapter_config.json is damaged .*: copy it again, or download it again with force_download=True",
     ),
     "a config of a list": (lambda w: from_pretrained(w.bare, w.list_config), ValueError, "is damaged .*no peft_type"),
     "a config without a type": (lambda w: from_pretrained(w.bare, w.untyped_config), ValueError, "no peft_type"),

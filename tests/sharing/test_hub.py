@@ -205,7 +205,7 @@ def test_a_missing_revision(hub):
     push()
     assert_untouched(
         lambda base: vilt_prompt.from_pretrained(base, REPO, revision="v7"),
-        "'me/prompts' is no folder here, .* at revision 'v7': there is no such branch",
+        "'me/prompts' is not a local folder, .* at revision 'v7': there is no such branch",
     )
 
 
@@ -314,7 +314,7 @@ def test_a_file_that_is_damaged_on_the_way(hub):
     whole = dict(hub.storage)
     (oid,) = whole
     hub.storage[oid] = whole[oid][:-3] + b"\0" + whole[oid][-2:]
-    message = r"is damaged \(its checksum differs\): copy it again, or fetch it anew with force_download=True"
+    message = r"is damaged \(its checksum differs\): copy it again, or download it again with force_download=True"
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO), message)
     hub.storage = whole
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO), message)
@@ -355,7 +355,7 @@ def test_nothing_is_sent_for_an_adapter_that_cannot_be_shared(hub):
 def test_names_that_are_no_repository(hub):
     for name in ("nothing", "./nothing/here", "a/b/c", "~me/prompts", "/me/prompts"):
         assert_untouched(lambda base, name=name: vilt_prompt.from_pretrained(base, name), "there is no folder")
-    assert_untouched(lambda base: vilt_prompt.from_pretrained(base, "me/pro mpts"), "this is no repository id")
+    assert_untouched(lambda base: vilt_prompt.from_pretrained(base, "me/pro mpts"), "it is not a repository id")
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, __file__), "is a file: give the folder")
     assert not hub.requests
 
@@ -529,7 +529,7 @@ REFUSED = {
     "push to no repository": (
         lambda w: push_to_hub(w.model, "a/b/c"),
         ValueError,
-        "cannot be pushed to 'a/b/c': this is no repository id .*It looks like 'user/name'",
+        "cannot be pushed to 'a/b/c': it is not a repository id .*Expected 'user/name'",
     ),
 }
 

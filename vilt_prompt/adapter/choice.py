@@ -1,6 +1,6 @@
-"""Which adapter `use_adapter` chose, in this thread or asyncio task.
+"""The adapter that `use_adapter` chose in this thread or asyncio task.
 
-The parameters are shared by all threads, and so is the active adapter. A choice belongs to one thread or task alone.
+All threads share the parameters and the active adapter. A choice belongs to only one thread or task.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-# The open choices of this thread or task, innermost first: whose choice it is, and the adapter's name. torch.compile
-# guards on the value.
+# The open choices of this thread or task, innermost first: the owner and the name of the adapter. torch.compile guards
+# on the value.
 _choices: ContextVar[tuple[tuple[object, str], ...]] = ContextVar("vilt_prompt_choices", default=())
 
 
 @contextlib.contextmanager
 def choose(owner: object, adapter_name: str) -> Iterator[None]:
-    """Chooses one of the owner's adapters inside the block."""
+    """Choose one of the owner's adapters inside the block."""
     choice = (owner, adapter_name)
     _choices.set((choice, *_choices.get()))
     try:
         yield
     finally:
-        # Generators inside such blocks may end in any order, even in another thread: a token of the variable would then
-        # restore the choice of another block.
+        # Generators that contain such blocks may end in any order, even in another thread. Resetting the variable with
+        # its token would then restore the choice of another block.
         choices = list(_choices.get())
         if choice in choices:
             choices.remove(choice)

@@ -1,4 +1,4 @@
-"""Whether an adapter fits a model: all that is checked before the model is touched."""
+"""Whether an adapter fits a model: all checks before the model is changed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own tokenizer, which open_clip ships
 
 
 def check_unwrapped(model: Any) -> None:
-    """Refuses what is no open_clip model (TypeError), or wrapped already (ValueError)."""
+    """Check that a model is an open_clip model without prompts.
+
+    Raises:
+        TypeError: If it is not an open_clip model, or a PEFT model.
+        ValueError: If it is wrapped already.
+    """
     if isinstance(getattr(model, "prompts", None), PromptLayer):
         raise ValueError(
             "the model is wrapped already: use wrapped.add_adapter(name, PromptConfig(...)), or unwrap(wrapped) first"
@@ -81,7 +86,7 @@ def _with_checked_base(saved: SavedConfig, model: nn.Module) -> PromptConfig:
     """The saved config, if this model is the base that it records. A ValueError or, if not strict, a warning if not."""
     config: PromptConfig = saved
     if not check_base(model, saved, saved.strict_base):
-        # What is learned from here on belongs to this base.
+        # If the adapter is trained further, it belongs to this base.
         config = config.replace(base_model=None, base_pretrained=None, base_fingerprint=fingerprint(model))
     if config.base_settings is not None:
         found = base_settings(model)
@@ -102,7 +107,7 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
         SAVED_PREFIX + key.replace(".adapter", ""): tuple(tensor.shape) for key, tensor in layer.state_dict().items()
     }
     problems = [f"{key} is missing" for key in expected if key not in found]
-    problems += [f"{key} is one too many" for key in found if key not in expected]
+    problems += [f"{key} is unexpected" for key in found if key not in expected]
     problems += [
         f"{key} is of shape {found[key]}, {shape} was expected"
         for key, shape in expected.items()
@@ -117,7 +122,7 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
 
 
 def add_prompts(model: nn.Module, config: PromptConfig, adapter_name: str, layer: PromptLayer) -> None:
-    """Makes the parameters of an adapter for this model in a layer."""
+    """Add the parameters of an adapter for this model to a layer."""
     towers = {"text": text_tower(model), "vision": vision_tower(model)}
     widths = {name: tower.width for name, tower in towers.items() if tower is not None}
     layer.add(adapter_name, config, PromptTable.of(config, *depths(model)), widths)

@@ -1,6 +1,6 @@
 """The methods of the open_clip model that the PEFT model forwards, declared for editors and type checkers.
 
-At run time PEFT looks up what it does not have in the model inside, so there is nothing to define here.
+At run time PEFT looks up unknown attributes in the model inside, so nothing is defined here.
 
 Shapes: B batch, T frames, C texts, L token columns, D features.
 """

@@ -18,7 +18,7 @@ from vilt_prompt.config import PromptConfig
 from vilt_prompt.model.prompted import prompted_model
 from vilt_prompt.prompts import OTHER_TOWER, PromptTable, entering_prompts, new_map
 
-PREFIX = "vilt_"  # in the path of every parameter of an adapter, by which PEFT finds them
+PREFIX = "vilt_"  # PEFT finds an adapter's parameters by this prefix in their paths
 SAVED_PREFIX = "base_model.model.prompts."  # of the names of tensors in files, as PEFT lays them out
 
 
@@ -48,7 +48,14 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         self.enable_adapters(True)
 
     def add(self, adapter_name: str, config: PromptConfig, table: PromptTable, widths: dict[str, int]) -> None:
-        """Makes the prompts, N(0, 0.02^2), and maps of a new adapter, in float32."""
+        """Add the parameters of a new adapter in float32: prompts from N(0, 0.02^2), and maps.
+
+        Args:
+            adapter_name: The name of the adapter.
+            config: Its resolved config.
+            table: The source of each layer's prompt.
+            widths: The width d of each tower, by "text" and "vision".
+        """
         self.tables[adapter_name] = table
         for tower, n in (("text", config.n_ctx), ("vision", config.n_ctx_vision)):
             if k := table.learned(tower):
@@ -59,7 +66,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 self._maps(leader)[adapter_name] = new_map(config, mapped, widths[leader], widths[follower])
 
     def start_from(self, adapter_name: str, embeddings: Tensor) -> None:
-        """Fills the first rows of the first text prompt with embeddings (at most n, d_t)."""
+        """Fill the first rows of the first text prompt with token embeddings (at most n, d_t)."""
         with torch.no_grad():
             self.vilt_text[adapter_name][0, : len(embeddings)] = embeddings
 
@@ -77,7 +84,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     @contextlib.contextmanager
     def choose(self, adapter_name: str) -> Iterator[None]:
-        """Lets an adapter take part instead of the active one, in this thread or asyncio task."""
+        """Use an adapter instead of the active one inside the block, in this thread or asyncio task only."""
         with choice.choose(self, adapter_name):
             yield
 
@@ -99,7 +106,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     def fill(
         self, adapter_name: str, tensors: Mapping[str, Tensor], device: torch.device, in_float32: bool = True
     ) -> None:
-        """Copies saved values into the parameters of an adapter.
+        """Copy saved values into the parameters of an adapter.
 
         Args:
             adapter_name: The adapter.
@@ -121,7 +128,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         self.load_state_dict(state, strict=False, assign=become_real)  # not strict: the other adapters are not in it
 
     def rename(self, old: str, new: str) -> None:
-        """Gives an adapter another name, in the same place among the others."""
+        """Rename an adapter. Its position in the order of adapters stays the same."""
         self._active_adapter = [new if name == old else name for name in self.active_adapters]
         for kind in (*self.adapter_layer_names, *self.other_param_names):
             entries = getattr(self, kind)
@@ -130,7 +137,15 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             entries.update(renamed)
 
     def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
-        """PEFT's switch, for one adapter at a time; more, or one that is not there, are a ValueError."""
+        """Make one adapter the active one.
+
+        Args:
+            adapter_names: Its name, or a list with at most one name. An empty list: no adapter is active.
+            inference_mode: Whether the active adapter is frozen.
+
+        Raises:
+            ValueError: If there are several names, or there is no such adapter.
+        """
         names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
         if len(names) > 1:
             raise ValueError(f"one adapter can be active at a time, got {names}: choose one of them")
@@ -144,7 +159,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                     parameter.requires_grad_(False)
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Deletes an adapter. If it was active and frozen, the next one is active and frozen too."""
+        """Delete an adapter. If it was active, another one becomes active, frozen if the deleted one was."""
         own = self.tensors(adapter_name).values()
         active_and_frozen = adapter_name in self.active_adapters and not any(p.requires_grad for p in own)
         super().delete_adapter(adapter_name)
@@ -153,7 +168,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     @contextlib.contextmanager
     def disabled(self) -> Iterator[None]:
-        """Switches all adapters off inside the block, for all threads."""
+        """Switch all adapters off inside the block, for all threads."""
         blocks = self._disable_adapters
         blocks.append(None)
         try:
@@ -162,7 +177,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
             del blocks[:1]  # they are only counted
 
     def enable_adapters(self, enabled: bool) -> None:
-        """Switches all adapters on or off. PEFT's own version makes a frozen one trainable on the way back."""
+        """Switch all adapters on or off. PEFT's own method, switching on, would make a frozen adapter trainable."""
         # An entry for each open block of `disable_adapter`, which threads and generators leave in any order.
         self._disable_adapters: Any = [None] * (not enabled)
 

@@ -1,9 +1,8 @@
-"""Names of adapters: they are names of folders and parts of parameter names, so not every string will do."""
+"""Checks of adapter names, which become names of folders and parts of parameter names."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from torch import nn
 
@@ -12,8 +11,15 @@ from vilt_prompt.adapter.layer import PREFIX, PromptLayer
 LONGEST_NAME = 255  # bytes that file systems allow for the name of a folder
 
 
-def check_adapter_name(adapter_name: Any) -> None:
-    """Refuses what is no name of a folder, or would mislead PEFT, which finds tensors by the name in their keys."""
+def check_adapter_name(adapter_name: object) -> None:
+    """Check that a name can be the name of a folder, and does not confuse PEFT.
+
+    PEFT finds an adapter's tensors by its name in their keys. A name that occurs in other keys would match wrong ones.
+
+    Raises:
+        TypeError: If the name is not a string.
+        ValueError: If it cannot be used.
+    """
     if not isinstance(adapter_name, str):
         raise TypeError(f"an adapter name must be a string, got {adapter_name!r}")
     key_parts = {"base_model", "model", "prompts", "weight", "bias", *PromptLayer.adapter_layer_names}

@@ -1,6 +1,6 @@
-"""PEFT adapters of other kinds, such as LoRA, in the same open_clip model: what works beside prompts, what is refused.
+"""PEFT adapters of other kinds, such as LoRA, in an open_clip model that also has prompts.
 
-`vilt_prompt.towers` knows where a block's attention ignores an adapter, and refuses it there.
+Adapters that the attention of a block would ignore are refused in `vilt_prompt.towers`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from torch import nn
 from vilt_prompt.config import PromptConfig
 
 
-def set_aside(model: nn.Module) -> Any:
-    """Takes PEFT's note of the configs off a model, into which it would write those of the next kind."""
+def set_aside(model: nn.Module) -> object:
+    """Remove PEFT's attribute `peft_config` from a model, and return it.
+
+    Otherwise PEFT would add the configs of the next kind of adapter to the same dict.
+    """
     return model.__dict__.pop("peft_config", None)
 
 
-def put_back(model: nn.Module, note: Any) -> None:
-    """Puts it back, in place of what PEFT has put there since."""
+def put_back(model: nn.Module, configs: object) -> None:
+    """Restore the attribute that `set_aside` removed, and drop the one that PEFT has set since."""
     set_aside(model)
-    if note is not None:
-        model.peft_config = note
+    if configs is not None:
+        model.__dict__["peft_config"] = configs
 
 
 class PromptConfigs(dict[str, Any]):
-    """The configs of a tuner, into which PEFT would write those of another one around the wrapped model."""
+    """The configs of a tuner. Configs of other kinds, which PEFT would add for a second PEFT model, are refused."""
 
     def __setitem__(self, adapter_name: str, config: PeftConfig) -> None:
         if not isinstance(config, PromptConfig):
@@ -37,6 +40,6 @@ class PromptConfigs(dict[str, Any]):
         super().__setitem__(adapter_name, config)
 
     def update(self, configs: Any) -> None:  # type: ignore[override]
-        """Adds configs, checked as one of them is."""
+        """Add configs, each with the check of a single one."""
         for adapter_name, config in dict(configs).items():
             self[adapter_name] = config

@@ -1,4 +1,4 @@
-"""The `PeftModel` around a prompted open_clip model: its saving, loading and sharing go through our files."""
+"""The `PeftModel` around a prompted open_clip model, with the library's own saving, loading and sharing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ except ImportError:  # PEFT before 0.15
 
 
 class LoadResult(NamedTuple):
-    """What `load_adapter` returns for PEFT: no tensor is missing and none is left over, or it would have raised."""
+    """The result of `load_adapter` that PEFT expects. Both lists are empty, or loading would have raised an error."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -78,9 +78,9 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
         dataset: str | None = None,
         license: str | None = None,  # noqa: A002
     ) -> None:
-        """Saves adapters, each with a model card to a folder of its own.
+        """Save adapters, each to a folder of its own with a model card.
 
-        Killed at any moment, a folder holds the former adapter or the new one, whole.
+        If the process dies at any moment, a folder contains either the previous adapter or the new one, complete.
 
         Args:
             save_directory: Folder of the adapter that is called "default"; the others go to subfolders of their names.
@@ -128,7 +128,7 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
     def adapter_content(
         self, adapter_name: str, state_dict: dict[str, Tensor] | None = None
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """What is saved of an adapter: the fields of its config, and its tensors under names without its own."""
+        """The fields of an adapter's config, and its tensors, as they are saved: by keys without the adapter's name."""
         self._check_known(adapter_name)
         config = self.peft_config[adapter_name]
         own = self.prompts.tensors(adapter_name)
@@ -150,20 +150,21 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
         strict_base: bool = True,
         **kwargs: Any,
     ) -> Any:
-        """Loads a saved adapter beside those that are there, or anew into one of the same structure.
+        """Load a saved adapter in addition to the model's adapters, or into an adapter with the same structure.
 
         Args:
-            model_id: Folder or repository id.
-            adapter_name: Its name in this model. It does not become active.
-            is_trainable: Whether it is going to be trained.
-            strict_base: Whether other weights of the base are an error; otherwise they are a warning.
-            kwargs: `subfolder` and the rest as for `vilt_prompt.from_pretrained`, and PEFT's own.
+            model_id: A folder or a repository id.
+            adapter_name: The adapter's name in this model. It does not become active.
+            is_trainable: Whether the adapter will be trained.
+            strict_base: Whether a base model with other weights is an error. If not, it is a warning.
+            kwargs: `subfolder`, `revision`, `token`, `cache_dir`, `local_files_only` and `force_download` of
+                `vilt_prompt.from_pretrained`, and PEFT's own arguments.
 
         Raises:
             TypeError: If an argument is unknown or of the wrong type.
-            ValueError: If there is no such adapter, or it is damaged or does not fit. The model is unchanged then.
+            ValueError: If there is no such adapter, or it is damaged or does not fit. The model is unchanged.
         """
-        # PEFT's own ignores what it does not know, such as a misspelt strict_base.
+        # PEFT's own method ignores unknown arguments, such as a misspelt strict_base.
         known = [
             name for name in inspect.signature(PeftModel.load_adapter).parameters if name not in ("self", "kwargs")
         ]
@@ -205,30 +206,30 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
         dataset: str | None = None,
         license: str | None = None,  # noqa: A002
     ) -> CommitInfo:
-        """Shares an adapter on the Hugging Face Hub: config, tensors and a model card, in one commit.
+        """Share an adapter on the Hugging Face Hub: config, tensors and a model card, in one commit.
 
-        They go to the repository's root, whatever the adapter's name.
+        The files go to the root of the repository, whatever the adapter's name. A model card that is there is kept.
 
         Args:
-            repo_id: Such as "user/ucf101-16shot". The repository is made if there is none.
-            adapter_name: None: the active one.
-            private: Whether a new repository is private. None: as the Hub does by default.
-            token: Of a user who may write. None: the token of `hf auth login`.
-            revision: Branch, made if there is none. None: the main one.
-            create_pr: Whether to open a pull request instead.
-            commit_message: First line of the commit.
-            class_names: The names of the classes in training. This and all that follows goes into the model card; a
-                README that is there is kept.
-            template: The hand-crafted prompt of the scenario-guided term.
-            metrics: Names and values, such as {"top-1 accuracy": 93.1}.
-            dataset: The dataset of training and metrics. A dataset's id on the Hub is linked.
-            license: An identifier of the Hub, such as "mit".
+            repo_id: The repository, such as "user/ucf101-16shot". It is created if it does not exist.
+            adapter_name: The adapter. None: the active adapter.
+            private: Whether a new repository is private. None: the Hub's default.
+            token: Access token of a user who may write. None: the token of `hf auth login`.
+            revision: The branch, which is created if it does not exist. None: the main branch.
+            create_pr: Whether to open a pull request instead of committing to the branch.
+            commit_message: The first line of the commit message.
+            class_names: The names of the classes in training, for the model card.
+            template: The hand-crafted prompt of the scenario-guided term, for the model card.
+            metrics: Names and values for the model card, such as {"top-1 accuracy": 93.1}.
+            dataset: The dataset of training and metrics, for the model card. The id of a dataset on the Hub becomes a
+                link.
+            license: The licence of the adapter as the Hub's identifier, such as "mit".
 
         Returns:
             The commit, with its `oid`, `commit_url` and `pr_url`.
 
         Raises:
-            TypeError: If `repo_id` is not a string, or something for the card is of the wrong type.
+            TypeError: If `repo_id` is not a string, or an argument for the model card is of the wrong type.
             ValueError: If the adapter cannot be saved, or the repository cannot be written to.
             OSError: If the Hub or the connection fails. The branch is unchanged then.
         """
@@ -250,7 +251,7 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
         )
 
     def create_or_update_model_card(self, output_dir: str) -> None:
-        """Writes the active adapter's card to a folder, unless there is a README. Trainers call it."""
+        """Write the active adapter's model card to a folder that has no README. transformers' `Trainer` calls it."""
         path = Path(output_dir, CARD_NAME)
         if not path.exists():
             config, tensors = self.adapter_content(self.active_adapter)
@@ -258,7 +259,7 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
             path.write_text(model_card(config, tensors, TrainingFacts()), encoding="utf-8")
 
     def _awaited_files(self, model_id: str | os.PathLike[str], adapter_name: str) -> AdapterFiles | None:
-        """The files that this model was made for, if they are what is loaded now: they are read once."""
+        """The files that were read when this model was made, if the same adapter is loaded now."""
         if self._awaited is None:
             return None
         files, config = self._awaited
@@ -278,7 +279,7 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
         return resolved
 
 
-# PEFT knows what is in its tables, which take a plain string for a type of one's own.
+# PEFT finds the classes of an adapter in these tables. They accept a plain string as the type of a new kind.
 KEY: Any = PEFT_TYPE
 PEFT_TYPE_TO_CONFIG_MAPPING[KEY] = PromptConfig
 PEFT_TYPE_TO_TUNER_MAPPING[KEY] = PromptTuner

@@ -1,10 +1,10 @@
-"""Several adapters in one model: which one answers, their names, and their mean."""
+"""Several adapters in one model: choosing one, adding, deleting and renaming, and their mean."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Real
 from typing import Any
 
@@ -25,7 +25,7 @@ class SeveralAdapters:
     base_model: Any
 
     def set_adapter(self, adapter_name: str | Sequence[str], inference_mode: bool = False) -> None:
-        """Makes one adapter the active one, trainable unless `inference_mode`. The others are frozen.
+        """Make one adapter the active one, trainable unless `inference_mode`. The others are frozen.
 
         Args:
             adapter_name: Its name, or a list with this name alone, as PEFT's tuners take it.
@@ -54,13 +54,14 @@ class SeveralAdapters:
 
     @contextlib.contextmanager
     def use_adapter(self, adapter_name: str) -> Iterator[None]:
-        """Lets another adapter answer inside the block: `with model.use_adapter("ucf101"): ...`.
+        """Use another adapter inside the block: `with model.use_adapter("ucf101"): ...`.
 
-        Each thread, or asyncio task, chooses for itself; of nested blocks the innermost one counts. The active adapter
-        and all `requires_grad` stay as they are: this is for inference. `disable_adapter` holds all the same.
+        The choice holds for this thread or asyncio task. In nested blocks the innermost choice counts. The active
+        adapter and all `requires_grad` stay as they are, because this is for inference. Inside `disable_adapter` the
+        prompts stay off.
 
         Args:
-            adapter_name: Its name.
+            adapter_name: The name of the adapter.
 
         Raises:
             ValueError: If there is no such adapter.
@@ -71,9 +72,9 @@ class SeveralAdapters:
 
     @contextlib.contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Switches the prompts off inside the block, for all threads: the frozen model answers, bit for bit.
+        """Switch the prompts off inside the block, for all threads. Features equal the frozen model's bit for bit.
 
-        PEFT's own version would switch off adapters of other kinds too.
+        PEFT's own method would switch off adapters of other kinds too.
         """
         with self.prompts.disabled():
             yield
@@ -85,16 +86,16 @@ class SeveralAdapters:
         low_cpu_mem_usage: bool = False,
         autocast_adapter_dtype: bool = True,
     ) -> None:
-        """Adds an adapter, inactive and frozen.
+        """Add an adapter. It is inactive and frozen.
 
         Args:
-            adapter_name: Its name.
+            adapter_name: The name of the adapter.
             peft_config: A `PromptConfig`.
-            low_cpu_mem_usage: PEFT's: makes the tensors on the meta device.
-            autocast_adapter_dtype: PEFT's; prompts are float32 anyway.
+            low_cpu_mem_usage: Whether to make the tensors on the meta device, to be filled from a file.
+            autocast_adapter_dtype: PEFT's argument, without effect: prompts are float32.
 
         Raises:
-            TypeError: If the name is no string, or the config no `PromptConfig`.
+            TypeError: If the name is not a string, or the config is not a `PromptConfig`.
             ValueError: If the name is taken or refused, or a setting does not fit the model.
         """
         self._check_new(adapter_name)
@@ -107,28 +108,28 @@ class SeveralAdapters:
         super().add_adapter(adapter_name, peft_config, low_cpu_mem_usage=low_cpu_mem_usage)  # type: ignore[misc]
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Deletes an adapter. If it was active, another one becomes active, with PEFT's warning.
+        """Delete an adapter. If it was active, another one becomes active, with PEFT's warning.
 
         Args:
-            adapter_name: Its name.
+            adapter_name: The name of the adapter.
 
         Raises:
-            ValueError: If there is no such adapter, it is the only one, or `use_adapter` uses it here.
+            ValueError: If there is no such adapter, it is the only one, or a block of `use_adapter` uses it.
         """
         self._check_known(adapter_name)
         self._check_unused(adapter_name)
         self.base_model.delete_adapter(adapter_name)
 
     def rename_adapter(self, old: str, new: str) -> None:
-        """Gives an adapter another name. It stays the same parameters, so an optimiser that holds them goes on.
+        """Rename an adapter. Its parameters stay the same objects, so an optimiser that holds them stays valid.
 
         Args:
-            old: Its name so far.
-            new: Its name from here on.
+            old: The present name.
+            new: The new name.
 
         Raises:
-            TypeError: If a name is no string.
-            ValueError: If there is no adapter `old`, `new` is taken or refused, or `use_adapter` uses it here.
+            TypeError: If a name is not a string.
+            ValueError: If there is no adapter `old`, `new` is taken or refused, or a block of `use_adapter` uses it.
         """
         self._check_known(old)
         self._check_new(new)
@@ -141,17 +142,17 @@ class SeveralAdapters:
     def combine(
         self, adapter_names: Sequence[str], weights: Sequence[float] | None = None, *, adapter_name: str
     ) -> None:
-        """Adds an adapter whose prompts and maps are the weighted mean of those of others. It is inactive.
+        """Add an adapter whose prompts and maps are the weighted mean of other adapters'. It is inactive and frozen.
 
         Args:
             adapter_names: The adapters to average, trained with the same settings.
-            weights: How much each counts, at least 0; only the proportions matter. None: all the same.
+            weights: The weight of each adapter, at least 0. Only the proportions matter. None: equal weights.
             adapter_name: The name of the new adapter.
 
         Raises:
-            TypeError: If the names are no sequence of strings, or the weights no sequence of numbers.
-            ValueError: If an adapter is unknown, their structures differ, there is not one finite weight of at least 0
-                for each, all are 0, or the new name is taken or refused.
+            TypeError: If the names are not a sequence of strings, or the weights are not a sequence of numbers.
+            ValueError: If an adapter is unknown, the structures differ, the weights are not one finite number of at
+                least 0 for each adapter, all weights are 0, or the new name is taken or refused.
         """
         if isinstance(adapter_names, str) or not isinstance(adapter_names, Sequence):
             raise TypeError(f'adapter_names must be a list of names, such as ["a", "b"], got {adapter_names!r}')
@@ -184,7 +185,7 @@ class SeveralAdapters:
         adapter_name: str,
         combination_type: str = "linear",
     ) -> None:
-        """Adds the weighted mean of adapters: `combine` under PEFT's name.
+        """Add the weighted mean of adapters: `combine` under PEFT's name.
 
         Args:
             adapters: The adapters to average, trained with the same settings.
@@ -199,7 +200,7 @@ class SeveralAdapters:
         check_choice("combination_type", combination_type, ["linear"])
         self.combine(adapters, weights, adapter_name=adapter_name)
 
-    def _check_known(self, adapter_name: Any) -> None:
+    def _check_known(self, adapter_name: object) -> None:
         if not isinstance(adapter_name, str):
             raise TypeError(
                 f"an adapter name must be a string, got {adapter_name!r}; there are: {_listed(self.peft_config)}"
@@ -207,7 +208,7 @@ class SeveralAdapters:
         if adapter_name not in self.peft_config:
             raise ValueError(f"there is no adapter {adapter_name!r}; there are: {_listed(self.peft_config)}")
 
-    def _check_new(self, adapter_name: Any) -> None:
+    def _check_new(self, adapter_name: object) -> None:
         check_adapter_name(adapter_name)
         if adapter_name in self.peft_config:
             raise ValueError(
@@ -219,12 +220,12 @@ class SeveralAdapters:
             raise ValueError(f"the adapter {adapter_name!r} is in use: leave `with model.use_adapter(...)` first")
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def _shares(weights: Any, count: int) -> list[float]:
-    """The weights, with a sum of 1."""
+def _shares(weights: object, count: int) -> list[float]:
+    """Check the weights, and scale them to a sum of 1."""
     if weights is None:
         return [1 / count] * count
     if not isinstance(weights, Sequence) or isinstance(weights, str):
@@ -244,7 +245,7 @@ def _shares(weights: Any, count: int) -> list[float]:
 
 
 def differences(first: PromptConfig, second: PromptConfig) -> str:
-    """What differs between the structures of two resolved configs."""
+    """The differences between the structures of two resolved configs, in words. Empty: none."""
     return "; ".join(
         f"{field} is {getattr(first, field)!r} and {getattr(second, field)!r}"
         for field in STRUCTURE

@@ -1,4 +1,4 @@
-"""The PEFT tuner: puts an adapter's prompts into an open_clip model, so that PEFT's verbs hold."""
+"""The PEFT tuner: it puts an adapter's prompts into an open_clip model, so that PEFT's methods work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PromptTuner(BaseTuner):
     prefix = PREFIX
     tuner_layer_cls = PromptLayer
     target_module_mapping: dict[str, list[str]] = {}
-    uses_shared_state = True  # the maps belong to all layers at once
+    uses_shared_state = True  # all layers share the maps
     peft_config: dict[str, PromptConfig]  # type: ignore[assignment]  # PEFT's may be of any kind
 
     def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
@@ -49,7 +49,7 @@ class PromptTuner(BaseTuner):
         pass  # PEFT writes it after it has switched the layer
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """PEFT's injection, with all checked and resolved before the model is touched; if it fails, nothing is left."""
+        """Put an adapter into the model. All checks come first, and if an error occurs, the model is restored."""
         self.peft_config[adapter_name] = resolve_for(model, self.peft_config[adapter_name], adapter_name)
         is_first = not isinstance(model, PromptedModel)
         if is_first:
@@ -65,7 +65,11 @@ class PromptTuner(BaseTuner):
             raise
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Deletes an adapter, but not the only one (ValueError)."""
+        """Delete an adapter.
+
+        Raises:
+            ValueError: If it is the only one.
+        """
         if list(self.peft_config) == [adapter_name]:
             raise ValueError(
                 f"{adapter_name!r} is the only adapter: add another one first, or take all out with unwrap"
@@ -74,11 +78,11 @@ class PromptTuner(BaseTuner):
         self.model.prompts.delete_adapter(adapter_name)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """Makes an adapter the active one; see `PromptLayer.set_adapter`."""
+        """Make an adapter the active one; see `PromptLayer.set_adapter`."""
         self.model.prompts.set_adapter(adapter_name, inference_mode)
 
     def __getattr__(self, name: str) -> Any:
-        """The model's attributes are the tuner's too, so that PEFT's verbs find them."""
+        """Look up unknown attributes in the model, where PEFT's methods expect them."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -87,24 +91,24 @@ class PromptTuner(BaseTuner):
             return getattr(self.model, name)
 
     def is_in_place(self) -> bool:
-        """Whether the prompts in the model are those of this tuner."""
+        """Whether the model's prompts belong to this tuner."""
         prompts = getattr(self.model, "prompts", None)
         return isinstance(prompts, PromptLayer) and prompts.configs is self.peft_config
 
     def unload(self) -> nn.Module:
-        """Takes the prompts out: the open_clip model as it was before."""
+        """Remove the prompts, and return the open_clip model as it was before."""
         return unpatch(self.model)
 
     def enable_adapter_layers(self) -> None:
-        """Switches the prompts on, and unlike PEFT's own version nothing else in the model."""
+        """Switch the prompts on. PEFT's own method would switch on adapters of other kinds too."""
         self.model.prompts.enable_adapters(True)
 
     def disable_adapter_layers(self) -> None:
-        """Switches the prompts off."""
+        """Switch the prompts off."""
         self.model.prompts.enable_adapters(False)
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> Any:
-        """Refused: prompts are tokens, not weights."""
+        """Raise a ValueError: prompts are tokens, so there is nothing to merge into the weights."""
         raise ValueError("prompts cannot be merged into the weights: keep the adapter, or take it out with unwrap")
 
     merge_and_unload = unmerge_adapter = merge_adapter
@@ -115,7 +119,7 @@ class PromptTuner(BaseTuner):
             raise ValueError("adapter_names= (an adapter for each sample) is not supported: use set_adapter(name)")
         yield
 
-    # What follows has been PEFT's own since 0.18, and is abstract in older releases.
+    # PEFT has implemented the following methods since 0.18. In older releases they are abstract.
 
     @staticmethod
     def _check_target_module_exists(peft_config: Any, key: str) -> bool:
@@ -154,6 +158,6 @@ class PromptTuner(BaseTuner):
     def _remap_adapter_state_dict_for_load(
         cls, model: Any, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        # PEFT only warns of missing tensors, and says nothing of too many.
+        # PEFT only warns of missing tensors, and ignores unexpected ones.
         check_shapes(model.get_base_model(), config, {key: tuple(tensor.shape) for key, tensor in state_dict.items()})
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)

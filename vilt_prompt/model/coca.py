@@ -41,7 +41,7 @@ class PromptedCoCa(PromptedModel):
             image_latent: (B, D), the features of images that were encoded before.
             image_embs: (B, l, d), their tokens.
             output_labels: Whether the labels of the captions are returned too.
-            image: The same as `video`, under open_clip's name.
+            image: Images (B, 3, H, W) or videos (B, T, 3, H, W): another name of `video`, for open_clip's callers.
             frame_mask: (B, T) bool, False where a frame is padding.
 
         Returns:

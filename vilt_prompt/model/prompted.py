@@ -158,7 +158,7 @@ class PromptedModel(nn.Module):
         Args:
             video: (B, T, 3, H, W), or images (B, 3, H, W); None: the features are None.
             text: (C, L) token ids; None: the features are None.
-            image: The same as `video`, under open_clip's name.
+            image: Images (B, 3, H, W) or videos (B, T, 3, H, W): another name of `video`, for open_clip's callers.
             frame_mask: (B, T) bool, False where a frame is padding.
 
         Returns:

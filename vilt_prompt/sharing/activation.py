@@ -1,4 +1,4 @@
-"""The activation of a base model, GELU or QuickGELU: no tensor shows it, and the wrong one costs accuracy in silence.
+"""The activation of a base model, GELU or QuickGELU. No tensor shows it, and the wrong one silently costs accuracy.
 
 open_clip builds "ViT-B-16" with GELU even for the tag "openai", whose weights need QuickGELU, and only warns.
 """
@@ -22,7 +22,7 @@ _QUICK_NAME = "-quickgelu"  # the end of the names under which open_clip lists a
 
 
 def activation(tower: nn.Module) -> str | None:
-    """The kind of GELU in a tower's blocks, or None where its activation is another one."""
+    """The kind of GELU in a tower's blocks, or None if the tower has another activation."""
     for module in tower.modules():
         name = type(module).__name__.lower()
         if "gelu" in name and not any(module.children()):
@@ -34,20 +34,20 @@ def activation(tower: nn.Module) -> str | None:
 
 
 def has_quick_gelu(model: nn.Module) -> bool | None:
-    """Whether open_clip's own towers in a model have QuickGELU rather than GELU; None where it has no such tower."""
-    # timm's and Hugging Face's towers take no notice of open_clip's quick_gelu.
+    """Whether open_clip's own towers in a model have QuickGELU rather than GELU. None: the model has no such tower."""
+    # open_clip's setting quick_gelu has no effect on timm's and Hugging Face's towers.
     towers = (text_tower(model), vision_tower(model))
     modules = [each.stands_for[-1] for each in towers if isinstance(each, OpenClipTextTower | OpenClipVisionTower)]
     return all(activation(module) == QUICK_GELU for module in modules) if modules else None
 
 
 def check_activation(model: nn.Module, base_model: str | None, base_pretrained: str | None) -> None:
-    """Checks that a model has the activation that the weights of an open_clip name and tag were trained with.
+    """Check that a model has the activation that its weights were trained with.
 
     Args:
         model: An open_clip model.
-        base_model: The name that the model was created by; None: nothing is checked.
-        base_pretrained: The tag of its weights; None, or a file: nothing is checked.
+        base_model: open_clip's name of the model. None: nothing is checked.
+        base_pretrained: open_clip's tag of the weights. None, or a file: nothing is checked.
 
     Raises:
         ValueError: If the activations differ. The message names the model that fits.
@@ -58,12 +58,12 @@ def check_activation(model: nn.Module, base_model: str | None, base_pretrained: 
 
 
 def check_activation_by_name(base_model: str, base_pretrained: str | None, force_quick_gelu: bool = False) -> None:
-    """The same check before open_clip builds, or downloads, anything.
+    """Check the activation of a model that open_clip is going to build, before it downloads anything.
 
     Args:
-        base_model: A name that `open_clip.create_model` takes.
+        base_model: A name that `open_clip.create_model` accepts.
         base_pretrained: A tag, a file of weights, or None.
-        force_quick_gelu: As `open_clip.create_model` takes it.
+        force_quick_gelu: The argument of `open_clip.create_model`.
 
     Raises:
         ValueError: If open_clip would build the model with another activation than its weights need.
@@ -79,11 +79,11 @@ def _check_activation(is_quick: bool, base_model: str | None, base_pretrained: s
     name = base_model.replace("/", "-")  # open_clip takes "ViT-B/16" too
     stem = name.removesuffix(_QUICK_NAME)
     tag = open_clip.get_pretrained_cfg(name, base_pretrained)
-    # open_clip lists under the names with QuickGELU only the tags that need it.
+    # Under names with QuickGELU, open_clip lists only tags that need it.
     tag = tag or open_clip.get_pretrained_cfg(stem, base_pretrained)
     if not tag:
         return
-    # Some architectures, such as roberta-ViT-B-32, have QuickGELU in their own config and no word of it at the tag.
+    # Some architectures, such as roberta-ViT-B-32, have QuickGELU in their own config, but their tags do not mention it.
     config = _model_config(stem) or {}
     needs_quick = bool(tag.get("quick_gelu") or config.get("quick_gelu"))
     if is_quick == needs_quick:
@@ -101,6 +101,6 @@ def _check_activation(is_quick: bool, base_model: str | None, base_pretrained: s
 
 
 def _model_config(name: str) -> dict[str, Any] | None:
-    """open_clip's own config of an architecture; None for "hf-hub:" and "local-dir:", which bring theirs."""
+    """open_clip's own config of an architecture. None for "hf-hub:" and "local-dir:" names, which have their own."""
     name = name.replace("/", "-")
     return open_clip.get_model_config(name) if name in open_clip.list_models() else None

@@ -1,8 +1,9 @@
-"""Which weights an adapter belongs to: the shapes of a base model's parameters, and a few of their values.
+"""The fingerprint of a base model: the shapes of its parameters, and a few of their values.
 
-Of a quantised base, the values are those of the matrices that its packed tensors stand for, with their errors.
+A quantised base is compared by dequantised values, within the error of the quantisation.
 
-What a user may change is left out: `logit_scale` and `logit_bias`, buffers, adapters, and embeddings that are resized.
+Parts that a user may change are left out: `logit_scale` and `logit_bias`, buffers, adapters, and embeddings that are
+resized.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _RESIZED = ("positional_embedding", "pos_embed", "position_embeddings.weight", "
 
 
 def fingerprint(model: nn.Module) -> dict[str, Any] | None:
-    """What tells a base model from others, the same with and without adapters; None on the meta device.
+    """The fingerprint of a base model, which is the same with and without adapters. None on the meta device.
 
     The shapes of the parameters, numbered blocks together, such as "12 x (768,)", and a few values of some matrices.
     """

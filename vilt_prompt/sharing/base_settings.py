@@ -16,21 +16,21 @@ from vilt_prompt.sharing.activation import QUICK_GELU, WRITTEN, activation
 from vilt_prompt.towers.families import text_tower, vision_tower
 from vilt_prompt.towers.open_clip_text import OpenClipTextTower
 
-# The settings that images are prepared by, under the names of open_clip's arguments, and their names in
-# `model.visual.preprocess_cfg`.
+# The settings of image preprocessing: open_clip's argument names, and the names in `model.visual.preprocess_cfg`.
 _PREPROCESSING = {
     "image_mean": "mean",
     "image_std": "std",
     "image_interpolation": "interpolation",
     "image_resize_mode": "resize_mode",
 }
-# open_clip's arguments that have another name than the setting.
+# The settings whose argument has another name in open_clip.
 _FORCED = {
     "image_size": "force_image_size",
     "context_length": "force_context_length",
     "patch_dropout": "force_patch_dropout",
 }
-# What is compared, as messages name it: patch dropout changes training alone, the precision no more than rounding.
+# The settings that are compared, and their names in messages. Patch dropout is left out because it changes only
+# training, and the precision because it changes only rounding.
 _SHOWN = {
     "image_size": "image size",
     "image_mean": "mean of the pixels",
@@ -61,13 +61,13 @@ _PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf
 
 
 def base_settings(model: Any) -> dict[str, Any]:
-    """Reads from a model everything that changes its features without changing its weights.
+    """Read the settings of a model that change its features without changing its weights.
 
     Args:
         model: An open_clip model, with or without prompts.
 
     Returns:
-        Plain values that JSON keeps as they are. Settings that the model does not have are left out: one that was not
+        Plain values that JSON can store. Settings that the model lacks are left out: for example, a model that was not
         built by open_clip's factory has no mean and no interpolation.
     """
     visual, text = model.visual, text_tower(model)
@@ -107,7 +107,7 @@ def building_arguments(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_overridden(settings: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """The settings without those that a caller chose anew by open_clip's arguments."""
+    """Remove the settings that the caller overrides with open_clip's arguments."""
     chosen = {name for name, argument in _FORCED.items() if argument in arguments}
     chosen |= {name for name in _PREPROCESSING if name in arguments}
     if "force_quick_gelu" in arguments:
@@ -137,7 +137,7 @@ def check_base_settings(found: dict[str, Any], expected: dict[str, Any], strict:
     message = f"the adapter was trained on a base with the same weights, but other settings: {shown}"
     if strict:
         raise ValueError(
-            f"{message}. Build the base with those settings, which create_model_and_transforms does by itself, or pass "
+            f"{message}. Build the base with those settings, as create_model_and_transforms does, or pass "
             "strict_base=False if the features may differ"
         )
     warnings.warn(f"{message}. It is loaded all the same (strict_base=False)", stacklevel=2)
@@ -145,7 +145,7 @@ def check_base_settings(found: dict[str, Any], expected: dict[str, Any], strict:
 
 
 def _check_form(settings: dict[str, Any]) -> None:
-    """Refuses values of other types than those that `base_settings` reads (ValueError)."""
+    """Raise a ValueError if a recorded setting has another type than the one that `base_settings` returns."""
     for name, example in _EXAMPLES.items():
         value = settings.get(name)
         whole = isinstance(example, list)

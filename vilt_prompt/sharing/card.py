@@ -1,4 +1,4 @@
-"""The model card: what a stranger who finds an adapter needs to know, and to run."""
+"""The model card: the description of an adapter, with code to run it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vilt_prompt.methods import METHODS
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """What the config does not know about an adapter: see `push_to_hub`."""
+    """Facts about an adapter that are not in its config. They are arguments of `push_to_hub`."""
 
     class_names: Sequence[str] | None = None
     template: str | None = None
@@ -46,7 +46,7 @@ class TrainingFacts:
                 raise ValueError(f"metrics[{name!r}] must be finite, got {value!r}")
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Whether any fact is given."""
         return any(getattr(self, name) is not None for name in self.__dataclass_fields__)
 
 
@@ -86,7 +86,7 @@ def _title(name: str, facts: TrainingFacts) -> str:
 
 
 def _line(text: Any) -> str:
-    """What somebody wrote, as one line of plain text."""
+    """A user's text as one line of plain text."""
     return escape(" ".join(str(text).split()), quote=False)
 
 
@@ -97,8 +97,8 @@ def _what_it_is(config: dict[str, Any], parameters: int) -> str:
     return (
         f"{parameters:,} learned numbers that make a frozen CLIP understand video: prompts for {towers} of {of_base}, "
         "as a vilt-prompt adapter in the layout of [PEFT](https://github.com/huggingface/peft). CLIP's weights are not "
-        "in here; loading checks that they are the right ones. Class names are plain text, and may be others than in "
-        "training. The order of the frames plays no part."
+        "in here; loading checks that they are the right ones. Class names are plain text, and may differ from the "
+        "names in training. The order of the frames has no effect."
     )
 
 
@@ -175,7 +175,7 @@ def _eval_results(facts: TrainingFacts) -> list[EvalResult] | None:
 
 
 def _where_the_base_is(config: dict[str, Any]) -> str:
-    """Where a base is that open_clip does not download."""
+    """A note about a base model that open_clip does not download, because it is a file or a folder."""
     name, weights = config["base_model"] or "", config["base_pretrained"]
     is_file = weights and not name.startswith("hf-hub:") and not get_pretrained_cfg(name, weights)
     if not name.startswith("local-dir:") and not (name and is_file):

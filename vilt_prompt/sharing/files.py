@@ -1,7 +1,8 @@
-"""The three files of an adapter, in PEFT's layout: no crash can tear them, and they are read with all checks.
+"""The three files of an adapter, in PEFT's layout. A crash while writing cannot damage them, and reading checks them.
 
-`adapter_model.safetensors` also holds the content of `adapter_config.json` and a checksum. Putting it in place saves an
-adapter: if the process dies before the config beside it is replaced, the config in it counts.
+`adapter_model.safetensors` also contains the content of `adapter_config.json` and a checksum. An adapter is saved in
+the moment when this file is put in place. If the process dies before `adapter_config.json` is replaced, the config
+inside `adapter_model.safetensors` counts.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from vilt_prompt.sharing.quantization import is_quantized
 CARD_NAME = "README.md"
 RECORD = "vilt_prompt"  # key of the safetensors' metadata
 
-LARGEST_CONFIG = 2**20  # bytes; ours have about 5,000
-MOST_TENSORS = 100  # ours have at most 6; what is named in errors shall be readable
-AGAIN = "copy it again, or fetch it anew with force_download=True"
-ABANDONED = 3600.0  # seconds after which a temporary file is nobody's
+LARGEST_CONFIG = 2**20  # bytes; the library's configs have about 5,000
+MOST_TENSORS = 100  # an adapter has at most 6; messages that name tensors must stay readable
+AGAIN = "copy it again, or download it again with force_download=True"
+ABANDONED = 3600.0  # seconds after which a temporary file must be left over from a dead process
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def read(folder: Path, source: str) -> AdapterFiles:
-    """Reads the config and the tensors of an adapter.
+    """Read and check the config and the tensors of an adapter.
 
     Raises:
         ValueError: If a file is missing, damaged or a pickle, the two do not belong together, or a tensor is not
@@ -82,7 +83,7 @@ def read(folder: Path, source: str) -> AdapterFiles:
     with _opened(weights) as file:
         keys = file.keys()  # safetensors' files cannot be iterated over
         if len(keys) > MOST_TENSORS:
-            raise ValueError(f"{weights} holds {len(keys)} tensors: that is no adapter of this library")
+            raise ValueError(f"{weights} holds {len(keys)} tensors: it is not an adapter of this library")
         metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in keys}
     checksum = None
@@ -103,10 +104,20 @@ def read(folder: Path, source: str) -> AdapterFiles:
 
 
 def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:
-    """Saves an adapter; the card is the README unless there is one.
+    """Save an adapter. The card becomes the README if the folder has none.
 
-    Whenever the process dies, the folder holds the former adapter, or none, or this one, whole. An adapter of another
-    type is not replaced (ValueError).
+    If the process dies at any moment, the folder contains either the previous adapter, if there was one, or the new
+    one, and never parts of both.
+
+    Args:
+        folder: The folder, which is created if it does not exist.
+        config: The fields of the config.
+        tensors: The tensors by name.
+        card: The model card.
+
+    Raises:
+        ValueError: If the folder holds a PEFT adapter of another type, which is not replaced.
+        AdapterIOError: If the disk is full or fails.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +133,7 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
         ):
             if not (folder / CARD_NAME).exists():
                 os.replace(new_card, folder / CARD_NAME)
-            if replaces is None:  # a config alone is no adapter, and the same config is none the worse
+            if replaces is None:  # a config without tensors is not an adapter, and an equal config changes nothing
                 os.replace(new_config, folder / CONFIG_NAME)
             os.replace(new_weights, folder / SAFETENSORS_WEIGHTS_NAME)  # from here on it is the new adapter
             if replaces is not None:
@@ -130,18 +141,19 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card
     except OSError as error:
         advice = "free some space" if error.errno == errno.ENOSPC else "put that right"
         raise AdapterIOError(
-            f"the adapter could not be saved to {folder} ({error}): {advice} and save again. What the folder held is "
-            "whole"
+            f"the adapter could not be saved to {folder} ({error}): {advice} and save again. The files that the folder "
+            "held are unchanged"
         ) from error
 
 
 def serialise(config: str, tensors: dict[str, Tensor], replaces: str | None = None) -> bytes:
-    """The bytes of `adapter_model.safetensors`, with the config and the digest of the one that it replaces."""
+    """The bytes of `adapter_model.safetensors`, with the config and the digest of the config that it replaces."""
     config = json.dumps(json.loads(config), sort_keys=True, separators=(",", ":"))
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in sorted(tensors.items())}
     record = {"config": config, "replaces": replaces, "sha256": _checksum(config, replaces, tensors)}
     content = save(tensors, metadata={"format": "pt", RECORD: json.dumps(record)})
-    # safetensors writes metadata in any order; the same adapter shall be the same bytes, and no commit on the Hub.
+    # safetensors writes metadata in any order. The same adapter must give the same bytes, so that pushing it again
+    # makes no commit on the Hub.
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
@@ -154,7 +166,7 @@ def config_text(config: dict[str, Any]) -> str:
 
 
 def check_numbers(tensors: dict[str, Tensor], what: str) -> None:
-    """Refuses tensors that are not floating-point and finite, or have no values at all (ValueError)."""
+    """Raise a ValueError if a tensor is not floating-point, is on the meta device, or contains NaN or infinity."""
     for key, tensor in tensors.items():
         if is_quantized(tensor):
             raise ValueError(
@@ -173,7 +185,7 @@ def check_numbers(tensors: dict[str, Tensor], what: str) -> None:
 
 
 def _former_config(folder: Path) -> str | None:
-    """The digest of the config that a new one is going to replace, if it is any."""
+    """The digest of the config in the folder, or None if there is no valid one."""
     path = folder / CONFIG_NAME
     if not path.is_file():
         return None
@@ -186,7 +198,7 @@ def _former_config(folder: Path) -> str | None:
 
 
 def _version(path: Path) -> tuple[int, ...]:
-    # Files are replaced, not overwritten, so that a new one has another number.
+    # Files are replaced, not overwritten, so that a new file has another inode.
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -242,14 +254,17 @@ def _read_record(text: str, weights: Path) -> tuple[dict[str, str | None], dict[
         record = {name: record[name] for name in ("config", "replaces", "sha256")}
         saved = json.loads(record["config"])
         if not isinstance(saved, dict):
-            raise ValueError("its config is none")
+            raise ValueError("its config is not a JSON object")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{weights} is damaged ({error!r} in its metadata): {AGAIN}") from error
     return record, saved
 
 
 def _compare(config: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
-    """Refuses a config beside the tensors of other structure than was saved with them; warns of other notes."""
+    """Compare the config file with the config that was saved with the tensors.
+
+    A different structure is a ValueError. Differences in other fields are a warning.
+    """
 
     def different(*names: str) -> str:
         pairs = [(name, config.get(name, "missing"), saved.get(name, "missing")) for name in names]
@@ -283,7 +298,7 @@ def _digest(content: bytes) -> str:
 
 @contextlib.contextmanager
 def _temporary(folder: Path, name: str, content: bytes) -> Iterator[Path]:
-    """A complete file beside the one that it is going to replace, gone at the end."""
+    """Write a temporary file in the folder, from which it can replace `name`. It is removed at the end."""
     path = folder / f".{name}.{uuid.uuid4().hex}.tmp"
     try:
         with path.open("xb") as stream:

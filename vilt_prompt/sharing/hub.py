@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: fetch an adapter's two files, push all three in one commit."""
+"""The Hugging Face Hub: download an adapter's two files, and push them with a model card in one commit."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ def fetch(
     local_files_only: bool = False,
     force_download: bool = False,
 ) -> Path:
-    """The local folder with an adapter's files: the one that was given, or one in the cache of the Hub.
+    """Return the local folder with an adapter's files: the given folder, or a folder in the Hub's cache.
 
-    Both files are of one commit, and nothing else is fetched: no `adapter_model.bin`, ever.
+    From the Hub, only the config and the safetensors file are downloaded, both from the same commit. A pickle such as
+    `adapter_model.bin` is never downloaded.
     """
     if not isinstance(path_or_repo, str | os.PathLike):
         raise TypeError(
@@ -59,7 +60,7 @@ def fetch(
     parts = PurePosixPath(subfolder or "").parts
     if {"/", "//", ".."} & {*parts} or {*"\\:\0"} & {*(subfolder or "")}:
         raise ValueError(f"subfolder={subfolder!r} leads out of the folder or repository: give a path inside of it")
-    subfolder = "/".join(parts) or None  # the Hub knows no "a/" nor "a//b"
+    subfolder = "/".join(parts) or None  # the Hub does not accept "a/" or "a//b"
     folder = Path(path_or_repo, subfolder or "")
     if Path(path_or_repo).is_dir():
         if not folder.is_dir():
@@ -73,7 +74,7 @@ def fetch(
             f"there is no folder {folder}: give the folder that save_pretrained(...) wrote, or a repository id like "
             '"user/name"'
         )
-    start = f"{repo_id!r} is no folder here, and cannot be fetched from the Hub{_at(revision)}"
+    start = f"{repo_id!r} is not a local folder, and cannot be downloaded from the Hub{_at(revision)}"
     with _explained(start, repo_id, "Nothing of it is kept: try again"):
         for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME):
             file = hf_hub_download(
@@ -87,7 +88,8 @@ def fetch(
                 force_download=force_download,
                 library_name="vilt-prompt",
             )
-            # Somebody may push in between: the second file is of the commit of the first, .../snapshots/COMMIT/...
+            # Another commit may be pushed between the two downloads, so the second file is taken from the commit of the
+            # first: its path is .../snapshots/COMMIT/...
             revision = Path(file).parents[len(parts)].name
     return Path(file).parent
 
@@ -105,9 +107,19 @@ def push(
     commit_message: str,
     is_card_filled: bool,
 ) -> CommitInfo:
-    """Puts an adapter's files into the root of a repository, in one commit; makes the repository if there is none.
+    """Push an adapter's files to the root of a repository in one commit. The repository is created if necessary.
 
-    `card` makes the README for a repository's full id; one that is there is kept, with a warning if `is_card_filled`.
+    Args:
+        repo_id: The repository.
+        config: The fields of the config.
+        tensors: The tensors by name.
+        card: Makes the README from the repository's full id. It is not called if the repository has a README.
+        private: Whether a new repository is private. None: the Hub's default.
+        token: Access token. None: the token of `hf auth login`.
+        revision: The branch, which is created if it does not exist. None: the main branch.
+        create_pr: Whether to open a pull request instead of committing to the branch.
+        commit_message: The first line of the commit message.
+        is_card_filled: Whether to warn if a README that is kept lacks the facts for the new one.
     """
     api = HfApi(token=token, library_name="vilt-prompt")
     text = config_text(config)
@@ -126,22 +138,22 @@ def push(
             )
 
         def commit() -> CommitInfo:
-            # Operations remember what was uploaded, so each attempt gets fresh ones.
+            # An operation remembers that its file was uploaded, so each attempt needs new ones.
             operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()]
             return api.create_commit(
                 repo_id, operations, commit_message=commit_message, revision=revision, create_pr=create_pr
             )
 
-        # A second commit of the same files is none, but a second pull request is one.
+        # Repeating a commit is harmless: without changes the Hub makes no commit. A pull request would be opened twice.
         return commit() if create_pr else _patiently(commit)
 
 
 def _patiently(call: Callable[[], T]) -> T:
-    """Repeats a call while the server fails; the client does so for downloads and uploads alone."""
+    """Repeat a call if the server fails. The Hub's client repeats only downloads and uploads of files."""
     for attempt in range(1, ATTEMPTS):
         try:
             return call()
-        except (HTTPError, json.JSONDecodeError) as error:  # some calls read an answer before they look at its status
+        except (HTTPError, json.JSONDecodeError) as error:  # some calls parse a response before they check its status
             if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
                 raise
             time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
@@ -150,7 +162,7 @@ def _patiently(call: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
-    """Makes the client's errors say what to do."""
+    """Replace the errors of the Hub's client by errors that say what to do."""
     try:
         yield
     except GatedRepoError as error:
@@ -189,7 +201,7 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
     except HTTPError as error:
         raise AdapterIOError(f"{start}: the connection to {constants.ENDPOINT} broke ({error}). {way_out}") from error
     except HFValidationError as error:
-        raise ValueError(f"{start}: this is no repository id ({error}). It looks like 'user/name'") from error
+        raise ValueError(f"{start}: it is not a repository id ({error}). Expected 'user/name'") from error
     except OSError as error:
         advice = "the disk is full: free some space, or pass cache_dir=" if error.errno == errno.ENOSPC else str(error)
         raise AdapterIOError(f"{start}: {advice}. {way_out}") from error
@@ -202,6 +214,6 @@ def _at(revision: str | None) -> str:
 
 
 def _may_be_repository(name: str) -> bool:
-    """Whether a name that is no folder looks like "user/name"."""
+    """Whether a name has the form "user/name"."""
     parts = name.split("/")
     return len(parts) == 2 and all(parts) and parts[0][0] not in ".~" and not os.path.isabs(name)
