@@ -31,11 +31,11 @@ ROOT = Path(__file__).parents[1]
 CPU_SECONDS = 300  # of one mutant: one that loops is noticed
 TESTS = (
     "test_exactness.py",
-    "towers/test_packing.py",
-    "towers/test_token_ids.py",
-    "towers/test_blocks.py",
+    "test_prompts.py",
+    "test_tokenization.py",
+    "adapter/test_layer.py",
     "adapter/test_peft_model.py",
-    "towers/test_families.py",
+    "towers",
 )
 SLOW = ("compile", "vit_b_16")
 

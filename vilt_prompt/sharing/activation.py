@@ -83,7 +83,7 @@ def _check_activation(is_quick: bool, base_model: str | None, base_pretrained: s
     tag = tag or open_clip.get_pretrained_cfg(stem, base_pretrained)
     if not tag:
         return
-    # Some architectures, such as roberta-ViT-B-32, have QuickGELU in their own config, but their tags do not mention it.
+    # Some architectures, such as roberta-ViT-B-32, have QuickGELU in their config, but their tags do not mention it.
     config = _model_config(stem) or {}
     needs_quick = bool(tag.get("quick_gelu") or config.get("quick_gelu"))
     if is_quick == needs_quick:
