@@ -203,6 +203,7 @@ class ScenarioGuidedLoss(nn.Module):
         if is_readable(video_features) and is_readable(labels):
             labels = self._check_values(video_features, text_features, labels)
         scenario = _scenario_loss(text_features, self.scenario_features)
+        # In half precision, cosines divided by a small temperature would be too coarse.
         with torch.autocast(video_features.device.type, enabled=False):
             video = F.normalize(_at_least_float32(video_features), dim=-1)
             text = F.normalize(_at_least_float32(text_features), dim=-1)

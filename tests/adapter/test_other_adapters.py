@@ -234,7 +234,7 @@ def test_the_prompts_in_a_lora_file_replace_no_others(adapter_name, tmp_path):
     folder = tmp_path / adapter_name if adapter_name != "default" else tmp_path
     other = vilt_prompt.wrap(build("4/4"), **SETTINGS)
     before = copy.deepcopy(learnable_tensors(other))
-    message = r"another kind, and prompts \(prompts.vilt_.*Load that adapter before the prompts"
+    message = r"another kind, and prompts \(prompts.vilt_.*Load that adapter before the model is wrapped"
     with pytest.raises(ValueError, match=message):
         PeftModel.from_pretrained(other.get_base_model(), folder, adapter_name=adapter_name)
     assert all(torch.equal(tensor, before[name]) for name, tensor in learnable_tensors(other).items())

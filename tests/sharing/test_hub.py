@@ -237,7 +237,7 @@ def test_what_is_in_the_cache_needs_no_server(hub, monkeypatch):
     hub.stop()
     assert torch.equal(features(pull()), expected)
     assert torch.equal(features(pull(local_files_only=True)), expected)
-    assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO, force_download=True), "cannot be fetched")
+    assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO, force_download=True), "cannot be downloaded")
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

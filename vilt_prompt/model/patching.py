@@ -26,7 +26,7 @@ def patch(model: Model, prompts: PromptSource) -> None:
     """
     flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     flags |= {name: module.training for name, module in model.named_modules()}
-    model.requires_grad_(False)
+    model.requires_grad_(False)  # before the prompts become a child, so that they stay trainable
     families = families_of(model)
     model.__class__ = _prompted(type(model))
     prompted = cast(PromptedModel, model)

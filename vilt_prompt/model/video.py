@@ -36,7 +36,7 @@ def encode_each_frame(
         For each tensor of `encode`, (B, T, ...), 0 in masked frames.
     """
     frames = rearrange(video, "b t c h w -> (b t) c h w")
-    mask = None if frame_mask is None else frame_mask.flatten()  # [B*T]
+    mask = None if frame_mask is None else frame_mask.flatten()  # [B*T], in the order of the frames
     dropped = mask is not None and is_readable(mask)
     if mask is not None:
         # Without masked frames, the number of frames depends on values of the mask, which a compiled graph cannot

@@ -25,7 +25,7 @@ class BertBlock(Block):
 
     def project(self, x: Tensor, first: int, last: int) -> Tensor:
         """Project with a linear map for each part."""
-        attn = self.attn
+        attn = self.attn  # post-norm: tokens enter the maps as they are
         return project_each((attn.query, attn.key, attn.value)[first:last], x, attn.num_attention_heads)
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class M2M100Block(Block):
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
         """Run output map, residuals and MLP, which have no modules of their own."""
         module = self.module
-        x = x + F.dropout(self.attn.out_proj(join_heads(attended)), module.dropout, module.training)
+        x = x + F.dropout(self.attn.out_proj(join_heads(attended)), module.dropout, module.training)  # [b l d]
         out = module.activation_fn(module.fc1(module.final_layer_norm(x)))
         out = module.fc2(F.dropout(out, module.activation_dropout, module.training))
         return _finite(x + F.dropout(out, module.dropout, module.training))
@@ -74,7 +74,7 @@ class MT5Block(Block):
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
         """Run output map, residual and MLP, whose module adds its residual."""
         attention, mlp = self.module.layer[0], self.module.layer[-1]
-        x = _finite(x + attention.dropout(self.attn.o(join_heads(attended))))
+        x = _finite(x + attention.dropout(self.attn.o(join_heads(attended))))  # [b l d]
         return _finite(mlp(x))
 
 
@@ -120,6 +120,7 @@ class BertEncoder:
         self.embedding = transformer.embeddings.word_embeddings
         self.modules = transformer.encoder.layer
         self.skips_padding = transformer.config.model_type != "bert"
+        # RoBERTa's table of position embeddings keeps the rows up to the id of padding for padding.
         self.first_place = transformer.config.pad_token_id + 1 if self.skips_padding else 0
         self.positions = transformer.config.max_position_embeddings - self.first_place
 
@@ -151,7 +152,7 @@ class M2M100Encoder:
 
     def embed(self, words: Tensor, places: Tensor) -> Tensor:
         """Embed words (b, l, d) at their positions (b, l): (b, l, d)."""
-        x = words + self.transformer.embed_positions.weights[places].to(words.device)
+        x = words + self.transformer.embed_positions.weights[places].to(words.device)  # [b l d]
         return F.dropout(x, self.transformer.dropout, self.transformer.training)
 
     def blocks(self, tokens: int) -> list[Block]:
@@ -182,7 +183,7 @@ class MT5Encoder:
 
     def blocks(self, tokens: int) -> list[Block]:
         """The layers, for texts of this many tokens."""
-        first = self.modules[0]
+        first = self.modules[0]  # only this layer has the table of the bias, which all layers share
         bias = gathered([first], first.layer[0].SelfAttention.compute_bias, tokens, tokens)
         return [MT5Block(module, bias) for module in self.modules]
 
@@ -204,5 +205,5 @@ def _finite(x: Tensor) -> Tensor:
     """Keep half precision from overflowing, as the encoders do."""
     if x.dtype != torch.float16:
         return x
-    largest = torch.finfo(x.dtype).max - 1000
+    largest = torch.finfo(x.dtype).max - 1000  # the margin that transformers uses
     return x.clamp(-largest, largest)

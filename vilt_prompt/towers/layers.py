@@ -40,6 +40,7 @@ def entering_prompt(i: int, prompts: Prompts, x: Tensor, enter: Callable[[Tensor
     prompt = prompts[i]
     if prompt is None:
         return None
+    # Prompts are float32, while tokens may be of lower precision. Batch 1: all rows share the prompt.
     prompt = repeat(prompt.to(x.dtype), "n d -> 1 n d")
     return enter(prompt) if i == 0 else prompt
 
@@ -68,5 +69,6 @@ def run_layer(layer: Callable[..., Tensor], block: Block, *inputs: object, check
 def checkpointed(function: Callable[..., Tensor], checkpointing: bool) -> Callable[..., Tensor]:
     """The function, keeping only its inputs for the backward pass if checkpointing is on."""
     if checkpointing and torch.is_grad_enabled():
+        # The reentrant kind refuses `torch.autograd.grad`, and finds no gradient for tensors that are not arguments.
         return partial(checkpoint, function, use_reentrant=False)
     return function

@@ -32,9 +32,9 @@ class OpenClipBlock(Block):
         """Project with the one matrix that both classes of attention have."""
         attn = self.attn
         parts = project_rows(attn.in_proj_weight, attn.in_proj_bias, self.module.ln_1(x), first, last, attn.num_heads)
-        if hasattr(attn, "ln_q"):
+        if hasattr(attn, "ln_q"):  # open_clip's own attention may norm queries and keys, but not values
             norms = (attn.ln_q, attn.ln_k, nn.Identity())[first:last]
-            parts = torch.stack([norm(part) for norm, part in zip(norms, parts, strict=True)])
+            parts = torch.stack([norm(part) for norm, part in zip(norms, parts, strict=True)])  # [s b h l c]
         return parts
 
     def update(self, x: Tensor, attended: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class OpenClipBlock(Block):
         out = join_heads(attended)  # [b l h*c]
         out = attn.out_proj(attn.ln_inner(out) if hasattr(attn, "ln_inner") else out)
         out = attn.out_drop(out) if hasattr(attn, "out_drop") else out
-        x = x + module.ls_1(module.ln_attn(out) if hasattr(module, "ln_attn") else out)
+        x = x + module.ls_1(module.ln_attn(out) if hasattr(module, "ln_attn") else out)  # [b l d]
         return x + module.ls_2(module.mlp(module.ln_2(x)))
 
 
@@ -57,6 +57,8 @@ def blocks_of(transformer: Transformer) -> list[OpenClipBlock] | WholeBlocks:
     """
     for module in transformer.resblocks:
         check_attention(module.attn)
+    # One block that cannot be decomposed makes the whole tower take the plain path: a layout that only some layers
+    # understand would need conversions between them.
     if all(OpenClipBlock.fits(module) for module in transformer.resblocks):
         return [OpenClipBlock(module) for module in transformer.resblocks]
     return WholeBlocks(transformer.resblocks)

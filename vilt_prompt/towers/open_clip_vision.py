@@ -69,10 +69,12 @@ class OpenClipVisionTower:
             Features (B, D), not normalised, and the tokens (B, l, d) if they are wanted.
         """
         visual = self.visual
+        # Attention pooling and mean pooling read all tokens of the last layer. Otherwise only the class token, which is
+        # the first one, is read.
         pools_class_token = visual.attn_pool is None and visual.pool_type == "tok"
         x = run_bidirectional(
             self.blocks,
-            visual._embeds(images),
+            visual._embeds(images),  # [B l d], with class token and position embeddings, after `ln_pre`
             prompts,
             enter=visual.ln_pre,
             pooled=1 if pools_class_token and not with_tokens else None,

@@ -90,7 +90,7 @@ class TimmBlock(Block):
             bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias]) if apart else attn.qkv.bias
             parts = project_rows(attn.qkv.weight, bias, x, first, last, heads)
         else:  # an adapter has replaced it, so that it cannot be sliced
-            parts = split_heads(attn.qkv(x), heads, parts=3)[first:last]
+            parts = split_heads(attn.qkv(x), heads, parts=3)[first:last]  # [s b h l c]
         norms = (attn.q_norm, attn.k_norm, nn.Identity())[first:last]
         if all(isinstance(norm, nn.Identity) for norm in norms):
             return parts
@@ -101,8 +101,9 @@ class TimmBlock(Block):
         if self.rope is None:
             return projected
         start = self.attn.num_prefix_tokens
+        # Along the tokens: class and register tokens, the patches, carried prompts.
         before, patches, after = projected.tensor_split((start, start + self.rope.shape[-2]), dim=2)
-        if patches.shape[2] == 0:
+        if patches.shape[2] == 0:  # in the last layer, the class token may be the only query
             return projected
         rotated = apply_rot_embed_cat(patches, self.rope, **self._layout())
         return torch.cat([before, rotated, after], dim=2).type_as(projected)  # [b h l c]
@@ -222,7 +223,7 @@ class TimmVisionTower:
     def _embed(self, images: Tensor) -> tuple[Tensor, list[TimmBlock] | WholeBlocks]:
         """The tokens (B, l, d) that enter the first layer, and the layers."""
         trunk = self.trunk
-        x = trunk.patch_embed(images)
+        x = trunk.patch_embed(images)  # [B l d], or [B h w d] for timm's `_pos_embed` to flatten
         rope = bias = None
         if isinstance(trunk, VisionTransformerRelPos):
             if trunk.cls_token is not None:

@@ -40,6 +40,7 @@ def keep_for(text: Tensor, key: Hashable, make: Callable[[], Made]) -> Made:
     if not is_readable(text) or text.is_inference():
         return make()
     version, made = _MADE.get(text, (None, {}))
+    # Every change in place increments the version of a tensor.
     if version != text._version:
         made = {}
         _MADE[text] = (text._version, made)
@@ -111,6 +112,7 @@ def check_values(text: Tensor, vocabulary: int, end: Tensor | None = None) -> To
     """
     if not is_readable(text):
         return None
+    # All values go to the CPU in one tensor: each read from a GPU waits for it.
     values = [text.amin(), text.amax(), filled(text).amax(), (text[:, 0] == text[0, 0]).all()]
     values += [] if end is None else [end.amin(), end.amax()]
     least, largest, columns, shared, *ends = torch.stack([value.long() for value in values]).tolist()
