@@ -144,18 +144,17 @@ def page(rows: list[Row]) -> str:
     clipped = f"here {', '.join(shallow)}" if shallow else "there is none here"
     return f"""# Backbones
 
-All {len(rows)} models of open_clip {open_clip.__version__}, as `python -m docs.backbones` writes them: each is built
-in its real size on the meta device and wrapped. `tests/docs/test_backbones.py` runs `encode_video`, `encode_text`,
-gradients, `disable_adapter`, saving and loading on each of them, and fails when this page is stale.
+The {len(rows)} models of open_clip {open_clip.__version__}, and the prompts that each of them gets. On the site, a field above the
+table filters it.
 
-- **family**: which code of the library the text and the image tower run through; one family is one file.
-- **layers** and **widths**: of the text / the image tower. Layer i of one goes with layer i of the other, and the deeper
-  tower carries its prompts on after the last common one (`pairing="layer"`, see [the method](method.md)).
-- **trainable**: parameters of prompts and maps at K={K}, n_ctx={N_CTX}. A model whose smaller tower had fewer layers
-  ({clipped}) would take K = that many: text leads throughout, and there is no map from vision to text.
-- **MB**: what these take in float32, in millions of bytes; the saved file has a few hundred bytes more.
-- **keys**: whether prompts that are thrown away after each layer are only keys and values in the blocks of both towers;
-  where not, they are tokens whose outputs are stripped, which is exact too, but slower.
+- **trainable**: parameters of prompts and maps with K={K} and n_ctx={N_CTX}. For a model with fewer than {K} layers in one encoder
+  ({clipped}) K is that number of layers.
+- **MB**: their size in float32, in millions of bytes. The saved file has a few hundred bytes more.
+- **keys**: "yes" if prompts whose outputs are discarded cost only keys and values in all layers of both encoders. Otherwise the
+  prompts are full tokens, which gives the same features but is slower.
+- **layers** and **widths**: of the text encoder / the image encoder. Layer i of one is paired with layer i of the other; the
+  deeper encoder carries its prompts on after the last pair (`pairing="layer"`, see [the method](method.md)).
+- **family**: the code of the library that runs the text encoder and the image encoder.
 
 ## {len(with_vit)} models with a ViT
 
@@ -165,7 +164,7 @@ gradients, `disable_adapter`, saving and loading on each of them, and fails when
 
 ## {len(text_only)} models without a ViT
 
-Text prompts alone: `wrap(clip, n_ctx={N_CTX}, method="coop")`. Asking for vision prompts is an error that says so.
+Only text prompts: `wrap(clip, n_ctx={N_CTX}, method="coop")`. Other methods raise an error that says so.
 
 {table(text_only)}
 """  # noqa: E501, for the page's own lines
@@ -174,12 +173,12 @@ Text prompts alone: `wrap(clip, n_ctx={N_CTX}, method="coop")`. Asking for visio
 def table(rows: list[Row]) -> str:
     """Rows as Markdown."""
     lines = [
-        "| model | family (text, image) | layers | widths | trainable | MB | keys |",
-        "|---|---|---|---|---:|---:|---|",
+        "| model | trainable | MB | keys | layers | widths | family (text, image) |",
+        "|---|---:|---:|---|---|---|---|",
     ]
     for r in rows:
         lines.append(
-            f"| {r.name} | {r.family} | {r.layers} | {r.widths} | {r.trainable:,} | {r.megabytes:.2f} | {r.keys} |"
+            f"| {r.name} | {r.trainable:,} | {r.megabytes:.2f} | {r.keys} | {r.layers} | {r.widths} | {r.family} |"
         )
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ from vilt_prompt.methods import METHODS, Method
 from vilt_prompt.prompts import LayerPrompts
 from vilt_prompt.wrapping import unwrap, wrap
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "METHODS",

@@ -39,7 +39,9 @@ def wrap(
         adapter_name: The name of the adapter, if the model is to have several.
         tokenizer: The model's tokenizer. It is needed only for a `ctx_init` text, and only if the vocabulary is not
             open_clip's own.
-        config: Other settings of `PromptConfig`.
+        config: Other settings of `PromptConfig`: `method`, such as "maple", `depth`, `ctx_init` and more. `base_model`
+            and `base_pretrained`, the model's name and tag in open_clip, are recorded in the adapter, so that
+            `create_model_and_transforms` can build the model.
 
     Returns:
         The PEFT model, with `encode_video`, `encode_image`, `encode_text`, `forward` and `layer_prompts`.

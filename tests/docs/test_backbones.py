@@ -29,7 +29,7 @@ def rows_of_the_page() -> list[backbones.Row]:
     cells = [line.strip("| ").split(" | ") for line in backbones.PAGE.read_text(encoding="utf-8").splitlines()]
     return [
         backbones.Row(name, family, layers, widths, int(trainable.replace(",", "")), float(megabytes), keys)
-        for name, family, layers, widths, trainable, megabytes, keys in (row for row in cells if len(row) == 7)
+        for name, trainable, megabytes, keys, layers, widths, family in (row for row in cells if len(row) == 7)
         if name in HAS_VIT
     ]
 

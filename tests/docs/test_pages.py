@@ -37,9 +37,9 @@ def test_every_page_is_in_the_menu_once():
 def test_the_site_fetches_nothing():
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     assert settings["theme"]["font"] is False
-    assert not settings.keys() & {"extra_javascript", "repo_url"}
-    for name in settings["extra_css"]:
-        assert not re.search(r"url\(|@import", (DOCS / name).read_text())
+    assert "repo_url" not in settings
+    for name in settings["extra_css"] + settings["extra_javascript"]:
+        assert not re.search(r"url\(|import|fetch|http", (DOCS / name).read_text())
 
 
 def test_code_fits_beside_the_menu():
@@ -143,6 +143,28 @@ def test_every_question_has_an_answer_with_code():
     assert len(questions) >= 15
     for question in questions:
         assert "```python" in question, question.splitlines()[0]
+
+
+def test_one_version_is_named_everywhere():
+    version = vilt_prompt.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    changes, readme = (ROOT / "CHANGELOG.md").read_text(), (ROOT / "README.md").read_text()
+    (latest, date), *_ = re.findall(r"^## \[([\d.]+)\] - (\d{4}-\d\d-\d\d)$", changes, flags=re.MULTILINE)
+    assert version == citation["version"] == latest
+    assert str(citation["date-released"]) == date
+    assert f"![Version {version}](https://img.shields.io/badge/version-{version}-blue)" in readme
+    assert changes.index("## [Unreleased]") < changes.index(f"## [{version}]")
+    links = dict(re.findall(r"^\[(.+)\]: https://github\.com/[\w-]+/vilt-prompt/(\S+)$", changes, flags=re.MULTILINE))
+    assert links["Unreleased"] == f"compare/v{version}...HEAD"
+    assert links[version].endswith(f"v{version}")
+
+
+def test_the_badges_name_what_the_package_declares():
+    readme, package = (ROOT / "README.md").read_text(), (ROOT / "pyproject.toml").read_text()
+    named = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', package)
+    assert f"![Python {named[0]} to {named[-1]}]" in readme
+    assert "![MIT licence]" in readme
+    assert 'license = "MIT"' in package
 
 
 def test_the_paper_can_be_cited():

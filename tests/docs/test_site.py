@@ -111,7 +111,7 @@ class Site(SimpleHTTPRequestHandler):
     """The built site, and the harness that looks at it."""
 
     harness: str
-    pages: list[str]  # or queries
+    pages: list[Any]  # or queries
     found: queue.Queue[list[dict[str, Any]]]
 
     def do_GET(self) -> None:
@@ -140,7 +140,7 @@ def look_at(site: Path, profile: Path) -> list[dict[str, Any]]:
     return browse(site, profile, HARNESS, pages)
 
 
-def browse(site: Path, profile: Path, harness: str, pages: list[str]) -> list[dict[str, Any]]:
+def browse(site: Path, profile: Path, harness: str, pages: list[Any]) -> list[dict[str, Any]]:
     """What a harness sends home when a browser opens it in a built site."""
     kind = type("TheSite", (Site,), {"harness": harness, "pages": pages, "found": queue.Queue()})
     assert CHROMIUM is not None
@@ -203,6 +203,33 @@ def test_the_search_finds_the_right_page_first(site):
     for found in browse(site, site.parent / "profile", SEARCH, list(QUERIES)):
         first = found["pages"][:1]
         assert set(first) & set(QUERIES[found["query"]]), found
+
+
+# Types into the field above a long table, and sends home the names in the rows that are left.
+FILTER = """<!doctype html><body><script>
+(async () => {
+  const frame = document.createElement("iframe");
+  document.body.append(frame);
+  const found = [];
+  for (const [page, words] of await (await fetch("/pages.json")).json()) {
+    await new Promise(done => { frame.onload = done; frame.src = page; });
+    const inside = frame.contentDocument, field = inside.querySelector(".table-filter");
+    field.value = words;
+    field.dispatchEvent(new Event("input"));
+    const rows = [...inside.querySelectorAll("table")].find(t => t.rows.length > 25).querySelectorAll("tbody tr");
+    const left = [...rows].filter(row => row.offsetParent !== null);
+    found.push({ all: rows.length, left: left.map(row => row.cells[0].textContent) });
+  }
+  await fetch("/found", { method: "POST", body: JSON.stringify(found) });
+})();
+</script>"""
+
+
+def test_the_table_of_models_can_be_filtered(site):
+    (found,) = browse(site, site.parent / "profile", FILTER, [["/backbones/index.html", "siglip2 384"]])
+    assert found["all"] > 100
+    assert "ViT-B-16-SigLIP2-384" in found["left"]
+    assert all("SigLIP2" in name and "384" in name for name in found["left"])
 
 
 def test_what_is_too_wide_is_found(tmp_path):
