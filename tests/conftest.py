@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from importlib.metadata import version
 
 # Tensors this small cost more to share out between threads than to compute. pytest-xdist runs a worker on each core
 # instead, and processes that tests start inherit this.
@@ -39,12 +40,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Older versions of torch read no context variable while they compile: they break the graph, and must not here."""
-    if Version(torch.__version__) < Version("2.14"):
-        skip = pytest.mark.skip(reason="one graph needs torch 2.14")
-        for item in items:
-            if item.get_closest_marker("one_graph"):
-                item.add_marker(skip)
+    """Skips what the installed versions of other packages lack: `@pytest.mark.needs("peft", "0.15", "the reason")`.
+
+    Older versions of torch do not read context variables while they compile. They break the graph.
+    """
+    for item in items:
+        needs = [mark.args for mark in item.iter_markers("needs")]
+        needs += [("torch", "2.14", "one graph")] * (item.get_closest_marker("one_graph") is not None)
+        for package, lowest, reason in needs:
+            if Version(version(package)) < Version(lowest):
+                item.add_marker(pytest.mark.skip(reason=f"{reason} needs {package} {lowest}"))
 
 
 @pytest.fixture

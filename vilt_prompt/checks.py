@@ -101,7 +101,7 @@ def check_placed(name: str, tensor: Tensor, weight: Tensor) -> None:
         ValueError: If the devices differ.
         TypeError: If both are of float types, the types differ, and autocast is off.
     """
-    if torch.compiler.is_compiling() or type(weight) is not nn.Parameter or weight.is_meta:
+    if is_recording() or type(weight) is not nn.Parameter or weight.is_meta:
         return
     if tensor.device != weight.device:
         raise ValueError(
@@ -121,8 +121,19 @@ def nearest(name: object, known: Collection[str]) -> str:
 
 
 def is_readable(tensor: Tensor) -> bool:
-    """Whether values may be looked at: not on the meta device, nor while compiling or exporting."""
-    return not (tensor.is_meta or torch.compiler.is_compiling())
+    """Whether values may be looked at: not on the meta device, nor while a graph is recorded."""
+    return not (tensor.is_meta or is_recording())
+
+
+def is_recording() -> bool:
+    """Whether a graph is recorded that other inputs run through: compiling, exporting or tracing."""
+    return torch.compiler.is_compiling() or is_tracing()
+
+
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace` records a graph, in which sizes are tensors. Exporters and counters are built on it."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]  # documented, but not in `__all__`
+    return tracing
 
 
 class LateNumbers:

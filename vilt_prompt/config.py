@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,14 @@ from peft import PeftConfig
 from vilt_prompt.checks import check_choice, check_count, check_string, is_integer, nearest
 from vilt_prompt.methods import METHODS, SMALLER_TOWER
 
-PEFT_TYPE = "VILT_PROMPT"
+
+class PromptType(str, enum.Enum):
+    """The kind of adapter, as PEFT's `PeftType` lists PEFT's own: a string that also has `.value`."""
+
+    VILT_PROMPT = "VILT_PROMPT"
+
+
+PEFT_TYPE = PromptType.VILT_PROMPT
 TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
 
 # The fields that fix the shapes of the tensors, and the layers that they enter.

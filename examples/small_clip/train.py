@@ -72,8 +72,15 @@ def parse_args() -> argparse.Namespace:
 
 
 def save(model: CLIP, folder: Path) -> None:
-    """Writes half-precision weights and the configuration."""
-    state = {name: tensor.cpu().half().contiguous() for name, tensor in model.state_dict().items()}
+    """Writes half-precision weights and the configuration.
+
+    Position embeddings stay in single precision: open_clip interpolates them for another image size or context length,
+    which CPUs cannot do in half precision.
+    """
+    state = {
+        name: (tensor if name.endswith("positional_embedding") else tensor.half()).cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     save_file(state, folder / "open_clip_model.safetensors")
     preprocess = {
         "mean": OPENAI_DATASET_MEAN,

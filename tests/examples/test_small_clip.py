@@ -8,7 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+from PIL import Image
 
+import vilt_prompt
 from examples.small_clip.captions import CaptionWriter
 from examples.small_clip.concepts import Concept, concept_name
 from examples.small_clip.stages import encode_captions
@@ -47,6 +49,18 @@ def test_both_towers_have_twelve_blocks(model: open_clip.CLIP) -> None:
     assert model.visual.pool_type == "tok"
     assert model.text_pool_type == "argmax"
     assert model.context_length >= 40
+
+
+def test_it_takes_another_image_size_and_context_length() -> None:
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        f"local-dir:{FOLDER}", force_image_size=96, force_context_length=24
+    )
+    wrapped = vilt_prompt.wrap(model, K=6, n_ctx=4).eval()
+    image = preprocess(Image.new("RGB", (120, 100), "red"))[None]
+    assert image.shape == (1, 3, 96, 96)
+    with torch.no_grad():
+        assert wrapped.encode_image(image).isfinite().all()
+        assert wrapped.encode_text(torch.tensor([[1, 2, model.vocab_size - 1]])).isfinite().all()
 
 
 def test_both_towers_encode(model: open_clip.CLIP, tokenizer: HFTokenizer) -> None:

@@ -112,6 +112,15 @@ def test_coca_generates_captions(generation_type):
     assert not torch.equal(captions, generate(reference.base))
 
 
+@pytest.mark.skipif(_has_transformers, reason="open_clip's CoCa.generate works with this version of transformers")
+def test_generating_captions_says_what_it_needs():
+    model, _ = wrapped_with_reference("coca", K=2)
+    with pytest.raises(
+        ValueError, match=r'needs BeamSearchScorer, which transformers 5 has removed: .*"transformers<5"'
+    ):
+        model.generate(frames(model, 2))
+
+
 REFUSED = {
     "CoCa: video and image": (
         lambda w: w.coca(VIDEO, image=VIDEO[0]),

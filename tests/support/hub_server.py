@@ -17,7 +17,11 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
-from huggingface_hub.utils import close_session
+
+try:
+    from huggingface_hub.utils import close_session
+except ImportError:  # the client before 1.0 uses requests
+    from huggingface_hub.utils import reset_sessions as close_session
 
 LARGE = (".safetensors", ".bin")  # endings of files that the Hub keeps in large-file storage
 

@@ -34,6 +34,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     adapter_layer_names = ("vilt_text", "vilt_vision", "vilt_F", "vilt_F_tilde")
     other_param_names = ("tables",)
+    cast_input_dtype_enabled = True  # a switch of PEFT's; prompts always take the type of the tokens that they join
 
     def __init__(self, configs: dict[str, PromptConfig], active_adapter: str) -> None:
         """Args: the configs of the adapters, which the tuner owns, and the adapter that will be active."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +13,14 @@ from huggingface_hub import CommitInfo
 from peft import PeftModel, peft_model
 from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.utils import hotswap
 from torch import Tensor, nn
 
 from vilt_prompt.adapter.fitting import check_shapes, resolve_for
 from vilt_prompt.adapter.forwarded import Forwarded
 from vilt_prompt.adapter.layer import PREFIX, SAVED_PREFIX, key_of
 from vilt_prompt.adapter.several import SeveralAdapters, differences
+from vilt_prompt.adapter.trainer import ModelConfig, TrainerMethods
 from vilt_prompt.adapter.tuner import PromptTuner
 from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, PromptConfig, check_settings
 from vilt_prompt.model.prompted import PromptedModel
@@ -40,7 +42,7 @@ class LoadResult(NamedTuple):
     unexpected_keys: list[str]
 
 
-class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
+class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
     """PEFT's model around a prompted open_clip model.
 
     `wrap`, `from_pretrained`, `convert` and `create_model_and_transforms` return it. The methods of the open_clip model
@@ -55,6 +57,7 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
         self, model: nn.Module, peft_config: PromptConfig, adapter_name: str = "default", **kwargs: Any
     ) -> None:
         super().__init__(model, peft_config, adapter_name, **kwargs)
+        self.config = ModelConfig()
         if isinstance(peft_config, SavedConfig) and peft_config.files is not None:
             self._awaited = peft_config.files, self.peft_config[adapter_name]
 
@@ -279,7 +282,17 @@ class PromptPeftModel(SeveralAdapters, Forwarded, PeftModel):
         return resolved
 
 
-# PEFT finds the classes of an adapter in these tables. They accept a plain string as the type of a new kind.
+class _NotSwapped(list[str]):
+    """PEFT's table of hot-swapping lists the settings of a kind of adapter that must agree. For prompts it refuses."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise ValueError(
+            "PEFT's hotswap_adapter swaps the weights of LoRA alone: model.load_adapter(path, adapter_name) replaces "
+            "the values of a prompt adapter in place, and compiled graphs go on with them"
+        )
+
+
+# PEFT finds the classes of an adapter in these tables. They accept a type that is not PEFT's.
 KEY: Any = PEFT_TYPE
 PEFT_TYPE_TO_CONFIG_MAPPING[KEY] = PromptConfig
 PEFT_TYPE_TO_TUNER_MAPPING[KEY] = PromptTuner
@@ -287,3 +300,4 @@ PEFT_TYPE_TO_PREFIX_MAPPING[KEY] = PREFIX
 MODEL_TYPE_TO_PEFT_MODEL_MAPPING[TASK_TYPE] = PromptPeftModel
 # PEFT before 0.15 has a table of its own in this module.
 getattr(peft_model, "PEFT_TYPE_TO_MODEL_MAPPING", {})[KEY] = PromptTuner
+hotswap.CONFIG_KEYS_TO_CHECK[KEY] = _NotSwapped()

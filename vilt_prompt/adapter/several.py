@@ -42,6 +42,24 @@ class SeveralAdapters:
         self._check_known(adapter_name)
         self.base_model.set_adapter(adapter_name, inference_mode)
 
+    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
+        """Makes adapters trainable, or freezes them, without activating them.
+
+        Args:
+            adapter_names: A name, or a list of names.
+            requires_grad: Whether the adapters are trainable.
+
+        Raises:
+            TypeError: If a name is not a string.
+            ValueError: If there is no such adapter.
+        """
+        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+        for name in names:
+            self._check_known(name)
+        for name in names:
+            for parameter in self.prompts.tensors(name).values():
+                parameter.requires_grad_(requires_grad)
+
     @property
     def active_adapter(self) -> str:
         """The name of the active adapter; an empty list if none is active."""

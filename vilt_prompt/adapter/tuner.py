@@ -54,8 +54,12 @@ class PromptTuner(BaseTuner):
         is_first = not isinstance(model, PromptedModel)
         if is_first:
             patch(model, PromptLayer(self.peft_config, adapter_name))
+        present = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
+            # PEFT before 0.21 makes the active adapter trainable again, and freezes all that has the new name in it.
+            for parameter, requires_grad in present:
+                parameter.requires_grad_(requires_grad)
         except BaseException:
             if is_first:
                 unpatch(model)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from open_clip import coca_model
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,6 +66,20 @@ class PromptedCoCa(PromptedModel):
             image_latent, image_embs = (mean_over_frames(part, frame_mask) for part in encoded)
             image_latent = F.normalize(image_latent, dim=-1)
         return base.forward(frames, text, image_latent, image_embs, output_labels)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Generates captions, with the arguments of open_clip's `CoCa.generate`.
+
+        Raises:
+            ValueError: If the installed transformers lacks the beam search of open_clip, which version 5 has removed.
+        """
+        if not coca_model._has_transformers:
+            raise ValueError(
+                "open_clip's CoCa.generate needs BeamSearchScorer, which transformers 5 has removed: install "
+                '"transformers<5", or choose each next token from the logits of forward(image, text)'
+            )
+        base: Any = super()
+        return base.generate(*args, **kwargs)
 
     def _encode_image(self, images: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
         base: Any = super()

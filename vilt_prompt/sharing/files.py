@@ -230,7 +230,7 @@ def _read_config(path: Path) -> tuple[bytes, dict[str, Any]]:
 def _check_type(config: dict[str, Any], folder: Path) -> None:
     if config["peft_type"] != PEFT_TYPE:
         raise ValueError(
-            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE}, which is ours: "
+            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE.value}, which is ours: "
             "PeftModel.from_pretrained loads those"
         )
 

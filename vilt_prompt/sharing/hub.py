@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, constants, hf_hub_download
-from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is that of httpx, or httpx2 by now
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is that of requests, httpx or httpx2
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
@@ -32,6 +32,9 @@ from vilt_prompt.sharing.files import CARD_NAME, config_text, serialise
 ATTEMPTS = 4
 FIRST_WAIT = 1.0  # seconds, doubled each time
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")  # of `fetch`
+
+# Of httpx, `HTTPError` includes failed connections. The client before 1.0 uses requests, whose base class does so.
+TransportError: Any = HTTPError if HTTPError.__base__ is Exception else HTTPError.__base__
 
 T = TypeVar("T")
 
@@ -153,7 +156,8 @@ def _patiently(call: Callable[[], T]) -> T:
     for attempt in range(1, ATTEMPTS):
         try:
             return call()
-        except (HTTPError, json.JSONDecodeError) as error:  # some calls parse a response before they check its status
+        # Some calls parse a response before they check its status.
+        except (TransportError, json.JSONDecodeError) as error:
             if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
                 raise
             time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
@@ -198,7 +202,7 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
                 f"{start}: the server answers {status} ({error}). Check that the token may do this"
             ) from error
         raise AdapterIOError(f"{start}: the server fails with {status}. {way_out}, later") from error
-    except HTTPError as error:
+    except TransportError as error:
         raise AdapterIOError(f"{start}: the connection to {constants.ENDPOINT} broke ({error}). {way_out}") from error
     except HFValidationError as error:
         raise ValueError(f"{start}: it is not a repository id ({error}). Expected 'user/name'") from error

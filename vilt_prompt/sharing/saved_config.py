@@ -12,6 +12,8 @@ from vilt_prompt.config import PromptConfig
 from vilt_prompt.sharing.files import AGAIN, AdapterFiles, read
 from vilt_prompt.sharing.hub import HUB_ARGUMENTS, fetch
 
+KNOWN_FIELDS = {each.name for each in dataclasses.fields(PromptConfig)}
+
 
 class SavedConfig(PromptConfig):
     """A config as it was read. PEFT hands it on to the tuner, which resolves it to a plain `PromptConfig`.
@@ -32,8 +34,10 @@ def read_config(
     for_the_hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
     folder = fetch(path_or_repo, subfolder=subfolder, **for_the_hub)
     files = read(folder, os.fspath(path_or_repo))
+    # PEFT writes its own version since 0.18, which older releases would warn of as a field that they do not know.
+    fields = {name: value for name, value in files.config.items() if name != "peft_version" or name in KNOWN_FIELDS}
     try:
-        config: PromptConfig = PromptConfig.from_peft_type(**files.config)
+        config: PromptConfig = PromptConfig.from_peft_type(**fields)
         if not isinstance(config.ctx_init, list | None):
             raise ValueError(f"ctx_init is {config.ctx_init!r}, a saved one is a list of token ids")
     except (TypeError, ValueError) as error:

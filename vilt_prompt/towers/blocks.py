@@ -9,6 +9,7 @@ Shapes: b batch, l tokens, m keys, n prompts, h heads, c channels of a head, d w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, TypeAlias
 
 import torch
@@ -16,6 +17,8 @@ from einops import rearrange
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vilt_prompt.checks import is_recording, is_tracing
 
 try:
     from peft.utils import AuxiliaryTrainingWrapper
@@ -123,8 +126,8 @@ class Block:
     def _project_with_prompt(self, x: Tensor, prompt: Tensor | None, first: int) -> tuple[Tensor, Tensor | None]:
         """Project tokens (b, l, d) from part `first` on, (s, b, h, l, c), and a prompt to (2, 1, h, n, c)."""
         batch, length, _ = x.shape
-        # A compiled or exported graph serves any batch: it must not depend on how large this one is.
-        if prompt is None or torch.compiler.is_compiling() or batch * length < FEW_PROMPTS * prompt.shape[1]:
+        # A recorded graph serves any batch: it must not depend on how large this one is.
+        if prompt is None or is_recording() or batch * length < FEW_PROMPTS * prompt.shape[1]:
             return self.project(x, first, 3), None if prompt is None else self.project(prompt, 1, 3)
         rows = torch.cat([rearrange(x, "b l d -> 1 (b l) d"), prompt], dim=1)  # [1 b*l+n d]
         projected = self.project(rows, first, 3)  # [s 1 h b*l+n c]
@@ -183,7 +186,14 @@ def join(*parts: Tensor | None) -> Tensor:
     given = [part for part in parts if part is not None]
     if len(given) == 1:
         return given[0]
-    batch = max(part.shape[1] for part in given)
+    batch = _largest([part.shape[1] for part in given])
     # Tokens stay outermost in memory, as the maps wrote them: [b l 2 h c].
     rows = [part.expand(-1, batch, -1, -1, -1).permute(1, 3, 0, 2, 4) for part in given]
     return torch.cat(rows, dim=1).permute(2, 0, 3, 1, 4)
+
+
+def _largest(sizes: Sequence[int]) -> Any:
+    """The largest size. `torch.jit.trace` passes tensors as sizes: then the graph has to find the largest itself."""
+    if is_tracing():
+        return reduce(torch.maximum, map(torch.as_tensor, sizes))
+    return max(sizes)

@@ -129,8 +129,7 @@ class OpenClipTextTower:
         """How the end token is found: the pooling, and the token's id if the tower looks for one id."""
         if self.pool_type != "eos":
             return self.pool_type, None
-        # open_clip before 3.0 pools no end token by its id.
-        return self.pool_type, getattr(self.text, "text_eos_id" if self._is_in_clip else "eos_id", None)
+        return self.pool_type, self.text.text_eos_id if self._is_in_clip else self.text.eos_id
 
     @property
     def causal(self) -> bool:
