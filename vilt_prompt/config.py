@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from peft import PeftConfig
 
@@ -22,6 +22,9 @@ class PromptType(str, enum.Enum):
 
 PEFT_TYPE = PromptType.VILT_PROMPT
 TASK_TYPE = "VIDEO_TEXT"  # by which PEFT finds the class of the wrapped model
+
+# The fields of a config, or a record among them, as JSON stores it.
+JsonObject: TypeAlias = dict[str, Any]
 
 # The fields that fix the shapes of the tensors, and the layers that they enter.
 STRUCTURE = ("towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
@@ -77,8 +80,8 @@ class PromptConfig(PeftConfig):
     ctx_init: str | list[int] | None = None
     base_model: str | None = None
     base_pretrained: str | None = None
-    base_fingerprint: dict[str, Any] | None = field(default=None, repr=False)
-    base_settings: dict[str, Any] | None = field(default=None, repr=False)
+    base_fingerprint: JsonObject | None = field(default=None, repr=False)
+    base_settings: JsonObject | None = field(default=None, repr=False)
     target_modules: list[str] | None = None  # PEFT looks up here which modules to adapt
 
     def __post_init__(self) -> None:

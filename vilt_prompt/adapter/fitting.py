@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import open_clip
 import torch
 from peft import PeftModel
@@ -27,11 +25,12 @@ from vilt_prompt.towers.families import (
     text_tower,
     vision_tower,
 )
+from vilt_prompt.towers.interface import TextTower
 
 OPEN_CLIP_VOCABULARY = 49_408  # of CLIP's own tokenizer, which open_clip ships
 
 
-def check_unwrapped(model: Any) -> None:
+def check_unwrapped(model: object) -> None:
     """Check that a model is an open_clip model without prompts.
 
     Raises:
@@ -128,7 +127,7 @@ def add_prompts(model: nn.Module, config: PromptConfig, adapter_name: str, layer
     layer.add(adapter_name, config, PromptTable.of(config, *depths(model)), widths)
 
 
-def _first_ids(ctx_init: str | list[int], text: Any) -> list[int]:
+def _first_ids(ctx_init: str | list[int], text: TextTower) -> list[int]:
     if isinstance(ctx_init, str):
         if text.vocabulary != OPEN_CLIP_VOCABULARY:
             raise ValueError(

@@ -22,7 +22,7 @@ PREFIX = "vilt_"  # PEFT finds an adapter's parameters by this prefix in their p
 SAVED_PREFIX = "base_model.model.prompts."  # of the names of tensors in files, as PEFT lays them out
 
 
-def prompt_layer(wrapped: Any) -> PromptLayer:
+def prompt_layer(wrapped: object) -> PromptLayer:
     """The layer that holds the adapters of a wrapped model. A TypeError if the model is not wrapped."""
     layer = prompted_model(wrapped).prompts
     assert isinstance(layer, PromptLayer)

@@ -5,7 +5,7 @@ Adapters that the attention of a block would ignore are refused in `vilt_prompt.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from peft import PeftConfig
 from torch import nn
@@ -28,7 +28,7 @@ def put_back(model: nn.Module, configs: object) -> None:
         model.__dict__["peft_config"] = configs
 
 
-class PromptConfigs(dict[str, Any]):
+class PromptConfigs(dict[str, PeftConfig]):
     """The configs of a tuner. Configs of other kinds, which PEFT would add for a second PEFT model, are refused."""
 
     def __setitem__(self, adapter_name: str, config: PeftConfig) -> None:
@@ -39,7 +39,7 @@ class PromptConfigs(dict[str, Any]):
             )
         super().__setitem__(adapter_name, config)
 
-    def update(self, configs: Any) -> None:  # type: ignore[override]
+    def update(self, configs: Mapping[str, PeftConfig]) -> None:  # type: ignore[override]
         """Add configs, each with the check of a single one."""
         for adapter_name, config in dict(configs).items():
             self[adapter_name] = config

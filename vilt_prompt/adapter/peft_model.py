@@ -22,7 +22,7 @@ from vilt_prompt.adapter.layer import PREFIX, SAVED_PREFIX, key_of
 from vilt_prompt.adapter.several import SeveralAdapters, differences
 from vilt_prompt.adapter.trainer import ModelConfig, TrainerMethods
 from vilt_prompt.adapter.tuner import PromptTuner
-from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, PromptConfig, check_settings
+from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, JsonObject, PromptConfig, check_settings
 from vilt_prompt.model.prompted import PromptedModel
 from vilt_prompt.sharing.card import TrainingFacts, model_card
 from vilt_prompt.sharing.files import CARD_NAME, AdapterFiles, check_numbers, shapes_of, write
@@ -71,7 +71,7 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
         save_directory: str | os.PathLike[str],
         safe_serialization: bool = True,
         selected_adapters: list[str] | None = None,
-        save_embedding_layers: Any = "auto",
+        save_embedding_layers: object = "auto",
         is_main_process: bool = True,
         *,
         state_dict: dict[str, Tensor] | None = None,
@@ -130,7 +130,7 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
 
     def adapter_content(
         self, adapter_name: str, state_dict: dict[str, Tensor] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    ) -> tuple[JsonObject, dict[str, Tensor]]:
         """The fields of an adapter's config, and its tensors, as they are saved: by keys without the adapter's name."""
         self._check_known(adapter_name)
         config = self.peft_config[adapter_name]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
@@ -111,7 +112,7 @@ class PromptTuner(BaseTuner):
         """Switch the prompts off."""
         self.model.prompts.enable_adapters(False)
 
-    def merge_adapter(self, *args: Any, **kwargs: Any) -> Any:
+    def merge_adapter(self, *args: object, **kwargs: object) -> NoReturn:
         """Raise a ValueError: prompts are tokens, so there is nothing to merge into the weights."""
         raise ValueError("prompts cannot be merged into the weights: keep the adapter, or take it out with unwrap")
 
@@ -126,10 +127,10 @@ class PromptTuner(BaseTuner):
     # PEFT has implemented the following methods since 0.18. In older releases they are abstract.
 
     @staticmethod
-    def _check_target_module_exists(peft_config: Any, key: str) -> bool:
+    def _check_target_module_exists(peft_config: object, key: str) -> bool:
         return key == "prompts"
 
-    def _prepare_adapter_config(self, peft_config: Any, model_config: Any) -> Any:
+    def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: object) -> PeftConfig:
         return peft_config
 
     def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:

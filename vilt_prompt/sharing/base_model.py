@@ -12,11 +12,11 @@ import itertools
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from vilt_prompt.config import JsonObject, PromptConfig
 from vilt_prompt.sharing.quantization import QuantizedWeight, quantized_weight
 
 SAMPLED_MATRICES = 32
@@ -35,7 +35,7 @@ _TRAINED = ("logit_scale", "logit_bias")
 _RESIZED = ("positional_embedding", "pos_embed", "position_embeddings.weight", "token_embedding.weight")
 
 
-def fingerprint(model: nn.Module) -> dict[str, Any] | None:
+def fingerprint(model: nn.Module) -> JsonObject | None:
     """The fingerprint of a base model, which is the same with and without adapters. None on the meta device.
 
     The shapes of the parameters, numbered blocks together, such as "12 x (768,)", and a few values of some matrices.
@@ -44,11 +44,11 @@ def fingerprint(model: nn.Module) -> dict[str, Any] | None:
     if _has_no_values(weights):
         return None
     values, errors = _values(weights, _chosen(weights))
-    found: dict[str, Any] = {"shapes": _shapes(weights), "values": values}
+    found: JsonObject = {"shapes": _shapes(weights), "values": values}
     return {**found, "errors": errors} if errors else found
 
 
-def check_base(model: nn.Module, config: Any, strict: bool) -> bool:
+def check_base(model: nn.Module, config: PromptConfig, strict: bool) -> bool:
     """Whether a model is the one that an adapter was trained on, as far as its config's `base_fingerprint` tells.
 
     A damaged fingerprint is a ValueError. So are, if `strict`, another architecture and other weights, else a warning.
@@ -209,7 +209,7 @@ def _other_architecture(expected: dict[str, str], found: dict[str, str], base: s
     return f"the adapter was trained on another architecture (its base: {base}): {shown}{more}"
 
 
-def _check_form(expected: dict[str, Any]) -> None:
+def _check_form(expected: JsonObject) -> None:
     shapes, values, errors = expected.get("shapes"), expected.get("values"), expected.get("errors", {})
     if (
         not isinstance(shapes, dict)

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from vilt_prompt.config import JsonObject
 from vilt_prompt.sharing.activation import QUICK_GELU, WRITTEN, activation
-from vilt_prompt.towers.families import text_tower, vision_tower
+from vilt_prompt.towers.families import Model, text_tower, vision_tower
 from vilt_prompt.towers.open_clip_text import OpenClipTextTower
 
 # The settings of image preprocessing: open_clip's argument names, and the names in `model.visual.preprocess_cfg`.
@@ -43,7 +44,7 @@ _SHOWN = {
     "text_heads": "attention heads of the text tower",
     "vision_heads": "attention heads of the vision tower",
 }
-_EXAMPLES: dict[str, Any] = {
+_EXAMPLES: JsonObject = {
     "image_size": [224, 224],
     "image_mean": [0.48, 0.46, 0.41],
     "image_std": [0.27, 0.26, 0.28],
@@ -60,7 +61,7 @@ _EXAMPLES: dict[str, Any] = {
 _PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
-def base_settings(model: Any) -> dict[str, Any]:
+def base_settings(model: Model) -> JsonObject:
     """Read the settings of a model that change its features without changing its weights.
 
     Args:
@@ -72,7 +73,7 @@ def base_settings(model: Any) -> dict[str, Any]:
     """
     visual, text = model.visual, text_tower(model)
     size = getattr(visual, "image_size", None)
-    found: dict[str, Any] = {"image_size": None if size is None else _pair(size)}
+    found: JsonObject = {"image_size": None if size is None else _pair(size)}
     preprocessing = getattr(visual, "preprocess_cfg", None) or {}
     for name, key in _PREPROCESSING.items():
         value = preprocessing.get(key)
@@ -90,7 +91,7 @@ def base_settings(model: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def building_arguments(settings: dict[str, Any]) -> dict[str, Any]:
+def building_arguments(settings: JsonObject) -> JsonObject:
     """The arguments with which `open_clip.create_model_and_transforms` builds a base of these settings.
 
     The precision is not among them: weights of full precision are exact, and take images as `preprocess` makes them.
@@ -106,7 +107,7 @@ def building_arguments(settings: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def without_overridden(settings: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+def without_overridden(settings: JsonObject, arguments: JsonObject) -> JsonObject:
     """Remove the settings that the caller overrides with open_clip's arguments."""
     chosen = {name for name, argument in _FORCED.items() if argument in arguments}
     chosen |= {name for name in _PREPROCESSING if name in arguments}
@@ -115,7 +116,7 @@ def without_overridden(settings: dict[str, Any], arguments: dict[str, Any]) -> d
     return {name: value for name, value in settings.items() if name not in chosen}
 
 
-def check_base_settings(found: dict[str, Any], expected: dict[str, Any], strict: bool) -> bool:
+def check_base_settings(found: JsonObject, expected: JsonObject, strict: bool) -> bool:
     """Whether a model has the recorded settings of an adapter's base; settings that one of them lacks are ignored.
 
     Args:
@@ -144,7 +145,7 @@ def check_base_settings(found: dict[str, Any], expected: dict[str, Any], strict:
     return False
 
 
-def _check_form(settings: dict[str, Any]) -> None:
+def _check_form(settings: JsonObject) -> None:
     """Raise a ValueError if a recorded setting has another type than the one that `base_settings` returns."""
     for name, example in _EXAMPLES.items():
         value = settings.get(name)
@@ -176,7 +177,7 @@ def _patch_dropout(visual: Any) -> float | None:
     return max(rates, default=None)
 
 
-def _precision(model: Any) -> str | None:
+def _precision(model: Model) -> str | None:
     """open_clip's name of the precision: "fp16" keeps the norms in float32, "pure_fp16" does not."""
     types = {parameter.dtype for parameter in model.visual.parameters() if parameter.is_floating_point()}
     low = types - {torch.float32}

@@ -7,14 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from open_clip.pretrained import get_pretrained_cfg
 from torch import Tensor
 
 from vilt_prompt.checks import check_string, check_strings
-from vilt_prompt.config import names_weights
+from vilt_prompt.config import JsonObject, names_weights
 from vilt_prompt.methods import METHODS
 
 
@@ -50,9 +49,7 @@ class TrainingFacts:
         return any(getattr(self, name) is not None for name in self.__dataclass_fields__)
 
 
-def model_card(
-    config: dict[str, Any], tensors: dict[str, Tensor], facts: TrainingFacts, repo_id: str | None = None
-) -> str:
+def model_card(config: JsonObject, tensors: dict[str, Tensor], facts: TrainingFacts, repo_id: str | None = None) -> str:
     """The README of an adapter, in a repository or a folder."""
     name = (repo_id or "adapter").split("/")[-1]
     metadata = ModelCardData(
@@ -85,12 +82,12 @@ def _title(name: str, facts: TrainingFacts) -> str:
     return f"{name}: prompts for video" + (f", trained on {_line(facts.dataset)}" if facts.dataset else "")
 
 
-def _line(text: Any) -> str:
+def _line(text: object) -> str:
     """A user's text as one line of plain text."""
     return escape(" ".join(str(text).split()), quote=False)
 
 
-def _what_it_is(config: dict[str, Any], parameters: int) -> str:
+def _what_it_is(config: JsonObject, parameters: int) -> str:
     towers = {"both": "both towers", "text": "the text tower", "vision": "the vision tower"}[config["towers"]]
     base = _base_name(config)
     of_base = f"`{_line(base)}`" if base else "an open_clip model whose name was not recorded"
@@ -102,7 +99,7 @@ def _what_it_is(config: dict[str, Any], parameters: int) -> str:
     )
 
 
-def _snippet(config: dict[str, Any], facts: TrainingFacts, repo_id: str | None) -> str:
+def _snippet(config: JsonObject, facts: TrainingFacts, repo_id: str | None) -> str:
     names = json.dumps(list(facts.class_names or ("walking", "swimming", "juggling"))[:3], ensure_ascii=False)
     adapter = json.dumps(repo_id or ".")
     where = "" if repo_id else "  # this folder"
@@ -121,7 +118,7 @@ def _snippet(config: dict[str, Any], facts: TrainingFacts, repo_id: str | None) 
     )
 
 
-def _training(config: dict[str, Any], facts: TrainingFacts) -> str:
+def _training(config: JsonObject, facts: TrainingFacts) -> str:
     rows = {
         "base model": _base_name(config) or "not recorded",
         "method": METHODS[config["method"]].paper,
@@ -146,7 +143,7 @@ def _results(facts: TrainingFacts) -> str:
     return _table(f"Results on {_line(facts.dataset or 'a dataset that is not stated')}", rows)
 
 
-def _table(heading: str, rows: Mapping[str, Any]) -> str:
+def _table(heading: str, rows: Mapping[str, object]) -> str:
     cells = [[_line(cell).replace("|", "\\|") for cell in row] for row in rows.items()]
     return "\n".join([f"## {heading}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in cells)])
 
@@ -174,7 +171,7 @@ def _eval_results(facts: TrainingFacts) -> list[EvalResult] | None:
     ] or None
 
 
-def _where_the_base_is(config: dict[str, Any]) -> str:
+def _where_the_base_is(config: JsonObject) -> str:
     """A note about a base model that open_clip does not download, because it is a file or a folder."""
     name, weights = config["base_model"] or "", config["base_pretrained"]
     is_file = weights and not name.startswith("hf-hub:") and not get_pretrained_cfg(name, weights)
@@ -186,12 +183,12 @@ def _where_the_base_is(config: dict[str, Any]) -> str:
     )
 
 
-def _base_name(config: dict[str, Any]) -> str | None:
+def _base_name(config: JsonObject) -> str | None:
     name, weights = config["base_model"], config["base_pretrained"]
     return f"{name} ({weights})" if name and weights else name
 
 
-def _base_on_the_hub(config: dict[str, Any]) -> str | None:
+def _base_on_the_hub(config: JsonObject) -> str | None:
     """The base model's repository, which the Hub links."""
     name, weights = config["base_model"], config["base_pretrained"]
     if not name:

@@ -28,7 +28,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vilt_prompt.checks import AdapterIOError
-from vilt_prompt.config import NOTES, PEFT_TYPE, STRUCTURE
+from vilt_prompt.config import NOTES, PEFT_TYPE, STRUCTURE, JsonObject
 from vilt_prompt.sharing.quantization import is_quantized
 
 CARD_NAME = "README.md"
@@ -46,7 +46,7 @@ class AdapterFiles:
 
     folder: Path
     source: str  # a folder or a repository, as the user gave it
-    config: dict[str, Any]
+    config: JsonObject
     tensors: dict[str, Tensor]
     version: tuple[int, ...]  # of the file of the tensors, when it was read
 
@@ -103,7 +103,7 @@ def read(folder: Path, source: str) -> AdapterFiles:
     return AdapterFiles(folder, source, config, tensors, version)
 
 
-def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], card: str) -> None:
+def write(folder: Path, config: JsonObject, tensors: dict[str, Tensor], card: str) -> None:
     """Save an adapter. The card becomes the README if the folder has none.
 
     If the process dies at any moment, the folder contains either the previous adapter, if there was one, or the new
@@ -160,7 +160,7 @@ def serialise(config: str, tensors: dict[str, Tensor], replaces: str | None = No
     return len(header).to_bytes(8, "little") + header + content[end:]
 
 
-def config_text(config: dict[str, Any]) -> str:
+def config_text(config: JsonObject) -> str:
     """The text of `adapter_config.json`, as PEFT writes it."""
     return json.dumps(config, indent=2, sort_keys=True)
 
@@ -214,7 +214,7 @@ def _missing(folder: Path, name: str) -> str:
     return f"{folder} holds no {name}{within if others else ': give the folder that save_pretrained(...) wrote'}"
 
 
-def _read_config(path: Path) -> tuple[bytes, dict[str, Any]]:
+def _read_config(path: Path) -> tuple[bytes, JsonObject]:
     try:
         if path.stat().st_size > LARGEST_CONFIG:
             raise ValueError(f"it is larger than {LARGEST_CONFIG} bytes")
@@ -227,7 +227,7 @@ def _read_config(path: Path) -> tuple[bytes, dict[str, Any]]:
     return content, config
 
 
-def _check_type(config: dict[str, Any], folder: Path) -> None:
+def _check_type(config: JsonObject, folder: Path) -> None:
     if config["peft_type"] != PEFT_TYPE:
         raise ValueError(
             f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE.value}, which is ours: "
@@ -248,7 +248,7 @@ def _opened(weights: Path) -> Iterator[Any]:
         raise ValueError(f"{weights} is damaged ({error}): {AGAIN}") from error
 
 
-def _read_record(text: str, weights: Path) -> tuple[dict[str, str | None], dict[str, Any]]:
+def _read_record(text: str, weights: Path) -> tuple[dict[str, str | None], JsonObject]:
     try:
         record = json.loads(text)
         record = {name: record[name] for name in ("config", "replaces", "sha256")}
@@ -260,7 +260,7 @@ def _read_record(text: str, weights: Path) -> tuple[dict[str, str | None], dict[
     return record, saved
 
 
-def _compare(config: dict[str, Any], saved: dict[str, Any], folder: Path) -> None:
+def _compare(config: JsonObject, saved: JsonObject, folder: Path) -> None:
     """Compare the config file with the config that was saved with the tensors.
 
     A different structure is a ValueError. Differences in other fields are a warning.

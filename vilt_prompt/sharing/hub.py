@@ -27,6 +27,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 
 from vilt_prompt.checks import AdapterIOError, check_string
+from vilt_prompt.config import JsonObject
 from vilt_prompt.sharing.files import CARD_NAME, config_text, serialise
 
 ATTEMPTS = 4
@@ -99,7 +100,7 @@ def fetch(
 
 def push(
     repo_id: str,
-    config: dict[str, Any],
+    config: JsonObject,
     tensors: dict[str, Tensor],
     card: Callable[[str], str],
     *,

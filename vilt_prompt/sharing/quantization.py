@@ -55,7 +55,7 @@ def is_quantized(tensor: Tensor) -> bool:
     return _is_torchao(tensor) or type(tensor).__name__ in ("Params4bit", "Int8Params")
 
 
-def quantized_weight(module: nn.Module, parameter: Any) -> QuantizedWeight | None:
+def quantized_weight(module: nn.Module, parameter: Tensor) -> QuantizedWeight | None:
     """What a parameter of a module stands for, or None where it is a plain tensor."""
     kind = type(parameter).__name__
     if _is_torchao(parameter):
@@ -78,11 +78,11 @@ def quantized_weight(module: nn.Module, parameter: Any) -> QuantizedWeight | Non
     return None
 
 
-def _is_torchao(tensor: Any) -> bool:
+def _is_torchao(tensor: Tensor) -> bool:
     return isinstance(tensor, Tensor) and type(tensor).dequantize is not Tensor.dequantize
 
 
-def _torchao_error(parameter: Any) -> float | None:
+def _torchao_error(parameter: Tensor) -> float | None:
     kind = type(parameter).__name__
     bits = str(getattr(parameter, "target_dtype", "")).removeprefix("torch.int")
     if bits.isdecimal() and int(bits) > 1:  # IntxUnpackedToInt8Tensor
