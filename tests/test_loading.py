@@ -46,7 +46,7 @@ REFUSED = {
     "push a model that is not wrapped": (
         lambda w: push_to_hub(w.bare, "me/prompts"),
         TypeError,
-        r"expected what wrap\(\) returned, got CLIP",
+        r"expected a model that wrap\(\) returned, got CLIP",
     ),
 }
 

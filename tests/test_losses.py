@@ -290,7 +290,7 @@ REFUSED = {
     "another number of classes": (
         lambda w: LOSS(V, C_CLIP[:2], LABELS),
         ValueError,
-        r"\(2, 24\) and .*\(3, 24\) must be of one shape",
+        r"\(2, 24\) and .*\(3, 24\) must have the same shape",
     ),
     "another width": (lambda w: LOSS(V[:, :8], C_CLIP, LABELS), ValueError, "must have the same D"),
     "features of rank 1": (lambda w: LOSS(V[0], C_CLIP, LABELS), ValueError, r"shape \(rows, D\).*got \(24,\)"),

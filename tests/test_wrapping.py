@@ -57,16 +57,20 @@ REFUSED = {
     "unwrap a model without prompts": (
         lambda w: unwrap(w.bare),
         TypeError,
-        r"expected what wrap\(\) returned, still wrapped, got CLIP",
+        r"expected a model that wrap\(\) returned, still wrapped, got CLIP",
     ),
     "unwrap None": (lambda w: unwrap(None), TypeError, "still wrapped, got NoneType"),
-    "unwrap twice": (lambda w: unwrap(w.unwrapped), TypeError, r"expected what wrap\(\) returned, still wrapped"),
+    "unwrap twice": (
+        lambda w: unwrap(w.unwrapped),
+        TypeError,
+        r"expected a model that wrap\(\) returned, still wrapped",
+    ),
     "unwrap the object inside": (
         lambda w: unwrap(w.model.get_base_model()),
         TypeError,
-        r"expected what wrap\(\) returned, still wrapped, got PromptedCLIP",
+        r"expected a model that wrap\(\) returned, still wrapped, got PromptedCLIP",
     ),
-    "unwrap LoRA": (lambda w: unwrap(w.lora), TypeError, r"expected what wrap\(\) returned"),
+    "unwrap LoRA": (lambda w: unwrap(w.lora), TypeError, r"expected a model that wrap\(\) returned"),
 }
 
 

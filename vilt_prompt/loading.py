@@ -230,7 +230,7 @@ def push_to_hub(
         OSError: If the Hub or the connection fails. The branch is unchanged.
     """
     if not isinstance(wrapped, PromptPeftModel):
-        raise TypeError(f"expected what wrap() returned, got {type(wrapped).__name__}")
+        raise TypeError(f"expected a model that wrap() returned, got {type(wrapped).__name__}")
     return wrapped.push_to_hub(
         repo_id,
         adapter_name=adapter_name,

@@ -269,7 +269,7 @@ def _check_same_classes(text_features: Tensor, scenario_features: Tensor) -> Non
     if text_features.shape != scenario_features.shape:
         raise ValueError(
             f"text_features {tuple(text_features.shape)} and scenario_features {tuple(scenario_features.shape)} "
-            "must be of one shape (C, D): are they of the same classes and model?"
+            "must have the same shape (C, D): compute both for the same classes with the same model"
         )
 
 

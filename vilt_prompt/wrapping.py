@@ -76,5 +76,5 @@ def unwrap(wrapped: PeftModel) -> nn.Module:
     tuner = getattr(wrapped, "base_model", None)
     # If the model was unwrapped and wrapped again, its prompts belong to another tuner than this one.
     if not isinstance(tuner, PromptTuner) or not tuner.is_in_place():
-        raise TypeError(f"expected what wrap() returned, still wrapped, got {type(wrapped).__name__}")
+        raise TypeError(f"expected a model that wrap() returned, still wrapped, got {type(wrapped).__name__}")
     return tuner.unload()

@@ -64,7 +64,7 @@ REFUSED = {
     "ctx_init outside the vocabulary": (
         lambda w: wrap(w.bare, K=2, ctx_init=[100]),
         ValueError,
-        "ctx_init has token ids up to 100, the vocabulary ends at 99: are they of this model's tokenizer",
+        "ctx_init has token ids up to 100, the vocabulary ends at 99: use this model's tokenizer",
     ),
     "ctx_init is a text of no known vocabulary": (
         lambda w: wrap(w.bare, K=2, ctx_init="a photo"),

@@ -112,7 +112,7 @@ def test_tensors_that_do_not_fit_are_an_error(load, tmp_path):
     for broken, message in (
         ({key: tensor for key, tensor in tensors.items() if key != text}, "vilt_text is missing"),
         ({**tensors, "base_model.model.prompts.vilt_extra": tensors[text].clone()}, "vilt_extra is unexpected"),
-        ({**tensors, text: tensors[text][:, :2].clone()}, r"vilt_text is of shape \(2, 2, 32\), \(2, 3, 32\) was"),
+        ({**tensors, text: tensors[text][:, :2].clone()}, r"vilt_text is of shape \(2, 2, 32\), expected \(2, 3, 32\)"),
     ):
         save_file(broken, path)
         base = build("4/4")

@@ -181,7 +181,7 @@ REFUSED = {
     "delete the only adapter": (
         lambda w: w.alone.delete_adapter("default"),
         ValueError,
-        "'default' is the only adapter: add another one first, or take all out with unwrap",
+        "'default' is the only adapter: add another one first, or remove all prompts with unwrap",
     ),
     "an adapter for each sample": (
         lambda w: w.model(VIDEO, adapter_names=["default", "twin"]),

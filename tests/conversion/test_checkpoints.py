@@ -13,11 +13,11 @@ REFUSED = {
         ValueError,
         "there is no file .*nowhere.pth: give the checkpoint itself",
     ),
-    "convert None": (lambda w: convert(None, w.bare), TypeError, "path must be that of a checkpoint.*got None"),
+    "convert None": (lambda w: convert(None, w.bare), TypeError, "path must be the path of a checkpoint.*got None"),
     "convert tensors": (
         lambda w: convert({"ctx": torch.randn(4, 32)}, w.bare),
         TypeError,
-        "path must be that of a checkpoint.*got {'ctx': tensor",
+        "path must be the path of a checkpoint.*got {'ctx': tensor",
     ),
     "convert a file that is not a checkpoint": (
         lambda w: convert(w.folder / "file", w.bare),

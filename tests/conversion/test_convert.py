@@ -354,11 +354,11 @@ BAD = {
     "CoCoOp": (
         lambda: {"ctx": torch.ones(2, 32), "meta_net.linear1.weight": torch.ones(2, 2),
                  "meta_net.linear2.weight": torch.ones(2, 2)},
-        "is of CoCoOp, whose prompts depend on the image",
+        "is a checkpoint of CoCoOp, whose prompts depend on the image",
     ),
     "a fine-tuned CLIP": (
         lambda: {"image_encoder.conv1.weight": torch.ones(1), "logit_scale": torch.ones(())},
-        r"holds no prompts\. Is it a fine-tuned CLIP\?",
+        r"holds no prompts\. If it is a fine-tuned CLIP, load",
     ),
     "keys of something else": (
         lambda: {"backbone.fc.weight": torch.ones(1), "ctx": torch.ones(2, 32)},
@@ -377,10 +377,11 @@ BAD = {
     "two depths": (
         lambda: {"ctx": torch.ones(2, 32), "image_encoder.VPT": torch.ones(2, 48),
                  "image_encoder.transformer.resblocks.1.VPT_shallow": torch.ones(2, 48)},
-        "text prompts for 1 layers and visual ones for 2: an adapter has one depth",
+        "text prompts for 1 layers and visual ones for 2: an adapter needs the same number",
     ),
     "a missing layer": (
-        edited(compound_prompts_text__0=None), r"text prompts of layers \[1, 3\]: expected 1 to the last",
+        edited(compound_prompts_text__0=None),
+        r"text prompts of layers \[1, 3\]: expected one for every layer from 1 to the last",
     ),
     "a missing map": (
         edited(compound_prompt_projections__1__weight=None, compound_prompt_projections__1__bias=None),
@@ -479,7 +480,7 @@ REFUSED = {
     "convert a fine-tuned CLIP": (
         lambda w: convert(w.folder / "fine_tuned.pth", w.bare),
         ValueError,
-        "holds no prompts. Is it a fine-tuned CLIP",
+        "holds no prompts. If it is a fine-tuned CLIP, load",
     ),
     "convert a context for each class": (
         lambda w: convert(w.folder / "per_class.pth", w.bare),
@@ -489,7 +490,7 @@ REFUSED = {
     "convert layers with a gap": (
         lambda w: convert(w.folder / "gap.pth", w.bare),
         ValueError,
-        r"text prompts of layers \[1, 3\]: expected 1 to the last",
+        r"text prompts of layers \[1, 3\]: expected one for every layer from 1 to the last",
     ),
     "convert prompts of another width": (
         lambda w: convert(w.folder / "wide.pth", w.bare),

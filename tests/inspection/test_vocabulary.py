@@ -99,7 +99,7 @@ REFUSED = {
     "words of another model's tokenizer": (
         lambda w: nearest_tokens(w.model, open_clip.SimpleTokenizer()),
         ValueError,
-        "the tokenizer has 49408 ids, the model 100: is it the tokenizer of this model",
+        "the tokenizer has 49408 ids, the model 100: use the tokenizer of this model",
     ),
     "no words": (
         lambda w: nearest_tokens(w.model, Words(), k=0),

@@ -347,7 +347,7 @@ def test_nothing_is_sent_for_an_adapter_that_cannot_be_shared(hub):
         model.prompts.vilt_text["default"][0, 0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"vilt_text holds NaN or infinity. Training has diverged"):
         model.push_to_hub(REPO, token="writer")
-    with pytest.raises(TypeError, match="expected what wrap"):
+    with pytest.raises(TypeError, match="expected a model that wrap"):
         vilt_prompt.push_to_hub(build("4/4"), REPO)
     assert not hub.requests
 
@@ -493,7 +493,7 @@ REFUSED = {
     "a repository that is not in the cache": (
         lambda w: from_pretrained(w.bare, "me/nothing", local_files_only=True, cache_dir=w.folder / "cache"),
         ValueError,
-        "it is not in the cache, and local_files_only or HF_HUB_OFFLINE forbids to look further. Fetch it once online",
+        "it is not in the cache, and local_files_only or HF_HUB_OFFLINE forbids a download. Fetch it once online",
     ),
     "a file": (
         lambda w: from_pretrained(w.bare, w.folder / "file"),

@@ -17,7 +17,7 @@ def test_texts_that_begin_with_padding_are_an_error(name):
     padding = EVERY[name].tokens[2]
     ids[2] = ids[2].roll(2)
     assert ids[2, 0] == padding
-    with pytest.raises(ValueError, match=rf"text 2 begins with padding \(id {padding}\) in place of a start token"):
+    with pytest.raises(ValueError, match=rf"text 2 begins with padding \(id {padding}\) instead of a start token"):
         model.encode_text(ids)
     with model.disable_adapter():
         assert model.encode_text(ids).isfinite().all()

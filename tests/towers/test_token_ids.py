@@ -68,7 +68,7 @@ def test_the_vocabulary_ends_where_it_does():
     for extreme in (0, VOCABULARY - 1):
         assert check_values(torch.tensor([[START, extreme, END]]), VOCABULARY)
     for beyond, message in ((-1, r"0\.\.11, got -1\.\.2"), (VOCABULARY, r"0\.\.11, got 1\.\.12")):
-        with pytest.raises(ValueError, match=f"token ids must be in {message}: is it the tokenizer of this model"):
+        with pytest.raises(ValueError, match=f"token ids must be in {message}: use the tokenizer of this model"):
             check_values(torch.tensor([[START, beyond, END]]), VOCABULARY)
 
 
@@ -118,7 +118,7 @@ def test_the_text_that_begins_with_padding_is_named(row):
     check_start(TEXTS, PAD)
     texts = TEXTS.clone()
     texts[row, 0] = PAD
-    with pytest.raises(ValueError, match=rf"text {row} begins with padding \(id 0\) in place of a start token"):
+    with pytest.raises(ValueError, match=rf"text {row} begins with padding \(id 0\) instead of a start token"):
         check_start(texts, PAD)
 
 
@@ -254,7 +254,7 @@ REFUSED = {
     "id beyond the vocabulary": (
         lambda w: w.model.encode_text(ids(architectures.START, architectures.VOCABULARY, architectures.END)),
         ValueError,
-        r"in 0\.\.99, got 98\.\.100: is it the tokenizer of this model",
+        r"in 0\.\.99, got 98\.\.100: use the tokenizer of this model",
     ),
     "negative id": (
         lambda w: w.model.encode_text(ids(architectures.START, -1, architectures.END)),
@@ -264,7 +264,7 @@ REFUSED = {
     "tokenizer of another model": (
         lambda w: scenario_features(w.model, open_clip.SimpleTokenizer(context_length=20), ["a"]),
         ValueError,
-        r"token ids must be in 0\.\.99, .*is it the tokenizer of this model",
+        r"token ids must be in 0\.\.99, .*use the tokenizer of this model",
     ),
 }
 

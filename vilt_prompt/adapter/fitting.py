@@ -54,7 +54,19 @@ def check_unwrapped(model: object) -> None:
 
 
 def resolve_for(model: nn.Module, config: PromptConfig, adapter_name: str) -> PromptConfig:
-    """The config of an adapter with nothing left open. A ValueError if it, or the files that it is of, do not fit."""
+    """Resolve the config of an adapter for a model, after all checks. The model is not changed.
+
+    Args:
+        model: The open_clip model.
+        config: The config. A `SavedConfig` is checked together with its files.
+        adapter_name: The name of the adapter.
+
+    Returns:
+        The config with all settings filled in, and with the fingerprint and settings of the base model.
+
+    Raises:
+        ValueError: If the config, its files or the name do not fit the model.
+    """
     check_adapter_name(adapter_name)
     files = config.files if isinstance(config, SavedConfig) else None
     towers, _, _ = config.structure()
@@ -82,7 +94,11 @@ def resolve_for(model: nn.Module, config: PromptConfig, adapter_name: str) -> Pr
 
 
 def _with_checked_base(saved: SavedConfig, model: nn.Module) -> PromptConfig:
-    """The saved config, if this model is the base that it records. A ValueError or, if not strict, a warning if not."""
+    """Compare the model with the base that a saved config records.
+
+    A difference is a ValueError, or a warning if the config is not strict. After a warning, the returned config records
+    this model instead.
+    """
     config: PromptConfig = saved
     if not check_base(model, saved, saved.strict_base):
         # If the adapter is trained further, it belongs to this base.
@@ -95,28 +111,37 @@ def _with_checked_base(saved: SavedConfig, model: nn.Module) -> PromptConfig:
 
 
 def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[int, ...]]) -> None:
-    """Refuses tensors of other shapes than a resolved config asks for on this model (ValueError)."""
+    """Raise a ValueError if the shapes of saved tensors do not fit a resolved config on this model.
+
+    Args:
+        model: The open_clip model.
+        config: The resolved config.
+        found: The shape of each saved tensor, by key.
+    """
     layer = PromptLayer({}, "adapter")
     try:
         with torch.device("meta"):
             add_prompts(model, config, "adapter", layer)
     except (RuntimeError, OverflowError) as error:  # more elements than can be counted
-        raise ValueError(f"n_ctx={config.n_ctx}, n_ctx_vision={config.n_ctx_vision} are out of all range") from error
+        raise ValueError(
+            f"n_ctx={config.n_ctx}, n_ctx_vision={config.n_ctx_vision} are out of range: the prompts have more "
+            "elements than PyTorch can count"
+        ) from error
     expected = {
         SAVED_PREFIX + key.replace(".adapter", ""): tuple(tensor.shape) for key, tensor in layer.state_dict().items()
     }
     problems = [f"{key} is missing" for key in expected if key not in found]
     problems += [f"{key} is unexpected" for key in found if key not in expected]
     problems += [
-        f"{key} is of shape {found[key]}, {shape} was expected"
+        f"{key} is of shape {found[key]}, expected {shape}"
         for key, shape in expected.items()
         if found.get(key, shape) != shape
     ]
     if problems:
         more = f" (and {len(problems) - 6} more)" if len(problems) > 6 else ""
         raise ValueError(
-            f"the adapter's tensors do not fit its config on this model: {'; '.join(problems[:6])}{more}. Is it "
-            "that of the training?"
+            f"the adapter's tensors do not fit its config on this model: {'; '.join(problems[:6])}{more}. Load "
+            "it onto the model that it was trained on"
         )
 
 
@@ -137,7 +162,7 @@ def _first_ids(ctx_init: str | list[int], text: TextTower) -> list[int]:
         return content(open_clip.SimpleTokenizer(), ctx_init)
     if max(ctx_init, default=0) >= text.vocabulary:
         raise ValueError(
-            f"ctx_init has token ids up to {max(ctx_init)}, the vocabulary ends at {text.vocabulary - 1}: are they of "
-            "this model's tokenizer?"
+            f"ctx_init has token ids up to {max(ctx_init)}, the vocabulary ends at {text.vocabulary - 1}: use "
+            "this model's tokenizer"
         )
     return ctx_init

@@ -27,7 +27,7 @@ def check_adapter_name(adapter_name: object) -> None:
     no_folder = set(adapter_name) & set("./\\:\0") or len(os.fsencode(adapter_name)) > LONGEST_NAME
     if adapter_name in key_parts or adapter_name in PREFIX or taken or no_folder:
         raise ValueError(
-            f"the adapter name {adapter_name[:40]!r} is refused: it is empty, a part of the names of parameters, or no "
-            f"name of a folder (no dot, slash, backslash, colon or null byte, at most {LONGEST_NAME} bytes); choose "
-            'another one, such as "ucf101"'
+            f"the adapter name {adapter_name[:40]!r} is refused: it is empty, a part of the names of parameters, or "
+            f"not the name of a folder (no dot, slash, backslash, colon or null byte, at most {LONGEST_NAME} bytes); "
+            'choose another one, such as "ucf101"'
         )

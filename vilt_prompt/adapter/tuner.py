@@ -77,7 +77,7 @@ class PromptTuner(BaseTuner):
         """
         if list(self.peft_config) == [adapter_name]:
             raise ValueError(
-                f"{adapter_name!r} is the only adapter: add another one first, or take all out with unwrap"
+                f"{adapter_name!r} is the only adapter: add another one first, or remove all prompts with unwrap"
             )
         del self.peft_config[adapter_name]
         self.model.prompts.delete_adapter(adapter_name)

@@ -52,7 +52,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             rebuild, or it contains no named tensors.
     """
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path must be that of a checkpoint, such as .../model.pth.tar-5, got {path!r}")
+        raise TypeError(f"path must be the path of a checkpoint, such as .../model.pth.tar-5, got {path!r}")
     if not Path(path).is_file():
         raise ValueError(f"there is no file {path}: give the checkpoint itself, such as .../model.pth.tar-5")
     try:

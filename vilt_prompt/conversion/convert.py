@@ -99,19 +99,25 @@ def convert(
 def _config(found: Findings, base: Model, path: Path) -> PromptConfig:
     """Find the settings for which an adapter has exactly the prompts and maps of the checkpoint."""
     if not found.text and not found.vision:
-        raise ValueError(f"{path} holds no prompts. Is it a fine-tuned CLIP? open_clip loads those itself")
+        raise ValueError(f"{path} holds no prompts. If it is a fine-tuned CLIP, load it with open_clip")
     context = found.text.get(1)
     if context is not None and context.ndim == 3:
         raise ValueError(
-            f"{path} holds a context for each of {len(context)} classes (CSC=True): an adapter holds one for all"
+            f"{path} holds a context for each of {len(context)} classes (CSC=True): an adapter has one context for all "
+            "classes"
         )
     lengths = {}
     for tower, prompts in (("text", found.text), ("vision", found.vision)):
         if sorted(prompts) != list(range(1, len(prompts) + 1)):
-            raise ValueError(f"{path} holds {tower} prompts of layers {sorted(prompts)}: expected 1 to the last, each")
+            raise ValueError(
+                f"{path} holds {tower} prompts of layers {sorted(prompts)}: expected one for every layer from "
+                "1 to the last"
+            )
         shapes = {tuple(prompt.shape) for prompt in prompts.values()}
         if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):
-            raise ValueError(f"{path} holds {tower} prompts of shapes {sorted(shapes)}: expected one (n, d) for all")
+            raise ValueError(
+                f"{path} holds {tower} prompts of shapes {sorted(shapes)}: expected the same (n, d) in all layers"
+            )
         lengths[tower] = next(iter(shapes), (0,))[0]
     text, vision = len(found.text), len(found.vision)
     if found.maps or found.coupled:
@@ -128,8 +134,8 @@ def _config(found: Findings, base: Model, path: Path) -> PromptConfig:
     depth = text if text == vision else None
     if depth is None and (text, vision) != depths(base):
         raise ValueError(
-            f"{path} has text prompts for {text} layers and visual ones for {vision}: an adapter has one depth, or all "
-            "layers"
+            f"{path} has text prompts for {text} layers and visual ones for {vision}: an adapter needs the "
+            "same number in both towers, or prompts in all layers"
         )
     return PromptConfig(method="independent", n_ctx=lengths["text"], n_ctx_vision=lengths["vision"], depth=depth)
 

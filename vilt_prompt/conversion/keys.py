@@ -82,7 +82,9 @@ def sort_tensors(tensors: dict[str, Tensor], base: nn.Module, path: Path) -> Fin
         elif meaning == "frozen":
             found.frozen[_open_clip_name(key, base)] = tensor
         elif meaning == "image-conditioned":
-            raise ValueError(f"{path} is of CoCoOp, whose prompts depend on the image: an adapter's do not")
+            raise ValueError(
+                f"{path} is a checkpoint of CoCoOp, whose prompts depend on the image: an adapter's do not"
+            )
         elif meaning == "unknown":
             unknown.append(key)
     if unknown:

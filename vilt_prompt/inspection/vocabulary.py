@@ -118,7 +118,7 @@ def nearest_tokens(wrapped: nn.Module, tokenizer: object, k: int = 5) -> Nearest
     vocabulary = len(embedding) if known is None else known
     if vocabulary > len(embedding):
         raise ValueError(
-            f"the tokenizer has {vocabulary} ids, the model {len(embedding)}: is it the tokenizer of this model?"
+            f"the tokenizer has {vocabulary} ids, the model {len(embedding)}: use the tokenizer of this model"
         )
     if k > vocabulary:
         raise ValueError(f"k={k} is out of range: choose k in 1..{vocabulary}, the vocabulary's size")

@@ -96,7 +96,7 @@ def _check_activation(is_quick: bool, base_model: str | None, base_pretrained: s
         fitting = stem + _QUICK_NAME if _model_config(stem + _QUICK_NAME) else stem
     raise ValueError(
         f"the weights {base_pretrained!r} of {base_model!r} were trained with {needed}, but the model has {given}: "
-        f"its features would be off. Create {fitting!r} {way_out}, and name it so"
+        f"its features would be off. Create {fitting!r} {way_out}, and pass this name as base_model"
     )
 
 

@@ -65,7 +65,7 @@ def check_base(model: nn.Module, config: PromptConfig, strict: bool) -> bool:
         message = _other_architecture(expected["shapes"], shapes, base)
         if strict:
             raise ValueError(
-                f"{message}. Load it onto that one, or pass strict_base=False if it is to go where its prompts fit"
+                f"{message}. Load it onto that architecture, or pass strict_base=False for a model that its prompts fit"
             )
         warnings.warn(f"{message}. It is loaded all the same (strict_base=False)", stacklevel=2)
         return False

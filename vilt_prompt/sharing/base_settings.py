@@ -154,7 +154,7 @@ def _check_form(settings: JsonObject) -> None:
         kind = type(example[0]) if whole else type(example)
         is_right = isinstance(value, list) == whole and all(type(each) is kind for each in values)
         if value is not None and not (is_right and (name != "image_size" or len(values) == 2)):
-            raise ValueError(f"base_settings is damaged: {name} is {value!r}, such as {example!r} was expected")
+            raise ValueError(f"base_settings is damaged: {name} is {value!r}, expected a value such as {example!r}")
 
 
 def _pair(size: int | tuple[int, int]) -> list[int]:

@@ -174,7 +174,7 @@ def check_numbers(tensors: dict[str, Tensor], what: str) -> None:
                 "Quantise the open_clip model before wrap, or leave the adapter's modules out"
             )
         if not tensor.is_floating_point():
-            raise ValueError(f"{what}: {key} is of type {tensor.dtype}, floating-point numbers were expected")
+            raise ValueError(f"{what}: {key} is of type {tensor.dtype}, expected floating-point numbers")
         if tensor.is_meta:
             raise ValueError(f"{what}: {key} is on the meta device and has no values: give the model a real one first")
         if not tensor.isfinite().all():
@@ -230,8 +230,8 @@ def _read_config(path: Path) -> tuple[bytes, JsonObject]:
 def _check_type(config: JsonObject, folder: Path) -> None:
     if config["peft_type"] != PEFT_TYPE:
         raise ValueError(
-            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE.value}, which is ours: "
-            "PeftModel.from_pretrained loads those"
+            f"{folder} holds a PEFT adapter of type {config['peft_type']}, not {PEFT_TYPE.value}: load "
+            "it with PeftModel.from_pretrained"
         )
 
 

@@ -184,7 +184,7 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
     except LocalEntryNotFoundError as error:
         if error.__cause__ is None or constants.HF_HUB_OFFLINE:
             raise ValueError(
-                f"{start}: it is not in the cache, and local_files_only or HF_HUB_OFFLINE forbids to look further. "
+                f"{start}: it is not in the cache, and local_files_only or HF_HUB_OFFLINE forbids a download. "
                 "Fetch it once online, or check cache_dir= and revision="
             ) from error
         raise AdapterIOError(

@@ -39,7 +39,7 @@ def read_config(
     try:
         config: PromptConfig = PromptConfig.from_peft_type(**fields)
         if not isinstance(config.ctx_init, list | None):
-            raise ValueError(f"ctx_init is {config.ctx_init!r}, a saved one is a list of token ids")
+            raise ValueError(f"ctx_init is {config.ctx_init!r}, expected a list of token ids")
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{files.folder / CONFIG_NAME} is not valid: {error}. {AGAIN[0].upper()}{AGAIN[1:]}"

@@ -118,7 +118,7 @@ def check_values(text: Tensor, vocabulary: int, end: Tensor | None = None) -> To
     least, largest, columns, shared, *ends = torch.stack([value.long() for value in values]).tolist()
     if least < 0 or largest >= vocabulary:
         raise ValueError(
-            f"token ids must be in 0..{vocabulary - 1}, got {least}..{largest}: is it the tokenizer of this model?"
+            f"token ids must be in 0..{vocabulary - 1}, got {least}..{largest}: use the tokenizer of this model"
         )
     if end is not None and ends[0] == 0:
         raise ValueError(
@@ -182,6 +182,6 @@ def check_start(text: Tensor, pad_id: int) -> None:
     starts = text[:, 0] != pad_id
     if is_readable(text) and not starts.all():
         raise ValueError(
-            f"text {int(starts.int().argmin())} begins with padding (id {pad_id}) in place of a start token: use a "
+            f"text {int(starts.int().argmin())} begins with padding (id {pad_id}) instead of a start token: use a "
             "tokenizer that pads at the end"
         )
