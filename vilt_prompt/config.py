@@ -133,13 +133,15 @@ class PromptConfig(PeftConfig):
         strict_base: bool = True,
         **kwargs: Any,
     ) -> PromptConfig:
-        """The config of a saved adapter. PEFT calls it before it changes a model, so damaged files are found in time.
+        """Read the config of a saved adapter, and check its files. PEFT calls this before it changes a model.
 
         Args:
-            pretrained_model_name_or_path: The folder, or a repository's id.
-            subfolder: Folder inside.
-            strict_base: Whether a model of other weights is refused later on; otherwise it is warned of.
-            kwargs: `revision` and the rest as for `vilt_prompt.from_pretrained`; PEFT's own have no effect.
+            pretrained_model_name_or_path: The folder, or a repository id.
+            subfolder: A folder inside it.
+            strict_base: Whether loading the adapter onto a base model with other weights is an error. If not, it is a
+                warning.
+            kwargs: `revision`, `token`, `cache_dir`, `local_files_only` and `force_download` of
+                `vilt_prompt.from_pretrained`. PEFT's own arguments have no effect.
 
         Raises:
             ValueError: If there is no such adapter, or one of its files is missing, damaged or a pickle.
@@ -151,10 +153,18 @@ class PromptConfig(PeftConfig):
         return read_config(pretrained_model_name_or_path, subfolder=subfolder, strict_base=strict_base, **kwargs)
 
     def resolve(self, text_layers: int, vision_layers: int) -> PromptConfig:
-        """The same settings with nothing left open, for towers of these depths, 0 where one is unknown.
+        """Fill in the settings that are None, for towers of these depths.
 
-        `depth` stays None where all layers of unequal, or proportionally paired, towers get prompts. A `depth` or `K`
-        beyond the towers is a ValueError.
+        Args:
+            text_layers: The number of layers of the text tower; 0 if its family is unknown.
+            vision_layers: The number of layers of the vision tower; 0 if its family is unknown.
+
+        Returns:
+            A config without open settings. Only `depth` stays None, if all layers of both towers get prompts and the
+            towers differ in depth or are paired proportionally.
+
+        Raises:
+            ValueError: If `depth` or `K` exceeds the number of layers.
         """
         towers, lead, mapper = self.structure()
         prompted = {"both": (text_layers, vision_layers), "text": (text_layers,), "vision": (vision_layers,)}[towers]
@@ -199,7 +209,7 @@ class PromptConfig(PeftConfig):
         return PromptConfig(**{each.name: getattr(self, each.name) for each in dataclasses.fields(self)} | changes)
 
     def structure(self) -> tuple[str, str, str]:
-        """`towers`, `lead` and `mapper`, as given or, as far as that can hold, as the method says."""
+        """`towers`, `lead` and `mapper`. Those that are None are the method's, or follow from the other two."""
         method = METHODS[self.method]
         towers = self.towers or method.towers
         lead = self.lead

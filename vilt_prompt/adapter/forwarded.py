@@ -15,7 +15,7 @@ from vilt_prompt.prompts import LayerPrompts
 
 
 class Forwarded:
-    """What a `PromptPeftModel` has from the `PromptedModel` inside."""
+    """Declarations of the methods that a `PromptPeftModel` forwards to the `PromptedModel` inside."""
 
     if TYPE_CHECKING:
         logit_scale: Tensor

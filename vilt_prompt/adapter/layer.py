@@ -37,7 +37,12 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     cast_input_dtype_enabled = True  # a switch of PEFT's; prompts always take the type of the tokens that they join
 
     def __init__(self, configs: dict[str, PromptConfig], active_adapter: str) -> None:
-        """Args: the configs of the adapters, which the tuner owns, and the adapter that will be active."""
+        """Make a layer without parameters.
+
+        Args:
+            configs: The configs of the adapters. The tuner owns this dict.
+            active_adapter: The name of the adapter that will be active.
+        """
         super().__init__()
         self.vilt_text = nn.ParameterDict()
         self.vilt_vision = nn.ParameterDict()
@@ -184,7 +189,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     @property
     def weight(self) -> Tensor:
-        """Missing, as is `bias`: PEFT's own is a base layer's, which prompts do not have."""
+        """Not available, nor is `bias`: PEFT's own properties return those of a base layer, which prompts lack."""
         raise AttributeError
 
     bias = weight
@@ -194,7 +199,11 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         pass
 
     def current(self) -> str:
-        """The adapter that takes part here: the chosen one, else the active one. A ValueError if there is none."""
+        """The name of the adapter in use: the one that `use_adapter` chose, otherwise the active one.
+
+        Raises:
+            ValueError: If no adapter is active, or the chosen one was deleted or renamed.
+        """
         adapter = choice.chosen(self)
         if adapter is None:
             if not self.active_adapters:

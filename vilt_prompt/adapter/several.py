@@ -18,7 +18,7 @@ from vilt_prompt.config import STRUCTURE, PromptConfig
 
 
 class SeveralAdapters:
-    """The verbs of `PromptPeftModel` for several adapters."""
+    """The methods of `PromptPeftModel` for several adapters."""
 
     prompts: PromptLayer
     peft_config: dict[str, Any]
@@ -68,7 +68,7 @@ class SeveralAdapters:
 
     @active_adapter.setter
     def active_adapter(self, name: str) -> None:
-        pass  # PEFT writes it, too, but the layer is the one that knows
+        pass  # PEFT assigns it, but the layer holds the name
 
     @contextlib.contextmanager
     def use_adapter(self, adapter_name: str) -> Iterator[None]:

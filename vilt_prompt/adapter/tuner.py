@@ -21,7 +21,7 @@ from vilt_prompt.towers.families import known_tower, text_tower
 
 
 class PromptTuner(BaseTuner):
-    """Adapts an open_clip model with the prompts of a `PromptConfig`; `get_peft_model` makes it."""
+    """The tuner that `get_peft_model` makes for a `PromptConfig`."""
 
     prefix = PREFIX
     tuner_layer_cls = PromptLayer
@@ -40,14 +40,14 @@ class PromptTuner(BaseTuner):
 
     @property
     def active_adapter(self) -> str | list[str]:
-        """The name of the active adapter; an empty list if none is active. The layer is the one that knows it."""
+        """The name of the active adapter, which the layer holds. An empty list if none is active."""
         prompts = getattr(self.model, "prompts", None)
         names = prompts.active_adapters if isinstance(prompts, PromptLayer) else []
         return names[0] if names else []
 
     @active_adapter.setter
     def active_adapter(self, name: str | list[str]) -> None:
-        pass  # PEFT writes it after it has switched the layer
+        pass  # PEFT assigns it after it has switched the layer, which holds the name
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Put an adapter into the model. All checks come first, and if an error occurs, the model is restored."""

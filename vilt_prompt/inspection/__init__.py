@@ -1,1 +1,1 @@
-"""Descriptions of a wrapped model: where its prompts come from and which words are near them."""
+"""Descriptions of a wrapped model: the origin of its prompts, and the words that are nearest to them."""

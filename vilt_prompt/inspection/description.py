@@ -1,4 +1,4 @@
-"""`describe`: where the prompt of every layer comes from."""
+"""`describe`: the origin of every layer's prompt."""
 
 from __future__ import annotations
 
