@@ -1,1 +1,1 @@
-"""Scripts that use the library on videos, and what they share; `examples/README.md` lists them."""
+"""Scripts that use the library on videos, and their shared modules. `examples/README.md` lists them."""

@@ -43,7 +43,7 @@ def classify(model: PeftModel, videos: Tensor, class_features: Tensor, temperatu
     Args:
         model: What `wrap` or `from_pretrained` returned.
         videos: Preprocessed frames, (B, T, 3, H, W).
-        class_features: What the model makes of the class names, normalised, (C, D).
+        class_features: The model's features of the class names, normalised, (C, D).
         temperature: As in training.
     """
     video_features = model.encode_video(videos, normalize=True)
@@ -83,7 +83,7 @@ def class_names(args: argparse.Namespace) -> list[str]:
     try:
         text = args.class_file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{args.class_file} is no text in UTF-8: {error}") from error
+        raise ValueError(f"{args.class_file} is not a text in UTF-8: {error}") from error
     names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
         raise ValueError(f"{args.class_file} holds no class names: write one a line")

@@ -61,7 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of prompts, scenes and order (default: %(default)s)")
     args = parser.parse_args()
     if not (args.data / "manifest.csv").is_file():
-        raise ValueError(f"{args.data} is no folder of clips: it holds no manifest.csv")
+        raise ValueError(f"{args.data} is not a folder of clips: it has no manifest.csv")
     return args
 
 

@@ -22,7 +22,7 @@ from examples.video.dataset import VideoDataset
 
 
 class PromptTraining(lightning.LightningModule):
-    """A wrapped model, its loss and its optimizer; checkpoints hold what is trained, and not CLIP."""
+    """A wrapped model, its loss and its optimizer; checkpoints contain the trained tensors, but not CLIP."""
 
     def __init__(self, model: nn.Module, tokens: Tensor, criterion: nn.Module, steps: int) -> None:
         super().__init__()

@@ -49,8 +49,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="runs with all these words in their key")
     parser.add_argument("--jobs", type=int, metavar="N", help="do that many runs and stop")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds of each method")
-    parser.add_argument("--actions", type=int, default=30, metavar="N", help="the first of those that all persons do")
-    parser.add_argument("--plan", action="store_true", help="print what is left to do, and do nothing")
+    parser.add_argument(
+        "--actions", type=int, default=30, metavar="N", help="how many of the actions that all persons do"
+    )
+    parser.add_argument("--plan", action="store_true", help="print the remaining runs, and do nothing")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="take over the runs in a file that --pack wrote")
     parser.add_argument(
         "--pack", type=Path, metavar="FILE", help="write finished runs to one file, and do nothing else"
@@ -69,7 +71,7 @@ def chosen(args: argparse.Namespace) -> list[Job]:
     """The runs that the command line asks for.
 
     Raises:
-        ValueError: If there are none.
+        ValueError: If no runs are found.
     """
     jobs = all_jobs(args.seeds)
     wanted = {job for job in jobs if all(word in job.key.split("_") for word in args.only)}
@@ -92,7 +94,7 @@ def some_actions(clips: list[Clip], count: int) -> list[Clip]:
 
 
 def work(jobs: list[Job], runs: Runs, args: argparse.Namespace, clips: list[Clip]) -> None:
-    """Does the runs that are left, in order, except those that another process is doing."""
+    """Do the remaining runs in order, except runs that another process is doing."""
     clip, preprocess, tokenizer = load_clip(f"local-dir:{SMALL_CLIP}", None, torch.device("cpu"))
     base = Base(clip.eval(), tokenizer)
     # Scenes are drawn at the model's size, so that of its preprocessing only the last step is left: colours.
@@ -125,7 +127,7 @@ def attempt(job: Job, runs: Runs, base: Base, stage: Scenes, training: TrainingS
 
 
 def main() -> None:
-    """Runs, or writes what was run."""
+    """Run the ablation, or write the tables of finished runs."""
     args = arguments()
     clips = some_actions(read_manifest(DATA, "cut_outs.csv"), args.actions)
     if args.tables is not None:

@@ -1,4 +1,4 @@
-"""The quickstart's figure: how training went, and what it did to each action."""
+"""The quickstart's figure: the course of training, and its effect on each action."""
 
 from __future__ import annotations
 

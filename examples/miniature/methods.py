@@ -37,7 +37,7 @@ class Method:
 
     @property
     def has_frozen_text(self) -> bool:
-        """Whether class features stay those of the template."""
+        """Whether class features stay equal to the template's."""
         return self.prompts is None or self.prompts["method"].startswith("vpt")
 
 

@@ -73,7 +73,7 @@ def picture(records: Records, tasks: Tasks) -> str:
 
 
 def _x(points: float) -> float:
-    """The place of a difference; what is beyond the axis stands at its end."""
+    """The position of a difference. Values beyond the axis are drawn at its end."""
     share = (points - TICKS[0]) / (TICKS[-1] - TICKS[0])
     return LEFT + min(max(share, 0.0), 1.0) * (RIGHT - LEFT)
 

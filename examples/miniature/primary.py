@@ -63,7 +63,7 @@ def answers(records: Records, tasks: Tasks, persons: Sequence[str] = PERSONS) ->
         persons: Whose tests count.
 
     Returns:
-        In the order of `QUESTIONS`, without those that have no runs.
+        In the order of `QUESTIONS`, without questions that have no runs.
     """
     answered: list[tuple[Question, list[Cell]]] = []
     pairs: list[Pair] = []

@@ -1,4 +1,4 @@
-"""The rows of tables: a method, by itself or averaged with the frozen model."""
+"""The rows of tables: a method alone, or averaged with the frozen model."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Row:
 
     Attributes:
         method: A name in `METHODS`.
-        weight: Of the frozen model's scores; 0 for the trained model by itself.
+        weight: The weight of the frozen model's scores. 0: the trained model alone.
     """
 
     method: str

@@ -51,7 +51,7 @@ class Scenes:
 
 
 def scenes(clips: Sequence[Clip], clip_model: nn.Module, normalize: nn.Module, file: Path) -> Scenes:
-    """Renders all scenes, or reads those that an earlier process left in a file.
+    """Render all scenes, or read the scenes that an earlier process left in a file.
 
     Raises:
         ValueError: If the file has scenes of other clips.

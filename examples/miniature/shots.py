@@ -48,7 +48,7 @@ class Studio:
     Attributes:
         frames: T, one from each segment of a clip.
         size: S, the edge of the scenes in pixels.
-        transform: What the model wants done to colours in 0..1.
+        transform: The model's normalisation of colours in 0..1.
         dice: Where the chance comes from.
     """
 

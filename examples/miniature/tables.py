@@ -91,7 +91,7 @@ TABLES = {
 
 
 def filled(page: str, records: Records, tasks: Tasks) -> str:
-    """A page with the tables between its marks made anew.
+    """Replace the tables between the marks of a page.
 
     Raises:
         ValueError: If a mark does not name a table.

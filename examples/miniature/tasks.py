@@ -1,4 +1,4 @@
-"""What one run learns from and what it is tested on. Clips have numbers; the pixels are elsewhere."""
+"""The training and test clips of one run. Clips are numbers here, without pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Tasks:
         return Task(self._shots(self.actions, self._others(person), seed, shots), tests)
 
     def rate(self, person: str) -> Task:
-        """Base actions by one kind of training person; the same by the other. The person under test plays no part."""
+        """Base actions by one kind of training person; the same by the other. The person under test is left out."""
         base, _ = base_and_novel(self.actions, RATE_SEED)
         first, second = self._others(person)
         return Task(self._of(base, [first]), {"validation": self._of(base, [second])})
@@ -72,7 +72,7 @@ class Tasks:
     def retrieval(self, seed: int) -> Task:
         """Captions "{person} {label}". Base actions to train on, base and novel ones to search.
 
-        The clips to search in are of other skin tones than those of the training, where there are any of the latter.
+        The clips to search in have other skin tones than the training clips, if there are training clips.
         """
         base, novel = base_and_novel(self.actions, seed)
         known = self._captions(base)

@@ -1,4 +1,4 @@
-"""The scenes that runs train on: every epoch renders each shot anew, as in the quickstart.
+"""The scenes that runs train on: every epoch renders each shot again, as in the quickstart.
 
 The scenes depend on the shots and a seed alone, so that all methods see the same ones.
 

@@ -42,7 +42,7 @@ from examples.startup import ranks
 from examples.startup.base_model import Preprocess, Tokenizer, add_model_options, load_clip
 from examples.startup.command_line import Help, announce, run_script
 
-# From the paper; it names no batch for few shots and no schedule for full supervision: those of its other settings.
+# From the paper. The batch size for few shots and the schedule for full supervision are from its other settings.
 FEW_SHOT: dict[str, Any] = {"n_ctx": 10, "depth": None, "K": 6, "epochs": 30, "batch": 64, "lr": 8e-3, "frames": 32}
 PRESETS: dict[str, dict[str, Any]] = {
     "supervised": FEW_SHOT | {"frames": 16, "views": "4x3"},
@@ -112,13 +112,13 @@ def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:
     if setting in ("few-shot", "base-to-novel"):
         data.add_argument("--shots", type=int, default=16, help="training videos of each class")
         data.add_argument("--nested", action="store_true", help="the draw of K shots is part of that of more shots")
-        data.add_argument("--groups", action="store_true", help="take shots from as many source videos as there are")
+        data.add_argument("--groups", action="store_true", help="take shots from as many source videos as possible")
     if setting == "base-to-novel":
         data.add_argument("--random-split", action="store_true", help="draw base and novel by the seed, not frequency")
         data.add_argument(
             "--novel-list", type=Path, metavar="FILE", help="the novel test; then the other lists are base"
         )
-        data.add_argument("--novel-names", type=Path, metavar="FILE", help="what the numbers in --novel-list stand for")
+        data.add_argument("--novel-names", type=Path, metavar="FILE", help="class names of the numbers in --novel-list")
     if setting == "zero-shot":
         data.add_argument(
             "--target",
@@ -180,7 +180,7 @@ def own_source(args: argparse.Namespace, lists: BaseNovelLists | None) -> Source
 
 
 def published_base_novel(args: argparse.Namespace) -> BaseNovelLists | None:
-    """Lists of base and novel classes, given as options or lying in the folder of annotations; None: there are none."""
+    """Lists of base and novel classes, from options or the folder of annotations. None: there are no lists."""
     if args.setting != "base-to-novel":
         return None
     lists = None
@@ -199,7 +199,7 @@ def published_base_novel(args: argparse.Namespace) -> BaseNovelLists | None:
 
 
 def read_source(args: argparse.Namespace, source: Source) -> LabelledVideos:
-    """Reads the labels of `--videos`, and prints what is missing or suspicious."""
+    """Read the labels of `--videos`, and print missing and suspicious ones."""
     data = read_labels(args.videos, source)
     for line in (data.missing, *data.remarks):
         announce(line)
@@ -232,7 +232,7 @@ def target_names(targets: list[list[Path]]) -> list[str]:
 
 
 def target_tasks(name: str, videos: Path, annotations: Path, names: Path | None = None) -> list[Task]:
-    """The tests of all splits of a data set that has splits; otherwise its only one. Training videos play no part."""
+    """The tests of all splits of a data set that has splits; otherwise its only one. Training videos are left out."""
     splits = (official_splits(annotations) or list_splits(annotations)) if annotations.is_dir() else []
     if splits:
         announce(f"{name}: tested on split {', '.join(map(str, splits))}")
@@ -265,7 +265,7 @@ def draw_shots(task: Task, args: argparse.Namespace) -> list[LabelledVideo]:
 
 @dataclass(frozen=True)
 class Recognizer:
-    """A prompted model with what it takes to test it."""
+    """A prompted model with all objects that its test needs."""
 
     model: PeftModel
     tokenizer: Tokenizer
@@ -341,7 +341,7 @@ class Recognizer:
 
 
 def write_predictions(file: Path, task: Task, numbers: list[int], probabilities: Tensor) -> None:
-    """A row for each video: what it is, and what it was taken for."""
+    """A row for each video: its class, and the predicted class."""
     with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as lines:
         writer = csv.writer(lines)
         writer.writerow(["video", "label", "predicted", "probability"])

@@ -1,7 +1,7 @@
 """Trains prompts to find videos by captions and captions by videos, and tests both.
 
 Reads MSR-VTT (9K for training, 1k-A for testing), MSVD, LSMDC and DiDeMo as they are distributed, and CSV files
-(video,caption,split). Six prompts in each layer, as in the paper, leave room for long captions; what is longer
+(video,caption,split). Six prompts in each layer, as in the paper, leave room for long captions; anything longer
 is cut. Training is the symmetric contrastive loss of open_clip, over the videos of all processes.
 
 Examples:
@@ -61,7 +61,7 @@ def arguments() -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Retriever:
-    """A prompted model with what it takes to test it."""
+    """A prompted model with all objects that its test needs."""
 
     model: PeftModel
     tokenize: Callable[[list[str]], Tensor]
@@ -74,7 +74,7 @@ class Retriever:
         """Trains on pairs of a video and one caption of it; returns what `fit` does."""
         args = self.args
         tokens = self.tokenize(captions.texts).to(self.plan.device)
-        # Each process computes its own rows against everyone's columns; gradients flow through what was gathered.
+        # Each process computes its own rows against everyone's columns; gradients flow through the gathered features.
         criterion = open_clip.ClipLoss(
             local_loss=True, gather_with_grad=True, rank=ranks.rank(), world_size=ranks.world_size()
         )

@@ -1,4 +1,4 @@
-"""What the stills show: pictures grouped by concept, with their words."""
+"""The subjects of the stills: pictures grouped by concept, with their words."""
 
 import csv
 import io
@@ -63,7 +63,7 @@ def concept_name(label: str) -> str:
 def load_stills(archive: Path, houses: Collection[str]) -> tuple[list[Concept], torch.Tensor, list[str]]:
     """Reads the pictures of the given houses, and the concepts of all houses.
 
-    Concepts come from every house so that their numbers do not depend on what is trained on.
+    Concepts come from every house so that their numbers do not depend on the training data.
 
     Args:
         archive: A zip with `labels.csv` (file, label, full_label, tags, subgroup) and RGBA pictures.

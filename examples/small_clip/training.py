@@ -63,7 +63,7 @@ class Training:
 
         Args:
             name: Of the stage and its checkpoint.
-            modules: What is trained, and saved.
+            modules: The modules that are trained and saved.
             optimizers: Their learning rates are taken as the peak.
             steps: How many in all.
             loss_of: The loss at a given part (0..1) of the stage.

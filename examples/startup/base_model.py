@@ -29,7 +29,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_clip(model: str, pretrained: str | None, device: torch.device) -> tuple[nn.Module, Preprocess, Tokenizer]:
-    """The open_clip model, what it wants done to pictures, and its tokenizer.
+    """The open_clip model, its transform of pictures, and its tokenizer.
 
     Raises:
         ValueError: open_clip has no such model, cannot load it, or would build it with another activation than its
@@ -37,7 +37,7 @@ def load_clip(model: str, pretrained: str | None, device: torch.device) -> tuple
     """
     kind, _, folder = model.partition(":")
     if kind == "local-dir" and not (Path(folder) / "open_clip_config.json").is_file():
-        raise ValueError(f"{folder} is no folder of an open_clip model: it holds no open_clip_config.json")
+        raise ValueError(f"{folder} is not a folder of an open_clip model: it has no open_clip_config.json")
     if not folder and model not in open_clip.list_models():
         raise ValueError(f"open_clip has no model {model!r}: see open_clip.list_models(), or give local-dir:FOLDER")
     if not folder and pretrained is None:

@@ -24,7 +24,7 @@ def announce(line: str | None) -> None:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Runs a script; what is wrong with its input ends it with one line."""
+    """Run a script. An error in its input ends it with one line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may be in no encoding at all.
     try:

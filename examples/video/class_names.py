@@ -15,7 +15,7 @@ def clean_name(name: str) -> str:
         ('bmx riding', 'horse riding outdoor')
     """
     words = re.sub(r"[\[\]]", "", name)
-    if " " not in words:  # Among words that are apart already, capitals inside a word are those of an abbreviation.
+    if " " not in words:  # If there are spaces, capitals inside a word belong to an abbreviation.
         words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", " ", words)
     return " ".join(words.replace("_", " ").lower().split())
 

@@ -17,14 +17,14 @@ def read_frames(path: Path, choose: Callable[[int], Tensor]) -> list[Image.Image
 
     Args:
         path: Any file that FFmpeg reads.
-        choose: Gets the number of frames in the video and returns the numbers of those that are wanted, of any shape.
+        choose: Gets the number of frames in the video and returns the numbers of the frames to decode, of any shape.
 
     Returns:
         A picture for each number, in that order.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no video, or an empty or damaged one.
+        ValueError: If it is not a video, or an empty or damaged one.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no video {path}.")

@@ -23,7 +23,7 @@ def sample_frames(total: int, frames: int, generator: Generator | None = None) -
         Frame numbers from 0 to total - 1, (T,).
 
     Raises:
-        TypeError: If an argument is no integer.
+        TypeError: If an argument is not an integer.
         ValueError: If one is below 1.
 
     Example:
@@ -51,7 +51,7 @@ def sample_dense_frames(total: int, frames: int, stride: int, generator: Generat
         Frame numbers from 0 to total - 1, (T,).
 
     Raises:
-        TypeError: If an argument is no integer.
+        TypeError: If an argument is not an integer.
         ValueError: If one is below 1.
 
     Example:
@@ -77,7 +77,7 @@ def frame_views(total: int, frames: int, views: int) -> Tensor:
         Frame numbers from 0 to total - 1, (V, T).
 
     Raises:
-        TypeError: If an argument is no integer.
+        TypeError: If an argument is not an integer.
         ValueError: If one is below 1.
 
     Example:
@@ -91,7 +91,7 @@ def frame_views(total: int, frames: int, views: int) -> Tensor:
 
 
 def dense_frame_views(total: int, frames: int, stride: int, views: int) -> Tensor:
-    """V times T frames that are `stride` apart; they start in the middle of V equal parts of what is free.
+    """V times T frames that are `stride` apart; they start in the middle of V equal parts of the free range.
 
     Args:
         total: Frames in the video.
@@ -103,7 +103,7 @@ def dense_frame_views(total: int, frames: int, stride: int, views: int) -> Tenso
         Frame numbers from 0 to total - 1, (V, T).
 
     Raises:
-        TypeError: If an argument is no integer.
+        TypeError: If an argument is not an integer.
         ValueError: If one is below 1.
     """
     check_counts(total=total, frames=frames, stride=stride, views=views)
@@ -123,7 +123,7 @@ def crop_boxes(width: int, height: int, views: int) -> list[tuple[int, int, int,
         V boxes (left, top, right, bottom), as PIL's `crop` takes them.
 
     Raises:
-        TypeError: If an argument is no integer.
+        TypeError: If an argument is not an integer.
         ValueError: If one is below 1.
 
     Example:

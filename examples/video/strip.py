@@ -1,4 +1,4 @@
-"""A strip of the frames that the model saw, with what it took them for."""
+"""A strip of the frames that the model saw, with its predictions."""
 
 from collections.abc import Sequence
 from pathlib import Path

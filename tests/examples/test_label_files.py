@@ -1,4 +1,4 @@
-"""Every layout of labels, and what is said of rows that are suspicious or cannot be used."""
+"""Every layout of labels, and the messages about suspicious and unusable rows."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def _written(path: Path, text: str) -> Path:
 
 
 def remarks(tmp_path: Path, table: str, **source: object) -> tuple[str, ...]:
-    """What is said of a CSV file whose videos are all there."""
+    """The messages about a CSV file whose videos all exist."""
     for line in table.splitlines()[1:]:
         (tmp_path / line.split(",")[0]).touch()
     return read_labels(tmp_path, _written(tmp_path / "mine.csv", table), **source).remarks

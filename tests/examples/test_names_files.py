@@ -1,4 +1,4 @@
-"""Files of class names: every form, and what is wrong with one."""
+"""Files of class names: every form, and the errors of invalid ones."""
 
 from __future__ import annotations
 

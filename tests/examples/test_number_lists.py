@@ -119,7 +119,7 @@ def test_numbers_without_names_are_refused_with_the_option_that_is_missing(tmp_p
 
 
 def test_moved_videos_are_found(tmp_path):
-    """Absolute paths of another machine, whose last folders may be there; those that are right; paths of Windows."""
+    """Absolute paths of another machine, whose last folders may exist here; paths that exist; paths of Windows."""
     videos = tmp_path / "videos"
     for name in ("train/a.mp4", "val/a.mp4", "b.mp4"):
         video_sets.write_video(videos / name, (1, 2, 3))

@@ -1,4 +1,4 @@
-"""The statistics of the ablation against loops that say what they do."""
+"""The statistics of the ablation against plain loops."""
 
 from __future__ import annotations
 

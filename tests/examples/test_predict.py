@@ -166,7 +166,7 @@ def test_a_strip_shows_the_frames_in_order_and_the_lines(tmp_path):
         (["bare", "--class-file", "nowhere.txt"], "No such file or directory: 'nowhere.txt'"),
         (["bare", "--class-file", "empty.txt"], "empty.txt holds no class names: write one a line"),
         (["bad.mp4", "--classes", "a", "--frames", "0"], "--frames must be at least 1, got 0"),
-        (["bare", "--class-file", "latin.txt"], "latin.txt is no text in UTF-8"),
+        (["bare", "--class-file", "latin.txt"], "latin.txt is not a text in UTF-8"),
         (["bad.mp4", "--classes", "a", "--temperature", "0"], "--temperature must be positive and finite, got 0.0"),
         (["bad.mp4", "--classes", "a", "--device", "gpu"], "--device gpu cannot be used: .*; choose cpu, or cuda"),
         (["bad.mp4", "--classes", "a"], "none of the 1 videos can be decoded"),
@@ -175,7 +175,10 @@ def test_a_strip_shows_the_frames_in_order_and_the_lines(tmp_path):
             "the adapter nameless does not name its open_clip model",
         ),
         (["bad.mp4", "--classes", "a", "--adapter", "bare"], "adapter_config.json"),
-        (["bad.mp4", "--classes", "a", "--model", "local-dir:nowhere"], "nowhere is no folder of an open_clip model"),
+        (
+            ["bad.mp4", "--classes", "a", "--model", "local-dir:nowhere"],
+            "nowhere is not a folder of an open_clip model",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_clear_line(script, adapter, tmp_path, monkeypatch, arguments, message):

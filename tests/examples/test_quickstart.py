@@ -108,8 +108,8 @@ def test_the_figure_shows_each_action(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "nowhere"], "nowhere is no folder of an open_clip model"),
-        (["--data", "nowhere"], "nowhere is no folder of clips: it holds no manifest.csv"),
+        (["--model", "nowhere"], "nowhere is not a folder of an open_clip model"),
+        (["--data", "nowhere"], "nowhere is not a folder of clips: it has no manifest.csv"),
     ],
 )
 def test_wrong_path_is_one_clear_line(

@@ -35,7 +35,7 @@ QUICK = ["--model", video_sets.MODEL, "--device", "cpu", "--workers", "0", "--fr
 
 @pytest.fixture
 def script(monkeypatch):
-    """Runs the script in this process; what is wrong with its input ends it with one line, as on the command line."""
+    """Run the script in this process. An error in its input ends it with one line, as on the command line."""
 
     def run(*arguments: object) -> None:
         monkeypatch.setattr(sys, "argv", ["recognition.py", *map(str, arguments)])
@@ -92,7 +92,7 @@ def test_few_shot_learns(script, tmp_path, capsys):
     right = sum(row[1] == row[2] for row in predictions)
     assert results == {"test top-1": 100 * right / 4}
     assert right >= 2
-    # Both adapters load again, and the one of the last epoch scores what the script said.
+    # Both adapters load again, and the last epoch's has the score that the script printed.
     assert adapter(out, "best").keys() == adapter(out).keys()
     data[-1] = 16  # nothing is drawn, so that there are not as many does not matter
     script("few-shot", *data, *QUICK, "--adapter", out / "last", "--out", tmp_path / "again")
@@ -311,7 +311,7 @@ def test_base_and_novel_lists_are_used_as_they_are(listed, seed):
 def test_targets_are_tested_on_the_splits_that_are_there(listed, capsys, monkeypatch):
     target = ["--target", listed / "videos", listed / "shots", listed / "labels" / "all.csv"]
     for name in ("run_0.avi", "run_1.avi"):
-        (listed / "videos" / name).unlink()  # of training, which plays no part here
+        (listed / "videos" / name).unlink()  # a training video, which this test does not use
     _, tests = recognition.read_tasks(options("zero-shot", *target, "--adapter", "any"))
     assert [task.name for task in tests] == ["videos split 1", "videos split 3"]
     assert [len(task.videos) for task in tests] == [8, 4]
@@ -545,7 +545,7 @@ def test_presets_are_the_papers(monkeypatch):
     assert (common | few_shot).items() <= preset("few-shot").items()
     novel = {"n_ctx": 16, "depth": 10, "epochs": 12, "batch": 64, "lr": 4e-2, "frames": 32, "views": "1x1", "shots": 16}
     assert (common | novel).items() <= preset("base-to-novel").items()
-    # The paper's ten layers are those of its own method.
+    # The paper's ten layers belong to its own method.
     assert preset("base-to-novel", "--method", "coop")["depth"] is None
     assert preset("base-to-novel", "--method", "coop", "--depth", "3")["depth"] == 3
     assert (common | {"n_ctx": 10, "depth": None, "frames": 16, "views": "4x3"}).items() <= preset("supervised").items()
@@ -559,7 +559,7 @@ def test_help_shows_one_default_for_each_option(monkeypatch, capsys):
             recognition.arguments()
         options = " ".join(capsys.readouterr().out.split())
         assert (
-            f"layers with prompts of their own (default: {depth} for vilt, for other methods what they say) --K"
+            f"layers with prompts of their own (default: {depth} for vilt, for other methods their own depth) --K"
             in options
         )
         assert not re.search(r"\(default: [^)]*\) \(default", options)
@@ -588,7 +588,7 @@ def test_help_shows_one_default_for_each_option(monkeypatch, capsys):
         (["--videos", "set", "--shots", "2", "--model", "ViT-B-16"], "ViT-B-16 needs --pretrained, a file or one of"),
         (
             ["--videos", "set", "--shots", "2", "--model", "local-dir:nowhere"],
-            "nowhere is no folder of an open_clip model",
+            "nowhere is not a folder of an open_clip model",
         ),
         (["--videos", "set", "--shots", "2", "--K", "99"], "K=99 is out of range"),
         (["--videos", "set", "--shots", "2", "--adapter", "nowhere"], "nowhere"),

@@ -31,7 +31,7 @@ OPTIONS = ["--model", video_sets.MODEL, "--device", "cpu", "--frames", "4", "--w
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four classes with 3 videos each, and what is no video."""
+    """Four classes with 3 videos each, and files that are not videos."""
     root = tmp_path_factory.mktemp("train") / "videos"
     for action in ACTIONS:
         (root / action / "more").mkdir(parents=True)
@@ -121,7 +121,7 @@ def test_frames_are_those_of_the_middle_or_random_ones_of_segments(frames: int, 
 
 
 def test_an_error_in_a_process_of_the_loader_is_one_line_too(clips: Path, tmp_path: Path) -> None:
-    """The file is run alone, in a folder of its own, as those who copy it do."""
+    """The file is run alone, in a folder of its own, as a user who copies it does."""
     script = shutil.copy(SCRIPT, tmp_path / "train.py")
     videos = shutil.copytree(clips, tmp_path / "videos")
     video_sets.damage(next(videos.rglob("*.mp4")))

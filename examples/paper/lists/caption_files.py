@@ -37,7 +37,7 @@ class CaptionedVideos:
         test: Its captions for testing.
         listed: How many videos the annotations name for "train" and for "test", whether they are on disk or not.
         missing: A line about videos that are not on disk, or None.
-        remarks: Lines about what is suspicious in the annotations, and about what was left out.
+        remarks: Lines about suspicious annotations, and about videos that were left out.
     """
 
     train: Captions | None
@@ -107,7 +107,7 @@ def _captions(found: dict[Path, list[str]]) -> Captions:
 
 
 def _read(path: Path, protocol: str | None) -> Iterable[CaptionRow]:
-    """Reads what is there."""
+    """Read the files."""
     if path.is_file():
         return read_caption_table(path)
     if has_msrvtt(path):

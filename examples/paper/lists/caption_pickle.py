@@ -1,4 +1,4 @@
-"""Captions in a pickle, as CLIP4Clip distributes those of MSVD, read without running what a pickle may hold."""
+"""Captions in a pickle, as CLIP4Clip distributes MSVD's, read without running code from the pickle."""
 
 import pickle
 from pathlib import Path

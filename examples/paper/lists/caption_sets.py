@@ -50,7 +50,7 @@ def read_lsmdc(folder: Path) -> Iterator[CaptionRow]:
 def read_didemo(folder: Path) -> Iterator[CaptionRow]:
     """The descriptions of a video's moments, in train_data.json and test_data.json, are one paragraph.
 
-    Some videos are named twice, under two endings, and some names end in a dot: what counts is the name without the
+    Some videos are named twice, under two endings, and some names end in a dot: only the name counts, without the
     ending. The test file has 1,037 names of 1,004 videos.
     """
     for split in (TRAIN, "test"):

@@ -1,4 +1,4 @@
-"""What is suspicious in a list of labelled videos, and how labels that are written in two ways become one."""
+"""Warnings about a list of labelled videos, and the merging of labels that are written in two ways."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
@@ -57,7 +57,7 @@ def _plain(label: str) -> str:
 
 
 class Use(NamedTuple):
-    """That a video is used: which one, what the annotations call it, its class, and whether it trains."""
+    """A video that is used: its file, its name in the annotations, its class, and whether it is for training."""
 
     video: Hashable
     name: str

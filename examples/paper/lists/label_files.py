@@ -27,7 +27,7 @@ class LabelledVideo(NamedTuple):
     Attributes:
         path: Its file.
         label: The number of its class.
-        group: What it was cut from; videos of one group are alike.
+        group: The recording that it was cut from. Videos of one group are alike.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class LabelledVideos:
         listed: How many videos the annotations name for "train" and for "test", whether they are on disk or not.
         train_list: The list of path and number that names the training videos, or None.
         missing: A line about videos that are not on disk, or None.
-        remarks: Lines about what is suspicious in the annotations, and about what was left out.
+        remarks: Lines about suspicious annotations, and about videos that were left out.
     """
 
     classes: list[str]
@@ -71,7 +71,7 @@ class Source:
         lists: The lists to read instead.
         names: A file of class names, for numbers; it also decides the order of the classes.
         split: Of data sets that have three: 1, 2 or 3.
-        shots: Of a folder with lists of few shots, those of this number; None: none of them.
+        shots: The number of shots whose lists are read from a folder with lists of few shots. None: none of them.
         tests_only: Look for the test videos alone: neither the training videos nor a list of them need be there.
         test_share: Where no split is given, the share of the videos to test on.
         seed: Draws that share.
@@ -143,7 +143,7 @@ def read_labels(videos: Path, source: Source) -> LabelledVideos:
 
 
 class _Found(NamedTuple):
-    """What was read: videos, their classes if the annotations list them, and remarks."""
+    """The result of reading: videos, their classes if the annotations list them, and remarks."""
 
     rows: list[Row]
     classes: list[str] | None = None
@@ -152,7 +152,7 @@ class _Found(NamedTuple):
 
 
 def _read(folder: Path, source: Source) -> _Found:
-    """Reads what is there."""
+    """Read the files."""
     if source.lists is not None:
         return _read_lists(source.lists, source.tests_only)
     if folder.is_file():

@@ -15,7 +15,7 @@ def read_label_tables(files: Sequence[Path], split: str | None = None) -> list[R
 
     Args:
         files: CSV files. Where a file has no column `split`, its name is the split; of several files, one whose name is
-            not a split either is no list of videos and is left out.
+            not a split either is not a list of videos and is left out.
         split: The split of all videos, whatever the files say.
 
     Raises:

@@ -63,7 +63,7 @@ def read_msrvtt(folder: Path, protocol: str | None) -> Iterator[CaptionRow]:
 
 
 def _training_videos(folder: Path, protocol: str, videos: dict[str, str], captioned: set[str]) -> set[str]:
-    """The videos of the list of a protocol, or what the list would hold."""
+    """The videos in the list of a protocol, or that the list would contain."""
     file = folder / f"MSRVTT_train.{protocol}.csv"
     if file.is_file():
         table = read_table(file)

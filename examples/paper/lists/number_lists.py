@@ -83,7 +83,7 @@ def name_numbers(rows: list[Row], names: ClassNames) -> tuple[list[Row], str | N
 
     Args:
         rows: Videos whose labels are numbers, counted alike.
-        names: What the numbers stand for.
+        names: The class name of each number.
 
     Returns:
         The same videos with names as labels, and a remark on how the numbers were read, or None.
@@ -119,7 +119,7 @@ def find_lists(folder: Path, split: int = 1, shots: int | None = None) -> ListFi
     """Finds the lists of a folder by their names; None: it holds none.
 
     A file is for training if a word of its name is "train", and for testing if one is "test" or else "val". Of files
-    that number their splits (`val2.txt`, `hmdb51_val_split_2_videos.txt`), those of the split count.
+    that number their splits (`val2.txt`, `hmdb51_val_split_2_videos.txt`), the lists of the split count.
 
     Args:
         folder: Where to look.

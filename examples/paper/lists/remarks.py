@@ -10,7 +10,7 @@ def remark(count: int, what: str, cases: Iterable[str]) -> str:
 
     Args:
         count: How many cases there are.
-        what: What they are and what is done about them.
+        what: A description of them, and how they are treated.
         cases: The cases, in the order in which they were met; the first three are named.
     """
     named = [case for case, _ in zip(cases, range(NAMED), strict=False)]

@@ -35,7 +35,7 @@ def split_by_share(rows: list[Row], share: float, seed: int) -> list[Row]:
         if all(tested[label] + count <= wanted[label] for label, count in groups[group].items()):
             chosen.add(group)
             tested += groups[group]
-    # Where every group of a class is larger than what is wanted, its smallest one is tested on.
+    # If every group of a class is larger than the wanted share, the smallest group is the test set.
     for label in sorted(total):
         fitting = [
             group

@@ -45,7 +45,7 @@ class VideoFiles:
         return None
 
     def report(self) -> str | None:
-        """One line about what is missing; None: nothing is.
+        """One line about missing videos. None: none is missing.
 
         Raises:
             ValueError: Everything is.
@@ -57,7 +57,7 @@ class VideoFiles:
         return f"{len(self.missing)} of {self.looked_for} videos are missing and skipped, such as {self.missing[0]}"
 
     def _named(self, name: Path) -> list[Path]:
-        """Files of that name, or else of another ending; of the named folders, those that are there count."""
+        """Files of that name, or else with another ending. Only named folders that exist are searched."""
         index = self._index()
         # In layouts such as CLASS/1.mp4, the 1.mp4 of another class must not stand in for a missing one.
         home = name.parent.parts
@@ -70,7 +70,7 @@ class VideoFiles:
         return []
 
     def _index(self) -> dict[str, list[Path]]:
-        """Names, those of videos also without ending, to files; walked once: a look at each name would take hours."""
+        """Files by name, videos also by name without ending. One walk over the folder: look-ups would take hours."""
         if self._by_name is None:
             self._by_name = {}
             for folder, files in walk_folders(self.folder):

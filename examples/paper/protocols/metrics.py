@@ -24,7 +24,7 @@ def average_views(logits: Tensor) -> Tensor:
         (B, C), rows that sum to 1.
 
     Raises:
-        TypeError: If the logits are no float tensor.
+        TypeError: If the logits are not a float tensor.
         ValueError: If they are not of that shape, or one is NaN.
     """
     _check_scores("logits", logits, "(B, V, C)")
@@ -42,7 +42,7 @@ def top_k_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
         k: 1 for top-1, 5 for top-5.
 
     Raises:
-        TypeError: If the scores are no float tensor, or the labels or k no integers.
+        TypeError: If the scores are not a float tensor, or the labels or k are not integers.
         ValueError: If shapes do not match, there is no video, a score is NaN, or a label or k is out of range.
     """
     _check_scores("scores", scores, "(B, C)")
@@ -113,7 +113,7 @@ def retrieval_metrics(similarity: Tensor, relevant: Tensor | None = None) -> Ret
         relevant: What belongs together: bool (C, B), or the video of each caption, (C,). None: caption i and video i.
 
     Raises:
-        TypeError: If `similarity` is no float tensor, or `relevant` neither bool nor integer.
+        TypeError: If `similarity` is not a float tensor, or `relevant` is neither bool nor integer.
         ValueError: If shapes do not match, a similarity is NaN, or a caption or a video has nothing that belongs to it.
     """
     _check_scores("similarity", similarity, "(C, B)")
@@ -138,7 +138,7 @@ def ranks(similarity: Tensor, relevant: Tensor, query: str = "query") -> Tensor:
         (Q,), from 1.
 
     Raises:
-        TypeError: If `similarity` is no float tensor.
+        TypeError: If `similarity` is not a float tensor.
         ValueError: If `relevant` is not bool and of its shape, a similarity is NaN, or nothing belongs to a query.
     """
     _check_scores("similarity", similarity, "(Q, I)")

@@ -34,7 +34,7 @@ def sample_shots(
         K positions for each class, ascending.
 
     Raises:
-        TypeError: If K is no integer.
+        TypeError: If K is not an integer.
         ValueError: If K is below 1, a class has fewer than K videos, or there is not one group for each video.
 
     Example:

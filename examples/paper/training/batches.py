@@ -64,7 +64,7 @@ class EvalClips(Dataset[Item]):
     Attributes:
         paths: Files.
         frames: T.
-        preprocess: What the model wants done to pictures.
+        preprocess: The model's transform of pictures.
         stride: Distance of frames in a window; None: one frame from each of T segments.
         views: How often a video is looked at.
     """
@@ -107,7 +107,7 @@ class TrainingClips(Dataset[Item]):
     Attributes:
         paths: Files.
         frames: T.
-        preprocess: What the model wants done to pictures.
+        preprocess: The model's transform of pictures.
         seed: Of all draws.
         stride: Distance of frames in a window; None: one frame from each of T segments.
         flip: Whether to mirror half of the clips; wrong where classes tell left from right.

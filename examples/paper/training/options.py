@@ -1,4 +1,4 @@
-"""Command-line options that the scripts which train have in common, and what they become."""
+"""Command-line options that the training scripts share, and the settings that they become."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ def add_training_options(parser: argparse.ArgumentParser, **presets: Any) -> Non
     prompts.add_argument(
         "--depth",
         type=int,
-        help=f"layers with prompts of their own (default: {depth} for vilt, for other methods what they say)",
+        help=f"layers with prompts of their own (default: {depth} for vilt, for other methods their own depth)",
     )
     prompts.add_argument("--K", type=int, help="text leads in layers 1..K, vision in the rest")
 

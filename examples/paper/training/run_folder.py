@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: a checkpoint to go on from after a kill, logs, and what was skipped."""
+"""The folder of a run: a checkpoint to resume from, logs, and a list of skipped videos."""
 
 import csv
 import os
@@ -31,7 +31,7 @@ class RunFolder:
             resume: Whether to go on where an earlier process stopped; with nothing there, from the start.
 
         Raises:
-            ValueError: There is a run and it shall not be resumed, or it had other settings.
+            ValueError: If there is a run that must not be resumed, or it had other settings.
         """
         self.path = path
         self.settings = settings
