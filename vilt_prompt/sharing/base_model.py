@@ -25,8 +25,8 @@ SAMPLED_PLACES = (0.236, 0.618, 0.854)  # in each of them, as a fraction of its 
 # steps by 2^-24.
 RELATIVE_TOLERANCE = 2**-7
 ABSOLUTE_TOLERANCE = 2**-24
-# Elements on either side of a value among which the largest one that shares its scale is sought, beside its row: the
-# blocks of quantised formats are not longer.
+# The scale of a value is estimated from the largest value in its row, and among this many elements on either side.
+# Quantised formats have no longer blocks with one scale.
 LONGEST_BLOCK = 256
 
 Weight = Tensor | QuantizedWeight
@@ -49,10 +49,20 @@ def fingerprint(model: nn.Module) -> JsonObject | None:
 
 
 def check_base(model: nn.Module, config: PromptConfig, strict: bool) -> bool:
-    """Whether a model is the one that an adapter was trained on, as far as its config's `base_fingerprint` tells.
+    """Compare a model with the base that an adapter was trained on, by the fingerprint in the adapter's config.
 
-    A damaged fingerprint is a ValueError. So are, if `strict`, another architecture and other weights, else a warning.
-    Values of a quantised format whose error is not known are not compared, with a warning.
+    Values of a quantised format whose error is unknown are not compared, with a warning.
+
+    Args:
+        model: The model.
+        config: The adapter's config. Without a fingerprint, nothing is compared.
+        strict: Whether a difference is an error. If not, it is a warning.
+
+    Returns:
+        Whether no difference was found.
+
+    Raises:
+        ValueError: If the fingerprint is damaged, or if the architecture or the weights differ and `strict` is set.
     """
     expected = config.base_fingerprint
     if expected is None:

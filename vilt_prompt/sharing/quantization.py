@@ -1,6 +1,6 @@
-"""Weights of quantised bases: the matrix that a packed tensor stands for, and how far it may be off.
+"""Weights of quantised base models: the matrix behind a packed tensor, and the error of its values.
 
-torchao's tensors and those of bitsandbytes are known by what they look like, so that neither has to be installed.
+Tensors of torchao and bitsandbytes are recognised by their attributes, so that neither library has to be installed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# The largest error of a value, as a fraction of the largest one that shares its scale: half a step is half of this.
+# The largest error of a value, as a fraction of the largest value with the same scale. Integer formats get one step,
+# which is twice their rounding error.
 _INT8 = 1 / 127
 _FOUR_BITS = {"nf4": 0.16, "fp4": 0.18}  # half of the largest gap between two levels
 _TORCHAO = {"Int8Tensor": _INT8, "Float8Tensor": 1 / 8, "Int4Tensor": 1 / 7, "NF4Tensor": _FOUR_BITS["nf4"]}
@@ -23,11 +24,11 @@ class QuantizedWeight:
     """A weight of a quantised base.
 
     Args:
-        shape: That of the matrix, whatever the packed tensor's.
-        error: The largest error of a value, as a fraction of the largest value that shares its scale. None: the format
-            is not known.
-        dequantize: Gives the matrix.
-        format: A name for messages.
+        shape: The shape of the matrix. The packed tensor's may differ.
+        error: The largest error of a value, as a fraction of the largest value with the same scale. None: the format is
+            unknown.
+        dequantize: Computes the matrix.
+        format: The name of the format, for messages.
     """
 
     shape: tuple[int, ...]
@@ -37,11 +38,11 @@ class QuantizedWeight:
 
     @property
     def ndim(self) -> int:
-        """The dimensions of the matrix."""
+        """The number of dimensions of the matrix."""
         return len(self.shape)
 
     def matrix(self) -> Tensor | None:
-        """The values in float32; None where they cannot be had, or nothing is known of their error."""
+        """The values in float32. None: they cannot be computed here, or their error is unknown."""
         if self.error is None:
             return None
         try:
@@ -56,7 +57,7 @@ def is_quantized(tensor: Tensor) -> bool:
 
 
 def quantized_weight(module: nn.Module, parameter: Tensor) -> QuantizedWeight | None:
-    """What a parameter of a module stands for, or None where it is a plain tensor."""
+    """The quantised weight in a parameter of a module, or None if the parameter is a plain tensor."""
     kind = type(parameter).__name__
     if _is_torchao(parameter):
         return QuantizedWeight(tuple(parameter.shape), _torchao_error(parameter), parameter.dequantize, kind)
