@@ -14,6 +14,30 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=str(__doc__).partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("videos", type=Path, help="folder with a folder of videos for each class, which has the name of the class")
+    add("--validate", type=Path, metavar="FOLDER", help="such a folder for validation; None: hold out a fifth")
+    add("--out", type=Path, default=Path("adapter"), help="folder to save the adapter to")
+    add("--model", default="ViT-B-16-quickgelu", help="an open_clip name, or local-dir:FOLDER, or hf-hub:REPOSITORY")
+    add("--pretrained", default="openai", help="weights of --model, unless it is local-dir: or hf-hub:")
+    add("--device", help="such as cpu or cuda; None: a GPU where there is one")
+    add("--frames", type=int, default=8, help="frames of each video")
+    add("--batch", type=int, default=8, help="videos in each training step")
+    add("--epochs", type=int, default=10, help="times that every video is seen")
+    add("--lr", type=float, default=8e-3, help="learning rate at the start; it falls along a cosine")
+    add("--workers", type=int, default=os.cpu_count(), help="processes that decode videos; 0: only this one")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments()  # Before the imports that take seconds: --help and wrong options are answered at once.
+
 import av
 import open_clip
 import torch
@@ -98,26 +122,6 @@ def accuracy(model: vilt_prompt.PromptPeftModel, loader: DataLoader[tuple[Tensor
     return torch.cat(right).float().mean().item()
 
 
-def arguments() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        description=str(__doc__).partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add = parser.add_argument
-    add("videos", type=Path, help="folder with a folder of videos for each class, which has the name of the class")
-    add("--validate", type=Path, metavar="FOLDER", help="such a folder for validation; None: hold out a fifth")
-    add("--out", type=Path, default=Path("adapter"), help="folder to save the adapter to")
-    add("--model", default="ViT-B-16-quickgelu", help="an open_clip name, or local-dir:FOLDER, or hf-hub:REPOSITORY")
-    add("--pretrained", default="openai", help="weights of --model, unless it is local-dir: or hf-hub:")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="such as cpu or cuda")
-    add("--frames", type=int, default=8, help="frames of each video")
-    add("--batch", type=int, default=8, help="videos in each training step")
-    add("--epochs", type=int, default=10, help="times that every video is seen")
-    add("--lr", type=float, default=8e-3, help="learning rate at the start; it falls along a cosine")
-    add("--workers", type=int, default=os.cpu_count(), help="processes that decode videos; 0: only this one")
-    return parser.parse_args()
-
-
 def main() -> None:
     """Trains, validates after each epoch, and saves."""
     args = arguments()
@@ -125,6 +129,7 @@ def main() -> None:
         raise ValueError(f"{args.out} holds an adapter already: choose another --out")
     if min(args.frames, args.batch, args.epochs) < 1:
         raise ValueError("--frames, --batch and --epochs must be at least 1")
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)  # for the prompts, and the choice and order of videos and frames
     folders, files = find_videos(args.videos)
     others, test_files = (folders, []) if args.validate is None else find_videos(args.validate)
@@ -135,7 +140,7 @@ def main() -> None:
     names = [re.sub("(?<=[a-z])(?=[A-Z])", " ", folder).replace("_", " ").lower() for folder in folders]
 
     pretrained = None if ":" in args.model else args.pretrained
-    clip, _, preprocess = open_clip.create_model_and_transforms(args.model, pretrained=pretrained, device=args.device)
+    clip, _, preprocess = open_clip.create_model_and_transforms(args.model, pretrained=pretrained, device=device)
     tokenizer = open_clip.get_tokenizer(args.model)
     model = vilt_prompt.wrap(clip, K=6, n_ctx=10, base_model=args.model, base_pretrained=pretrained)
     model.print_trainable_parameters()
@@ -151,15 +156,15 @@ def main() -> None:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(train))
-    tokens = tokenizer(names).to(args.device)
+    tokens = tokenizer(names).to(device)
     score = 0.0
     for epoch in range(1, args.epochs + 1):
         model.train()
         losses = []
         progress = tqdm(train, desc=f"epoch {epoch} of {args.epochs}", unit="batch", leave=False)
         for videos, labels in progress:
-            video_features = model.encode_video(videos.to(args.device))
-            loss = criterion(video_features, model.encode_text(tokens), labels.to(args.device))
+            video_features = model.encode_video(videos.to(device))
+            loss = criterion(video_features, model.encode_text(tokens), labels.to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -8,6 +8,20 @@ import argparse
 from itertools import chain, islice, repeat
 from pathlib import Path
 
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=5, help="videos at once in each process (default: %(default)s)")
+    parser.add_argument("--resume", type=Path, help="folder of an adapter to go on from")
+    parser.add_argument("--out", type=Path, default=Path("accelerate-out"), help="default: %(default)s")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments()  # Before the imports that take seconds: --help and wrong options are answered at once.
+
 import open_clip
 import torch
 from accelerate import Accelerator
@@ -16,18 +30,13 @@ from torch.utils.data import DataLoader
 
 import vilt_prompt
 from examples.data.clips import read_manifest
-from examples.startup.base_model import SMALL_CLIP
+from examples.startup.model_options import SMALL_CLIP
 from examples.video.dataset import VideoDataset
 
 
 def main() -> None:
     """Trains on two kinds of person, tests on the third, and saves the prompts once."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60, help="optimizer steps (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=5, help="videos at once in each process (default: %(default)s)")
-    parser.add_argument("--resume", type=Path, help="folder of an adapter to go on from")
-    parser.add_argument("--out", type=Path, default=Path("accelerate-out"), help="default: %(default)s")
-    args = parser.parse_args()
+    args = arguments()
     # Left to itself, Accelerate takes no notice of torchrun where there is no GPU, and each process trains alone; and
     # it takes one step of the schedule for each process.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), step_scheduler_with_optimizer=False)

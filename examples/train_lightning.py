@@ -8,25 +8,43 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60, help="default: %(default)s")
+    parser.add_argument("--devices", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--resume", type=Path, help="checkpoint to go on from, such as lightning-out/last.ckpt")
+    parser.add_argument("--out", type=Path, default=Path("lightning-out"), help="default: %(default)s")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    arguments()  # Before the imports that take seconds: --help and wrong options are answered at once.
+
 import lightning
 import open_clip
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import vilt_prompt
 from examples.data.clips import read_manifest
-from examples.startup.base_model import SMALL_CLIP
+from examples.startup.model_options import SMALL_CLIP
 from examples.video.dataset import VideoDataset
 
 
 class PromptTraining(lightning.LightningModule):
     """A wrapped model, its loss and its optimizer; checkpoints contain the trained tensors, but not CLIP."""
 
-    def __init__(self, model: nn.Module, tokens: Tensor, criterion: nn.Module, steps: int) -> None:
+    tokens: Tensor
+
+    def __init__(self, model: vilt_prompt.PromptPeftModel, tokens: Tensor, criterion: nn.Module, steps: int) -> None:
         super().__init__()
-        self.model, self.criterion, self.steps = model, criterion, steps
+        self.model: vilt_prompt.PromptPeftModel = model
+        self.criterion, self.steps = criterion, steps
         self.register_buffer("tokens", tokens, persistent=False)
         self.strict_loading = False
 
@@ -37,7 +55,7 @@ class PromptTraining(lightning.LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW on the prompts and their maps, the learning rate falling with every step."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=1e-3)
@@ -52,12 +70,7 @@ class PromptTraining(lightning.LightningModule):
 
 def main() -> None:
     """Trains on two kinds of person and saves the prompts once."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60, help="default: %(default)s")
-    parser.add_argument("--devices", type=int, default=1, help="processes (default: %(default)s)")
-    parser.add_argument("--resume", type=Path, help="checkpoint to go on from, such as lightning-out/last.ckpt")
-    parser.add_argument("--out", type=Path, default=Path("lightning-out"), help="default: %(default)s")
-    args = parser.parse_args()
+    args = arguments()
     lightning.seed_everything(0, workers=True)
     name = f"local-dir:{SMALL_CLIP}"
     clip, _, preprocess = open_clip.create_model_and_transforms(name)

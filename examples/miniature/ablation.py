@@ -13,26 +13,10 @@ Examples:
 """
 
 import argparse
-import time
 from pathlib import Path
 
-import torch
-
-from examples.data.clips import Clip, read_manifest
-from examples.miniature.actions import PERSONS, complete_actions
 from examples.miniature.jobs import SEEDS, Job, all_jobs
-from examples.miniature.learner import Base
-from examples.miniature.methods import METHODS
-from examples.miniature.picture import picture
-from examples.miniature.plan import minutes
-from examples.miniature.run import run
-from examples.miniature.runs import Runs, pack, unpack
-from examples.miniature.scenes import Scenes, scenes
-from examples.miniature.tables import MARKED, filled
-from examples.miniature.tasks import Tasks
-from examples.miniature.training_scenes import TrainingScenes
-from examples.startup.base_model import SMALL_CLIP, load_clip
-from examples.startup.command_line import Help, run_script
+from examples.startup.command_line import Help, before_imports, run_script
 
 DATA = Path(__file__).parents[1] / "data"
 PACKED = Path(__file__).with_name("runs.jsonl.gz")
@@ -61,10 +45,30 @@ def arguments() -> argparse.Namespace:
         "--tables", type=Path, metavar="PAGE", help=f"fill a page's tables from {PACKED.name}, and do nothing else"
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help=f"draw {PACKED.name} as SVG, and do nothing else")
-    args = parser.parse_args()
-    if args.tables is not None and not MARKED.search(args.tables.read_text()):
-        raise ValueError(f"{args.tables} has no line <!-- ablation: primary --> with <!-- /ablation --> after it")
-    return args
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    before_imports(arguments)
+
+import time
+
+import torch
+
+from examples.data.clips import Clip, read_manifest
+from examples.miniature.actions import PERSONS, complete_actions
+from examples.miniature.learner import Base
+from examples.miniature.methods import METHODS
+from examples.miniature.picture import picture
+from examples.miniature.plan import minutes
+from examples.miniature.run import run
+from examples.miniature.runs import Runs, pack, unpack
+from examples.miniature.scenes import Scenes, scenes
+from examples.miniature.tables import MARKED, filled
+from examples.miniature.tasks import Tasks
+from examples.miniature.training_scenes import TrainingScenes
+from examples.startup.base_model import load_clip
+from examples.startup.model_options import SMALL_CLIP
 
 
 def chosen(args: argparse.Namespace) -> list[Job]:
@@ -129,6 +133,8 @@ def attempt(job: Job, runs: Runs, base: Base, stage: Scenes, training: TrainingS
 def main() -> None:
     """Run the ablation, or write the tables of finished runs."""
     args = arguments()
+    if args.tables is not None and not MARKED.search(args.tables.read_text()):
+        raise ValueError(f"{args.tables} has no line <!-- ablation: primary --> with <!-- /ablation --> after it")
     clips = some_actions(read_manifest(DATA, "cut_outs.csv"), args.actions)
     if args.tables is not None:
         page = args.tables.read_text(encoding="utf-8")

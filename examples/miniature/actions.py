@@ -1,9 +1,13 @@
 """The actions of the cut-outs, and their division into base and novel ones."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from examples.data.clips import Clip
+if TYPE_CHECKING:  # It imports torch, which takes seconds, and only a type is needed.
+    from examples.data.clips import Clip
 
 PERSONS = ("person", "woman", "man")  # each is the test of one fold; in the order in which the folds are run
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import open_clip
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 import vilt_prompt
 from examples.miniature.methods import Method
 from examples.miniature.scenes import TRAINING, Scenes
 from examples.miniature.tasks import Examples
-from examples.startup.base_model import Tokenizer
+from examples.startup.base_model import ClipModel, Tokenizer
 from vilt_prompt import TEMPLATE
 
 RETRIEVAL_BATCH = 10
@@ -25,7 +25,7 @@ WEIGHT_DECAY = 1e-3  # the paper's
 class Base:
     """The frozen model that all methods start from."""
 
-    clip: nn.Module
+    clip: ClipModel
     tokenizer: Tokenizer
 
     @torch.no_grad()
@@ -48,7 +48,7 @@ class Learner:
 
     def __init__(self, method: Method, base: Base, scenes: Scenes) -> None:
         self.method, self.base, self.scenes = method, base, scenes
-        self.model = copy.deepcopy(base.clip)
+        self.model: ClipModel = copy.deepcopy(base.clip)
         if method.prompts is None:
             self.model.requires_grad_(False)
         else:

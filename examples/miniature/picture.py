@@ -54,7 +54,8 @@ def picture(records: Records, tasks: Tasks) -> str:
     found = {row: differences_from(what, scores, row) for row in scores if row != what.reference}
     if not found:
         raise ValueError("there are no runs to draw: do some first")
-    lines, at = [], TOP
+    lines: list[str] = []
+    at = TOP
     for metric in METRICS:
         methods = list(dict.fromkeys(row.method for row in found if metric in found[row]))
         lines += _panel(metric, methods, found, at)

@@ -18,6 +18,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from examples.data.clips import Clip, read_alpha
 from examples.miniature.wild import Dice, wild
+from examples.startup.base_model import ClipModel
 from examples.video.sampling import sample_frames
 
 FRAMES = 4
@@ -50,7 +51,7 @@ class Scenes:
         return self.features[list(clips)][:, list(numbers)].flatten(0, 1)
 
 
-def scenes(clips: Sequence[Clip], clip_model: nn.Module, normalize: nn.Module, file: Path) -> Scenes:
+def scenes(clips: Sequence[Clip], clip_model: ClipModel, normalize: nn.Module, file: Path) -> Scenes:
     """Render all scenes, or read the scenes that an earlier process left in a file.
 
     Raises:
@@ -81,7 +82,7 @@ def render(file: Path, size: int) -> Tensor:
 
 
 @torch.no_grad()
-def frozen_features(clip_model: nn.Module, pixels: Tensor, normalize: nn.Module) -> Tensor:
+def frozen_features(clip_model: ClipModel, pixels: Tensor, normalize: nn.Module) -> Tensor:
     """Means over the frames of the unnormalised features, (N, R, D)."""
     parts = []
     for part in tqdm(pixels.split(8), desc="frozen features", unit="batch"):

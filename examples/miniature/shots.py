@@ -57,6 +57,11 @@ class Studio:
     transform: Transform
     dice: Dice
 
+    @classmethod
+    def seeded(cls, frames: int, size: int, transform: Transform, seed: int) -> "Studio":
+        """Returns a studio whose scenes depend on the seed alone."""
+        return cls(frames, size, transform, Dice(seed))
+
     def scenes(self, shots: Shots, repeats: int) -> Tensor:
         """Renders the centre frames of each clip several times, (R * N, T, 3, S, S): all clips, then all again."""
         centres = shots.clips[:, sample_frames(shots.clips.shape[1], self.frames)].repeat(repeats, 1, 1, 1, 1)

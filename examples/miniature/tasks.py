@@ -28,8 +28,8 @@ class Examples:
 
     def some(self, chosen: list[int]) -> "Examples":
         """A part of them."""
-        parts = ([each[n] for n in chosen] for each in (self.clips, self.labels, self.persons))
-        return Examples(self.classes, *parts)
+        clips, labels = [self.clips[n] for n in chosen], [self.labels[n] for n in chosen]
+        return Examples(self.classes, clips, labels, [self.persons[n] for n in chosen])
 
 
 @dataclass(frozen=True)

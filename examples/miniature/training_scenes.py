@@ -15,6 +15,7 @@ from examples.miniature.scenes import FRAMES
 from examples.miniature.shots import Shots, Studio
 from examples.miniature.tasks import Examples
 from examples.miniature.wild import Dice
+from examples.startup.base_model import ClipModel
 
 EPOCHS = 30
 BATCH = 30
@@ -30,7 +31,7 @@ class TrainingScenes:
         normalize: The model's own mean and standard deviation.
     """
 
-    def __init__(self, clips: Sequence[Clip], clip_model: nn.Module, normalize: nn.Module) -> None:
+    def __init__(self, clips: Sequence[Clip], clip_model: ClipModel, normalize: nn.Module) -> None:
         self.clips, self.clip_model, self.normalize = clips, clip_model, normalize
         self._alpha: dict[int, Tensor] = {}  # uint8 (F, 4, H, W) by the number of the clip
         self._kept: tuple[object, list[tuple[Tensor, Tensor]]] = (None, [])

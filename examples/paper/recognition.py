@@ -16,33 +16,14 @@ Examples:
 """
 
 import argparse
-import csv
-import json
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel
-from torch import Tensor, nn
-from tqdm import tqdm  # type: ignore[import-untyped]
+from examples.paper.training.options import add_training_options, compared_with_paper, settings
+from examples.startup.command_line import Help, announce, before_imports, run_script
+from examples.startup.model_options import add_model_options, check_temperature, check_weight, number_or_model
 
-import vilt_prompt
-from examples.paper.lists.label_files import LabelledVideo, LabelledVideos, Source, read_labels
-from examples.paper.lists.number_lists import BaseNovelLists, ListFiles, find_base_novel_lists, list_splits
-from examples.paper.lists.official import official_splits
-from examples.paper.protocols.metrics import average_views, top_k_accuracy
-from examples.paper.protocols.shots import sample_shots
-from examples.paper.protocols.splits import base_novel_split, harmonic_mean
-from examples.paper.training.batches import ONE_VIEW, EvalClips, TrainingClips, Views, eval_loader, train_loader
-from examples.paper.training.fit import Plan, autocast, fit, report
-from examples.paper.training.options import add_training_options, plan, prompted, settings
-from examples.paper.training.run_folder import RunFolder
-from examples.startup import ranks
-from examples.startup.base_model import Preprocess, Tokenizer, add_model_options, load_clip
-from examples.startup.command_line import Help, announce, run_script
-
-# From the paper. The batch size for few shots and the schedule for full supervision are from its other settings.
+# The paper names no batch for few shots and no schedule for full supervision: these are those of its other settings.
 FEW_SHOT: dict[str, Any] = {"n_ctx": 10, "depth": None, "K": 6, "epochs": 30, "batch": 64, "lr": 8e-3, "frames": 32}
 PRESETS: dict[str, dict[str, Any]] = {
     "supervised": FEW_SHOT | {"frames": 16, "views": "4x3"},
@@ -50,23 +31,25 @@ PRESETS: dict[str, dict[str, Any]] = {
     "base-to-novel": {"n_ctx": 16, "depth": 10, "K": 6, "epochs": 12, "batch": 64, "lr": 4e-2, "frames": 32},
     "zero-shot": FEW_SHOT,
 }
-# Frames that one pass of the model takes without gradients, so that 12 views fit into memory.
-CHUNK = 256
+# What the paper gives for each setting, and where the rest comes from.
+EVERYWHERE: dict[str, Any] = {"method": "vilt", "weight_decay": 1e-3, "temperature": 0.07}
+SCHEDULE = ("epochs", "batch", "lr")
+PAPER: dict[str, dict[str, Any]] = {
+    setting: EVERYWHERE | {"views": "1x1"} | {name: preset[name] for name in preset if name not in missing}
+    for setting, missing in (
+        ("supervised", SCHEDULE),
+        ("few-shot", ("batch",)),
+        ("base-to-novel", ()),
+        ("zero-shot", SCHEDULE),
+    )
+    for preset in [PRESETS[setting]]
+}
 
 
-@dataclass(frozen=True)
-class Task:
-    """Videos to recognise among some classes.
-
-    Attributes:
-        name: What its results are called.
-        videos: Their labels count in `classes`.
-        classes: C plain names.
-    """
-
-    name: str
-    videos: list[LabelledVideo]
-    classes: list[str]
+def others(setting: str) -> dict[str, str]:
+    """The settings that the paper does not give, and where their defaults come from."""
+    origin = {"batch": "base-to-novel's", "epochs": "few-shot's", "lr": "few-shot's", "alpha": "KgCoOp's"}
+    return {name: source for name, source in origin.items() if name not in PAPER[setting]}
 
 
 def arguments() -> argparse.Namespace:
@@ -108,7 +91,16 @@ def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:
     data.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="of UCF-101 and HMDB-51")
     data.add_argument("--views", metavar="TxS", help="temporal x spatial views in the last test")
     data.add_argument("--alpha", type=float, default=8.0, help="weight of the scenario-guided term")
-    data.add_argument("--temperature", type=float, default=0.07, help="tau, divides the cosines")
+    data.add_argument(
+        "--temperature", type=number_or_model, default=0.07, help="tau, divides the cosines; `model`: the model's own"
+    )
+    data.add_argument(
+        "--frozen-weight",
+        type=float,
+        default=1.0,
+        metavar="W",
+        help="in tests, scores are (1 - W) * frozen + W * prompted; 0: CLIP without prompts, 1: prompts alone",
+    )
     if setting in ("few-shot", "base-to-novel"):
         data.add_argument("--shots", type=int, default=16, help="training videos of each class")
         data.add_argument("--nested", action="store_true", help="the draw of K shots is part of that of more shots")
@@ -129,6 +121,51 @@ def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:
             metavar="PATH",
             help="a data set to test on, in all its splits: VIDEOS ANNOTATIONS [NAMES]; may be given several times",
         )
+
+
+if __name__ == "__main__":
+    before_imports(arguments)
+
+import csv
+import json
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+import vilt_prompt
+from examples.paper.lists.label_files import LabelledVideo, LabelledVideos, Source, read_labels
+from examples.paper.lists.number_lists import BaseNovelLists, ListFiles, find_base_novel_lists, list_splits
+from examples.paper.lists.official import official_splits
+from examples.paper.protocols.metrics import average_views, top_k_accuracy
+from examples.paper.protocols.shots import sample_shots
+from examples.paper.protocols.splits import base_novel_split, harmonic_mean
+from examples.paper.training.batches import ONE_VIEW, EvalClips, TrainingClips, Views, eval_loader, train_loader
+from examples.paper.training.fit import Plan, autocast, fit, report
+from examples.paper.training.gradients import MeanObjective
+from examples.paper.training.run_folder import RunFolder
+from examples.paper.training.setup import plan, prompted
+from examples.startup import ranks
+from examples.startup.base_model import Preprocess, Tokenizer, load_clip
+
+# Frames that one pass of the model takes without gradients, so that 12 views fit into memory.
+CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Task:
+    """Videos to recognise among some classes.
+
+    Attributes:
+        name: What its results are called.
+        videos: Their labels count in `classes`.
+        classes: C plain names.
+    """
+
+    name: str
+    videos: list[LabelledVideo]
+    classes: list[str]
 
 
 def read_tasks(args: argparse.Namespace) -> tuple[Task | None, list[Task]]:
@@ -267,7 +304,7 @@ def draw_shots(task: Task, args: argparse.Namespace) -> list[LabelledVideo]:
 class Recognizer:
     """A prompted model with all objects that its test needs."""
 
-    model: PeftModel
+    model: vilt_prompt.PromptPeftModel
     tokenizer: Tokenizer
     preprocess: Preprocess
     args: argparse.Namespace
@@ -280,7 +317,7 @@ class Recognizer:
         labels = torch.tensor([video.label for video in task.videos], device=device)
         tokens = self.tokenizer(task.classes).to(device)
         features = vilt_prompt.scenario_features(self.model, self.tokenizer, task.classes)
-        criterion = vilt_prompt.ScenarioGuidedLoss(features, args.alpha, args.temperature)
+        criterion = vilt_prompt.ScenarioGuidedLoss(features, args.alpha, self.temperature())
 
         def loss_of(network: nn.Module, videos: Tensor, numbers: Tensor) -> Tensor:
             video_features, class_features, *_ = network(videos, tokens)
@@ -290,7 +327,13 @@ class Recognizer:
         paths = [video.path for video in task.videos]
         clips = TrainingClips(paths, args.frames, self.preprocess, args.seed, args.stride, args.flip)
         loader, order = train_loader(clips, args.batch, args.workers)
-        return fit(self.model, loader, order, loss_of, lambda: self.test(tests, ONE_VIEW), self.plan, self.run)
+        objective, test = MeanObjective(loss_of), lambda: self.test(tests, ONE_VIEW)
+        return fit(self.model, loader, order, objective, test, self.plan, self.run)
+
+    def temperature(self) -> float:
+        """Returns tau, or the model's own temperature."""
+        given = self.args.temperature
+        return 1 / self.model.logit_scale.exp().item() if given == "model" else float(given)
 
     def test(self, tasks: list[Task], views: Views) -> dict[str, float]:
         """Top-1 of each task in percent, and what sums them up; then top-5."""
@@ -322,6 +365,10 @@ class Recognizer:
         clips = EvalClips([video.path for video in task.videos], args.frames, self.preprocess, args.stride, views)
         with autocast(self.plan):
             classes = self.model.encode_text(self.tokenizer(task.classes).to(device), normalize=True).float()
+            frozen = None
+            if args.frozen_weight != 1:
+                frozen = vilt_prompt.scenario_features(self.model, self.tokenizer, task.classes).float()
+        temperature = self.temperature()
         mine: dict[int, Tensor] = {}
         quiet = ranks.rank() != 0
         for batch in tqdm(eval_loader(clips, args.batch, args.workers), desc=task.name, unit="batch", disable=quiet):
@@ -329,15 +376,23 @@ class Recognizer:
             if batch.videos is None:
                 continue
             videos = batch.videos.to(device).flatten(0, 1)  # [B, V, T, 3, H, W] -> [B * V, T, 3, H, W]
-            with autocast(self.plan):
-                features = self.model.encode_video(videos, normalize=True, frames_per_chunk=CHUNK).float()
-            logits = (features @ classes.T / args.temperature).unflatten(0, batch.videos.shape[:2])  # [B, V, C]
+            cosines = args.frozen_weight * (self.features(videos) @ classes.T)  # [B * V, C]
+            if frozen is not None:
+                with self.model.disable_adapter():
+                    cosines += (1 - args.frozen_weight) * (self.features(videos) @ frozen.T)
+            logits = (cosines / temperature).unflatten(0, batch.videos.shape[:2])  # [B, V, C]
             mine |= dict(zip(batch.numbers.tolist(), average_views(logits).cpu(), strict=True))
         everyone = {number: row for part in ranks.gather(mine) for number, row in part.items()}
         if not everyone:
             raise ValueError(f"none of the {len(task.videos)} videos of {task.name} can be decoded")
         numbers = sorted(everyone)
         return numbers, torch.stack([everyone[number] for number in numbers])
+
+    def features(self, videos: Tensor) -> Tensor:
+        """Returns normalised features of videos (B, T, 3, H, W), (B, D), in float32."""
+        chunk = self.args.frames_per_chunk or CHUNK
+        with autocast(self.plan):
+            return self.model.encode_video(videos, normalize=True, frames_per_chunk=chunk).float()
 
 
 def write_predictions(file: Path, task: Task, numbers: list[int], probabilities: Tensor) -> None:
@@ -362,9 +417,13 @@ def parse_views(text: str) -> Views:
 def main() -> None:
     """Trains and tests."""
     args = arguments()
+    check_temperature(args.temperature)
+    check_weight(args.frozen_weight)
     device = ranks.start(args.device)
     views, schedule = parse_views(args.views), plan(args, device)
     train, tests = read_tasks(args)
+    for line in compared_with_paper(args, PAPER[args.setting], others(args.setting)):
+        announce(line)
     run = RunFolder(args.out, settings(args), args.resume)
     torch.manual_seed(args.seed)
     clip, preprocess, tokenizer = load_clip(args.model, args.pretrained, device)

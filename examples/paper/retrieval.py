@@ -12,31 +12,24 @@ Examples:
 """
 
 import argparse
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import open_clip
-import torch
-from peft import PeftModel
-from torch import Tensor, nn
-from tqdm import tqdm  # type: ignore[import-untyped]
-
-from examples.paper.lists.caption_files import Captions, read_captions
 from examples.paper.lists.msrvtt import PROTOCOLS
-from examples.paper.protocols.metrics import Retrieval, retrieval_metrics
-from examples.paper.training.batches import EvalClips, TrainingClips, eval_loader, train_loader
-from examples.paper.training.fit import Plan, autocast, fit, report
-from examples.paper.training.options import add_training_options, plan, prompted, settings
-from examples.paper.training.run_folder import RunFolder
-from examples.startup import ranks
-from examples.startup.base_model import Preprocess, add_model_options, load_clip
-from examples.startup.command_line import Help, announce, run_script
+from examples.paper.training.options import add_training_options, compared_with_paper, settings
+from examples.startup.command_line import Help, announce, before_imports, run_script
+from examples.startup.model_options import add_model_options
 
-# The paper gives n_ctx alone; 12 frames, a batch of 128 and 5 epochs are what CLIP4Clip made usual.
 PRESET = {"n_ctx": 6, "depth": None, "K": 6, "epochs": 5, "batch": 128, "lr": 8e-3, "frames": 12}
-CHUNK = 256  # frames, or captions, that one pass takes without gradients
+# For retrieval the paper gives the number of prompts alone.
+PAPER = {"method": "vilt", "n_ctx": 6, "weight_decay": 1e-3}
+OTHERS = {
+    "depth": "few-shot recognition's",
+    "K": "few-shot recognition's",
+    "lr": "few-shot recognition's",
+    "epochs": "CLIP4Clip's",
+    "batch": "CLIP4Clip's",
+    "frames": "CLIP4Clip's",
+}
 
 
 def arguments() -> argparse.Namespace:
@@ -59,11 +52,37 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+if __name__ == "__main__":
+    before_imports(arguments)
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import open_clip
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+import vilt_prompt
+from examples.paper.lists.caption_files import Captions, read_captions
+from examples.paper.protocols.metrics import Retrieval, retrieval_metrics
+from examples.paper.training.batches import EvalClips, TrainingClips, eval_loader, train_loader
+from examples.paper.training.fit import Plan, autocast, fit, report
+from examples.paper.training.gradients import JointObjective
+from examples.paper.training.run_folder import RunFolder
+from examples.paper.training.setup import plan, prompted
+from examples.startup import ranks
+from examples.startup.base_model import Preprocess, load_clip
+
+CHUNK = 256  # frames, or captions, that one pass takes without gradients
+
+
 @dataclass(frozen=True)
 class Retriever:
     """A prompted model with all objects that its test needs."""
 
-    model: PeftModel
+    model: vilt_prompt.PromptPeftModel
     tokenize: Callable[[list[str]], Tensor]
     preprocess: Preprocess
     args: argparse.Namespace
@@ -79,16 +98,21 @@ class Retriever:
             local_loss=True, gather_with_grad=True, rank=ranks.rank(), world_size=ranks.world_size()
         )
 
-        def loss_of(network: nn.Module, videos: Tensor, numbers: Tensor) -> Tensor:
-            outputs = network(videos, tokens[numbers])
-            with torch.autocast(videos.device.type, enabled=False):
-                loss: Tensor = criterion(*(output.float() for output in outputs))
+        def features(network: nn.Module, videos: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+            return tuple(network(videos, tokens[numbers])[:2])
+
+        def loss_of(features: tuple[Tensor, ...]) -> Tensor:
+            scales = [self.model.logit_scale.exp(), getattr(self.model, "logit_bias", None)]  # frozen
+            with torch.autocast(self.plan.device.type, enabled=False):
+                inputs = (*features, *(scale for scale in scales if scale is not None))
+                loss: Tensor = criterion(*(each.float() for each in inputs))
             return loss
 
         paths = [captions.paths[video] for video in captions.videos]
         clips = TrainingClips(paths, args.frames, self.preprocess, args.seed, args.stride, args.flip)
         loader, order = train_loader(clips, args.batch, args.workers)
-        return fit(self.model, loader, order, loss_of, lambda: self.test(test), self.plan, self.run)
+        objective = JointObjective(features, loss_of)
+        return fit(self.model, loader, order, objective, lambda: self.test(test), self.plan, self.run)
 
     def test(self, captions: Captions) -> dict[str, float]:
         """Recall in percent and ranks, in both directions."""
@@ -111,8 +135,9 @@ class Retriever:
             if batch.videos is None:
                 continue
             videos = batch.videos.squeeze(1).to(self.plan.device)  # [B, 1, T, 3, H, W] -> [B, T, 3, H, W]
+            chunk = self.args.frames_per_chunk or CHUNK
             with autocast(self.plan):
-                features = self.model.encode_video(videos, normalize=True, frames_per_chunk=CHUNK).float().cpu()
+                features = self.model.encode_video(videos, normalize=True, frames_per_chunk=chunk).float().cpu()
             mine |= dict(zip(batch.numbers.tolist(), features, strict=True))
         everyone = {number: row for part in ranks.gather(mine) for number, row in part.items()}
         if not everyone:
@@ -150,11 +175,13 @@ def main() -> None:
     data = read_captions(args.videos, args.annotations, args.protocol, tests_only=args.adapter is not None)
     for line in (data.missing, *data.remarks):
         announce(line)
+    for line in compared_with_paper(args, PAPER, OTHERS):
+        announce(line)
     run = RunFolder(args.out, settings(args), args.resume)
     torch.manual_seed(args.seed)
     clip, preprocess, tokenizer = load_clip(args.model, args.pretrained, device)
     model = prompted(clip, args).to(device)
-    room = clip.context_length - model.peft_config["default"].n_ctx
+    room = clip.context_length - int(vars(model.peft_config["default"])["n_ctx"])
 
     def tokenize(texts: list[str]) -> Tensor:
         return tokenizer(texts, context_length=room)

@@ -73,7 +73,8 @@ def load_stills(archive: Path, houses: Collection[str]) -> tuple[list[Concept], 
         The concepts; the pictures, RGBA uint8 (N, 4, H, W); the house of each picture.
     """
     concepts: dict[str, Concept] = {}
-    pictures, origins = [], []
+    pictures: list[torch.Tensor] = []
+    origins: list[str] = []
     with zipfile.ZipFile(archive) as stills:
         rows = list(csv.DictReader(io.StringIO(stills.read("labels.csv").decode("utf-8"))))
         for row in tqdm(rows, desc="reading stills", leave=False):

@@ -6,6 +6,24 @@ Without options it measures the small CLIP on the clips in this repository, as i
 import argparse
 from pathlib import Path
 
+from examples.startup.command_line import before_imports, run_script
+
+HERE = Path(__file__).parent
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--model", default=f"local-dir:{HERE / 'emoji-vit-12x128'}", help="an open_clip name")
+    parser.add_argument("--clips", type=Path, default=HERE.parent / "data", help="folder with a manifest.csv")
+    parser.add_argument("--frames", type=int, default=4, help="of each clip, the centres of as many segments")
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    before_imports(arguments)
+
 import open_clip
 import torch
 import torch.nn.functional as F
@@ -19,19 +37,11 @@ from examples.small_clip.rendering import plain
 from examples.video.sampling import sample_frames
 from vilt_prompt import TEMPLATE
 
-HERE = Path(__file__).parent
-
 
 @torch.no_grad()
 def main() -> None:
     """Prints top-1 and top-5 for clean and wild clips."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--model", default=f"local-dir:{HERE / 'emoji-vit-12x128'}", help="an open_clip name")
-    parser.add_argument("--clips", type=Path, default=HERE.parent / "data", help="folder with a manifest.csv")
-    parser.add_argument("--frames", type=int, default=4, help="of each clip, the centres of as many segments")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes")
-    args = parser.parse_args()
-
+    args = arguments()
     model, _, preprocess = open_clip.create_model_and_transforms(args.model)
     model.eval()
     size = model.visual.image_size[0]
@@ -62,4 +72,4 @@ def encode_video(model: open_clip.CLIP, videos: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

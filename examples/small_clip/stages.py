@@ -21,7 +21,7 @@ SCALE = 20.0  # of cosines, before each softmax
 def train_teacher(training: Training, prototypes: Tensor) -> ConvTeacher:
     """Stage 1: tell all concepts apart by cosine similarity to their prototypes, which start as given (C, D)."""
     teacher = ConvTeacher(prototypes, width=24)
-    teacher.to(training.device, memory_format=torch.channels_last)
+    teacher.to(training.device).to(memory_format=torch.channels_last)
     stages = nn.ModuleList([teacher.stage1, teacher.stage2, teacher.stage3])
 
     def loss_of(progress: float) -> Tensor:

@@ -13,8 +13,42 @@ use too, one process for each core with `--threads 1` is faster than one process
 """
 
 import argparse
-import json
 from pathlib import Path
+
+from examples.startup.command_line import before_imports, run_script
+from examples.startup.model_options import cores
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("stills", type=Path, help="zip of labels.csv and 64x64 RGBA pictures")
+    parser.add_argument("output", type=Path, help="folder for the weights, configuration and tokenizer")
+    runs = Path(__file__).parent / "runs"
+    parser.add_argument("--work", type=Path, default=runs, help="folder of checkpoints, to resume from")
+    parser.add_argument("--houses", nargs="+", default=["noto", "twemoji"], help="whose drawings to train on")
+    parser.add_argument("--validate", help="the house to validate on, best one that is not trained on")
+    parser.add_argument("--init", type=Path, help="safetensors of the same architecture to start both towers from")
+    parser.add_argument("--teacher-steps", type=int, default=1000)
+    parser.add_argument("--text-steps", type=int, default=1000)
+    parser.add_argument("--vision-steps", type=int, default=5000)
+    parser.add_argument("--batch-size", type=int, default=128, help="over all processes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="cpu or cuda; None: a GPU where there is one")
+    parser.add_argument(
+        "--bf16",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="autocast to bfloat16; None: on a GPU; processors without bfloat16 instructions are slower with it",
+    )
+    parser.add_argument("--threads", type=int, default=cores(), help="of each process")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    before_imports(arguments)
+
+import json
 from typing import Any
 
 import torch
@@ -45,32 +79,6 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def parse_args() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("stills", type=Path, help="zip of labels.csv and 64x64 RGBA pictures")
-    parser.add_argument("output", type=Path, help="folder for the weights, configuration and tokenizer")
-    runs = Path(__file__).parent / "runs"
-    parser.add_argument("--work", type=Path, default=runs, help="folder of checkpoints, to resume from")
-    parser.add_argument("--houses", nargs="+", default=["noto", "twemoji"], help="whose drawings to train on")
-    parser.add_argument("--validate", help="the house to validate on, best one that is not trained on")
-    parser.add_argument("--init", type=Path, help="safetensors of the same architecture to start both towers from")
-    parser.add_argument("--teacher-steps", type=int, default=1000)
-    parser.add_argument("--text-steps", type=int, default=1000)
-    parser.add_argument("--vision-steps", type=int, default=5000)
-    parser.add_argument("--batch-size", type=int, default=128, help="over all processes")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--bf16",
-        action=argparse.BooleanOptionalAction,
-        default=torch.cuda.is_available(),
-        help="autocast to bfloat16; processors without bfloat16 instructions are slower with it",
-    )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    return parser.parse_args()
-
-
 def save(model: CLIP, folder: Path) -> None:
     """Writes half-precision weights and the configuration.
 
@@ -94,7 +102,9 @@ def save(model: CLIP, folder: Path) -> None:
 
 def main() -> None:
     """Runs all stages that are not finished, then writes the model."""
-    args = parse_args()
+    args = arguments()
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    args.bf16 = torch.cuda.is_available() if args.bf16 is None else args.bf16
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -115,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,38 +1,27 @@
 """The open_clip model that a script works on."""
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import open_clip
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
+from torchvision.transforms import Compose
 
 from vilt_prompt.sharing.activation import check_activation_by_name
 
-SMALL_CLIP = Path(__file__).parents[1] / "small_clip" / "emoji-vit-12x128"
+ClipModel: TypeAlias = open_clip.CLIP | open_clip.CustomTextCLIP
 Tokenizer = Callable[..., Tensor]
 Preprocess = Callable[[Image.Image], Tensor]
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """`--model`, `--pretrained`, `--device`."""
-    group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model",
-        default="ViT-B-16-quickgelu",
-        help="a name of open_clip, local-dir:FOLDER or hf-hub:REPOSITORY (default: %(default)s)",
-    )
-    group.add_argument("--pretrained", help='its weights, such as "openai"; local-dir: and hf-hub: bring their own')
-    group.add_argument("--device", help="cpu or cuda (default: a GPU where there is one)")
-
-
-def load_clip(model: str, pretrained: str | None, device: torch.device) -> tuple[nn.Module, Preprocess, Tokenizer]:
-    """The open_clip model, its transform of pictures, and its tokenizer.
+def load_clip(model: str, pretrained: str | None, device: torch.device) -> tuple[ClipModel, Compose, Tokenizer]:
+    """Loads an open_clip model with its preprocessing of pictures, whose last step is colours, and its tokenizer.
 
     Raises:
-        ValueError: open_clip has no such model, cannot load it, or would build it with another activation than its
+        ValueError: If open_clip has no such model, cannot load it, or would build it with another activation than its
             weights need.
     """
     kind, _, folder = model.partition(":")

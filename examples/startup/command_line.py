@@ -1,12 +1,19 @@
-"""How the scripts talk: defaults in the help, one line of news from several processes, errors in one line."""
+"""How the scripts talk: `--help` at once, defaults in the help, one line of news or of an error.
+
+Nothing slow is imported here: a script reads its options before torch and open_clip, which take ten seconds.
+"""
 
 import argparse
+import errno
 import io
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
-from examples.startup import ranks
+INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -18,20 +25,67 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def announce(line: str | None) -> None:
-    """Prints a line, if there is one, once."""
-    if line and ranks.rank() == 0:
+    """Prints a line, if there is one; of several processes, the first one does."""
+    if line and int(os.environ.get("RANK", "0")) == 0:
         print(line)
 
 
+def before_imports(arguments: Callable[[], object]) -> None:
+    """Reads the options before the slow imports of a script.
+
+    So `--help` and wrong options are answered at once. From here on Ctrl-C ends the script with one line.
+
+    Args:
+        arguments: Reads the command line. The script calls it again when it starts its work.
+    """
+    process = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # A process that loads videos leaves the news to this one.
+            raise KeyboardInterrupt
+        _say_stopped()
+        sys.exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, stop)
+    _run(arguments)
+
+
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script. An error in its input ends it with one line."""
+    """Runs a script; anything wrong with its input, and a full disk, ends it with one line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may be in no encoding at all.
     try:
-        main()
-    except (OSError, ValueError) as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: error: {' '.join(str(error).split())}")
-    except KeyboardInterrupt:
-        sys.exit(f"{Path(sys.argv[0]).name}: stopped")
+        _run(main)
     finally:
-        ranks.stop()
+        if "torch.distributed" in sys.modules:
+            from examples.startup import ranks  # imports torch, see above
+
+            ranks.stop()
+
+
+def _run(main: Callable[[], object]) -> None:
+    try:
+        main()
+    except KeyboardInterrupt:
+        _say_stopped()
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        full = _full_disk(error)
+        if full is None and not isinstance(error, OSError | ValueError):
+            raise
+        sys.exit(f"{Path(sys.argv[0]).name}: error: {full or ' '.join(str(error).split())}")
+
+
+def _say_stopped() -> None:
+    print(f"{chr(10) if sys.stderr.isatty() else ''}{Path(sys.argv[0]).name}: stopped", file=sys.stderr)
+
+
+def _full_disk(error: BaseException | None) -> str | None:
+    """A line if an error, or one that it came from, says that the disk is full. torch and safetensors wrap them."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+            file = f" that holds {error.filename}" if isinstance(error, OSError) and error.filename else ""
+            return f"the disk{file} is full: make room, or choose another --out"
+        error = error.__cause__ or error.__context__
+    return None

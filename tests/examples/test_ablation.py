@@ -31,8 +31,9 @@ from examples.miniature.scores import common, scores_of
 from examples.miniature.tables import TABLES, filled
 from examples.miniature.tasks import Examples, Task, Tasks
 from examples.miniature.training_scenes import TrainingScenes
-from examples.startup.base_model import SMALL_CLIP, load_clip
+from examples.startup.base_model import load_clip
 from examples.startup.command_line import run_script
+from examples.startup.model_options import SMALL_CLIP
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "examples" / "data"

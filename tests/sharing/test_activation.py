@@ -16,6 +16,7 @@ import torch
 
 import vilt_prompt
 from examples.startup import base_model as example
+from examples.startup.model_options import add_model_options
 from tests.support.architectures import build
 from tests.support.state import state
 from vilt_prompt.sharing.activation import activation, check_activation, check_activation_by_name, has_quick_gelu
@@ -164,5 +165,5 @@ def test_kinds_of_activation():
 
 def test_the_scripts_take_a_model_that_fits_openai():
     parser = argparse.ArgumentParser()
-    example.add_model_options(parser)
+    add_model_options(parser)
     check_activation_by_name(parser.parse_args([]).model, "openai")

@@ -216,7 +216,7 @@ def _name_classes(
     names, remarks = _find_names(rows, source, folder)
     if names is not None and all(_is_number(row.label) for row in rows):
         rows, note = name_numbers(rows, names)
-        return rows, list(names.names.values()), remarks + [note] * (note is not None)
+        return rows, list(names.names.values()), remarks if note is None else [*remarks, note]
     if found.classes is not None:
         _check_listed(rows, set(found.classes), folder)
         return rows, found.classes, remarks

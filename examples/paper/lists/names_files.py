@@ -40,6 +40,7 @@ def read_names(file: Path) -> ClassNames:
     Raises:
         ValueError: The file is empty or damaged, or a number or a name occurs twice.
     """
+    pairs: Pairs | None
     if file.suffix.lower() == ".json":
         pairs, numbered = _json(file)
     else:

@@ -129,7 +129,9 @@ def find_lists(folder: Path, split: int = 1, shots: int | None = None) -> ListFi
     Raises:
         ValueError: Several files fit.
     """
-    train, test, validation = [], [], []
+    train: list[Path] = []
+    test: list[Path] = []
+    validation: list[Path] = []
     for file in sorted(folder.iterdir()):
         words = set(re.findall(r"[a-z]+", file.stem.lower()))
         if not words & (_TRAINED | _TESTED | _VALIDATED) or not is_number_list(file) or "novel" in words:

@@ -9,15 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from examples.paper.training.batches import Batch, TrainOrder
+from examples.paper.training.chunks import InChunks
+from examples.paper.training.gradients import Objective, Passes
+from examples.paper.training.memory import advice, free_bytes, needs
+from examples.paper.training.random_state import random_state, set_random_state
 from examples.paper.training.run_folder import RunFolder
 from examples.startup import ranks
+from examples.startup.trained import save_settings
+from vilt_prompt import PromptPeftModel
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,6 +39,8 @@ class Plan:
         device: Where.
         save_every: Steps between checkpoints; each epoch ends with one, too.
         test_every: Epochs between tests; the last one ends with one, too.
+        micro_batch: Videos in one pass of each process, whose gradients are added up; None: the whole batch.
+        frames_per_chunk: Frames that the image encoder computes at once, and again for the gradients; None: all.
     """
 
     epochs: int
@@ -43,6 +50,8 @@ class Plan:
     device: torch.device
     save_every: int
     test_every: int
+    micro_batch: int | None = None
+    frames_per_chunk: int | None = None
 
 
 def autocast(plan: Plan) -> contextlib.AbstractContextManager[Any]:
@@ -52,10 +61,10 @@ def autocast(plan: Plan) -> contextlib.AbstractContextManager[Any]:
 
 
 def fit(
-    model: PeftModel,
+    model: PromptPeftModel,
     loader: DataLoader[Any],
     order: TrainOrder,
-    loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    objective: Objective,
     test: Callable[[], dict[str, float]],
     plan: Plan,
     run: RunFolder,
@@ -66,8 +75,7 @@ def fit(
         model: What `wrap` returned, on the plan's device.
         loader: Batches.
         order: Their sampler.
-        loss_of: Gets the model, videos (B, T, 3, H, W) and their numbers (B,), and returns a scalar. It calls the model
-            itself, as one of several processes must.
+        objective: The loss. It calls the network that it gets, as one of several processes must.
         test: Returns metrics; the first decides which adapter is best.
         plan: How.
         run: Where results go, and where an earlier process stopped.
@@ -117,16 +125,17 @@ def fit(
         )
 
     several = ranks.world_size() > 1
-    network: nn.Module = DistributedDataParallel(model) if several else model
+    encoder = model if plan.frames_per_chunk is None else InChunks(model, plan.frames_per_chunk)
+    network: nn.Module = DistributedDataParallel(encoder) if several else encoder
     quiet = ranks.rank() != 0
     with tqdm(total=total, initial=step, desc="training", unit="step", disable=quiet) as progress:
         while step < total:
             order.epoch, order.first = divmod(step, len(order))
             model.train()
             for batch in loader:
-                loss = train_step(network, batch, loss_of, optimizer, scaler, plan, run)
+                loss = train_step(network, batch, objective, optimizer, scaler, plan, run)
                 step += 1
-                run.log("train", step, {"epoch": order.epoch, "lr": scheduler.get_last_lr()[0], "loss": loss})
+                run.log("train", step, {"epoch": order.epoch, "lr": float(scheduler.get_last_lr()[0]), "loss": loss})
                 scheduler.step()
                 progress.update()
                 progress.set_postfix(loss=f"{loss:.3f}")
@@ -148,7 +157,7 @@ def fit(
 def train_step(
     network: nn.Module,
     batch: Batch,
-    loss_of: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    objective: Objective,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     plan: Plan,
@@ -158,13 +167,20 @@ def train_step(
     report(batch, run)
     if batch.videos is None:
         raise ValueError(f"{len(set(batch.failures))} videos in a row cannot be decoded: {batch.failures[-1]}")
-    with autocast(plan):
-        loss = loss_of(network, batch.videos.to(plan.device, non_blocking=True), batch.numbers.to(plan.device))
+    optimizer.zero_grad()
+    size = plan.micro_batch or len(batch.videos)
+    passes = Passes(plan.device, lambda: autocast(plan), scaler)
+    try:
+        loss = objective.backward(network, batch.videos, batch.numbers, size, passes)
+        short = False
+    except torch.OutOfMemoryError:
+        short = True  # What the exception holds on to is free after this block.
+    if short:
+        optimizer.zero_grad()
+        raise ValueError(out_of_memory(network, batch.videos, batch.numbers, objective, plan))
     value = ranks.mean(loss)
     if not math.isfinite(value):
         raise ValueError(f"the loss is {value}: lower --lr, or use --precision fp32")
-    optimizer.zero_grad()
-    scaler.scale(loss).backward()
     scaler.step(optimizer)
     scaler.update()
     return value
@@ -176,21 +192,27 @@ def report(batch: Batch, run: RunFolder) -> None:
         tqdm.write(f"skipped: {line}")
 
 
-def save_adapter(model: PeftModel, run: RunFolder, name: str) -> None:
-    """Writes the adapter to a folder of the run."""
+def out_of_memory(network: nn.Module, videos: Tensor, numbers: Tensor, objective: Objective, plan: Plan) -> str:
+    """Says what would fit, after a step that did not."""
+    alone = network.module if isinstance(network, DistributedDataParallel) else network
+    model = alone.model if isinstance(alone, InChunks) else alone  # without the chunks, which hide what they compute
+
+    def loss_of(video: Tensor) -> Tensor:
+        with autocast(plan):
+            return objective.alone(model, video.to(plan.device), numbers[:1].to(plan.device))
+
+    count = min(len(videos), plan.micro_batch or len(videos))
+    free = free_bytes(plan.device)
+    try:
+        texts, per_frame = needs(loss_of, videos)
+    except torch.OutOfMemoryError:
+        texts, per_frame = 0, free  # not even two frames
+    return advice(count, videos.shape[1], texts, per_frame, free)
+
+
+def save_adapter(model: PromptPeftModel, run: RunFolder, name: str) -> None:
+    """Writes the adapter to a folder of the run, with the options of its training beside it."""
     if ranks.rank() == 0:
-        model.save_pretrained(str(run.path / name))
+        model.save_pretrained(run.path / name)
+        save_settings(run.path / name, run.settings)
     ranks.barrier()
-
-
-def random_state(device: torch.device) -> list[Tensor]:
-    """The state of torch's global generators, for dropout and the like; nothing in the data depends on it."""
-    states = [torch.get_rng_state()]
-    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
-
-
-def set_random_state(states: list[Tensor], device: torch.device) -> None:
-    """Puts back what `random_state` returned."""
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)

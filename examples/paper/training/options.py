@@ -1,26 +1,28 @@
-"""Command-line options that the training scripts share, and the settings that they become."""
+"""Command-line options that the scripts which train have in common.
+
+Nothing slow is imported here, so that `--help` is quick.
+"""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from peft import PeftModel
-from torch import nn
+from examples.startup.model_options import cores
 
-import vilt_prompt
-from examples.paper.training.fit import PRECISIONS, Plan
-from vilt_prompt import METHODS
-
+METHODS = ("coop", "independent", "maple", "vilt", "vpt_deep", "vpt_shallow")  # vilt_prompt.METHODS
+PRECISIONS = ("fp32", "bf16", "fp16")
 # Those that may differ after a restart without changing the result.
-NOT_SETTINGS = {"out", "resume", "workers", "device", "save_every", "test_every", "grad_checkpointing", "adapter"}
+NOT_SETTINGS = {
+    *("out", "resume", "workers", "device", "save_every", "test_every", "adapter"),
+    *("grad_checkpointing", "micro_batch", "frames_per_chunk"),
+}
 
 
 def add_training_options(parser: argparse.ArgumentParser, **presets: Any) -> None:
     """All that decides how prompts are trained; the presets are the defaults."""
     prompts = parser.add_argument_group("prompts")
-    prompts.add_argument("--method", choices=sorted(METHODS), default="vilt", help="how prompts are coupled")
+    prompts.add_argument("--method", choices=METHODS, default="vilt", help="how prompts are coupled")
     prompts.add_argument("--n-ctx", type=int, help="prompt vectors in each layer")
     depth = presets["depth"] or "all"
     prompts.add_argument(
@@ -38,14 +40,27 @@ def add_training_options(parser: argparse.ArgumentParser, **presets: Any) -> Non
     training.add_argument(
         "--flip", action="store_true", help="mirror half of the clips; not where left and right count"
     )
-    training.add_argument("--precision", choices=list(PRECISIONS), help="default: bf16 on a GPU, fp32 on a CPU")
+    training.add_argument("--precision", choices=PRECISIONS, help="default: bf16 on a GPU, fp32 on a CPU")
+    training.add_argument(
+        "--micro-batch",
+        type=int,
+        metavar="N",
+        help="videos in one pass of each process; gradients are added up, so the result is that of the whole batch",
+    )
+    training.add_argument(
+        "--frames-per-chunk",
+        type=int,
+        metavar="N",
+        help="frames that the image encoder computes at once, in training once more for the gradients "
+        "(default: all in training, 256 in tests)",
+    )
     training.add_argument("--grad-checkpointing", action="store_true", help="less memory, more time")
     training.add_argument("--seed", type=int, help="of prompts, shots, order, frames and crops")
 
     video = parser.add_argument_group("video")
     video.add_argument("--frames", type=int, help="frames of each clip")
     video.add_argument("--stride", type=int, help="take frames this far apart (default: one of each of T segments)")
-    video.add_argument("--workers", type=int, help="processes that decode videos")
+    video.add_argument("--workers", type=int, help="processes that decode videos, of each training process")
 
     run = parser.add_argument_group("run")
     run.add_argument("--out", type=Path, required=True, help="folder for adapters, logs and the checkpoint")
@@ -53,7 +68,9 @@ def add_training_options(parser: argparse.ArgumentParser, **presets: Any) -> Non
     run.add_argument("--resume", action="store_true", help="go on where a killed run stopped, if there is one in --out")
     run.add_argument("--save-every", type=int, help="steps between checkpoints; each epoch ends with one, too")
     run.add_argument("--test-every", type=int, help="epochs between tests; the last one ends with one, too")
-    parser.set_defaults(seed=0, workers=4, save_every=200, test_every=5, weight_decay=1e-3, **presets | {"depth": None})
+    parser.set_defaults(
+        seed=0, workers=cores(), save_every=200, test_every=5, weight_decay=1e-3, **presets | {"depth": None}
+    )
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -63,29 +80,24 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     return plain
 
 
-def plan(args: argparse.Namespace, device: torch.device) -> Plan:
-    """How to train, from the options."""
-    least = dict.fromkeys(("epochs", "batch", "frames", "stride", "save_every", "test_every"), 1) | {"workers": 0}
-    for name, bound in least.items():
+def compared_with_paper(args: argparse.Namespace, paper: dict[str, Any], others: dict[str, str]) -> list[str]:
+    """Says which settings are the paper's, which differ, and which the paper does not give.
+
+    Args:
+        args: The options.
+        paper: Names of options and the paper's values.
+        others: Names of options that the paper does not give, each with the origin of its default.
+    """
+
+    def shown(name: str) -> str:
         value = getattr(args, name)
-        if value is not None and value < bound:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {bound}, got {value}")
-    precision = args.precision or ("bf16" if device.type == "cuda" else "fp32")
-    return Plan(args.epochs, args.lr, args.weight_decay, precision, device, args.save_every, args.test_every)
+        return f"{name.replace('_', '-')} {'all' if name == 'depth' and value is None else value}"
 
-
-def prompted(clip: nn.Module, args: argparse.Namespace) -> PeftModel:
-    """The model with new prompts, or with the adapter that is given."""
-    if args.grad_checkpointing:
-        clip.set_grad_checkpointing()
-    if args.adapter is not None:
-        return vilt_prompt.from_pretrained(clip, args.adapter)
-    return vilt_prompt.wrap(
-        clip,
-        K=args.K,
-        n_ctx=args.n_ctx,
-        method=args.method,
-        depth=args.depth,
-        base_model=args.model,
-        base_pretrained=args.pretrained,
-    )
+    same = [name for name, value in paper.items() if getattr(args, name) == value]
+    changed = [name for name in paper if name not in same]
+    lines = [f"as in the paper: {', '.join(map(shown, same)) or 'nothing'}"]
+    if changed:
+        values = [f"{shown(name)} (paper: {'all' if paper[name] is None else paper[name]})" for name in changed]
+        lines.append(f"not as in the paper: {', '.join(values)}")
+    lines.append(f"not given in the paper: {', '.join(f'{shown(name)} ({why})' for name, why in others.items())}")
+    return lines
