@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from PIL import Image
 
 import vilt_prompt
 from examples import predict
-from examples.startup import command_line
-from examples.video import decoding, strip
+from examples.startup import command_line, trained
+from examples.video import decoding, fonts, strip
 from examples.video.sampling import sample_frames
 from tests.support import video_sets
 
@@ -52,6 +54,20 @@ def videos(tmp_path_factory):
         video_sets.write_video(folder / name, video_sets.COLOURS[number], frames=3 + 4 * number)
     video_sets.damage(folder / "b" / "two.mp4")
     return folder
+
+
+def with_base(adapter: Path, folder: Path, base_model: str | None) -> None:
+    """Copies an adapter, whose base then has another name, or none."""
+    shutil.copytree(adapter, folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model": base_model}))
+
+
+def probabilities(out: Path) -> tuple[list[str], torch.Tensor]:
+    """The classes of a table, and its numbers."""
+    with (out / "probabilities.csv").open(newline="") as lines:
+        header, *rows = list(csv.reader(lines))
+    return header[1:], torch.tensor([[float(p) for p in row[1:]] for row in rows])
 
 
 def test_a_folder_of_videos(script, adapter, videos, tmp_path, capsys):
@@ -123,8 +139,10 @@ def test_options_go_before_what_the_adapter_names(tmp_path, monkeypatch, options
     model.save_pretrained(str(tmp_path))
     monkeypatch.setattr(predict, "load_clip", load_clip)
     monkeypatch.setattr(sys, "argv", ["predict.py", "a.mp4", "--classes", "a", "--adapter", str(tmp_path), *options])
+    args = predict.arguments()
+    config = vilt_prompt.PromptConfig.from_pretrained(args.adapter)
     with pytest.raises(ValueError, match=f"^{loaded}$"):
-        predict.load_model(predict.arguments(), torch.device("cpu"))
+        predict.load_model(args, config, torch.device("cpu"))
 
 
 def test_an_adapter_of_the_hub(script, hub, videos, tmp_path):
@@ -143,19 +161,158 @@ def test_an_adapter_of_the_hub(script, hub, videos, tmp_path):
     assert "\n" not in str(ended.value)
 
 
-def test_a_strip_shows_the_frames_in_order_and_the_lines(tmp_path):
-    pictures = [Image.new("RGB", (40, 20), colour) for colour in video_sets.COLOURS[:5] * 2]
-    strip.draw_strip(tmp_path / "strip.png", pictures, ["a line"])
-    drawn = np.asarray(Image.open(tmp_path / "strip.png"))
-    width = 2 * strip.HEIGHT
-    assert drawn.shape == (2 * (strip.HEIGHT + strip.GAP) + strip.LINE, 8 * (width + strip.GAP) - strip.GAP, 3)
-    for number, colour in enumerate(video_sets.COLOURS[:5] * 2):
-        row, column = divmod(number, 8)
-        middle = drawn[row * (strip.HEIGHT + strip.GAP) + 80, column * (width + strip.GAP) + width // 2]
-        assert tuple(middle.tolist()) == colour
-    assert (drawn[-strip.LINE :] < 100).any()  # ink
-    strip.draw_strip(tmp_path / "long.png", pictures[:1], ["a line that is far longer than one frame is wide " * 3])
-    assert (np.asarray(Image.open(tmp_path / "long.png"))[:, -20 - 2 * strip.GAP :] < 100).any()  # nothing is cut off
+@pytest.mark.parametrize("form", ["words", "numbers.csv", "classInd.txt", "names.json", "options"])
+def test_names_are_cleaned_as_in_training(form, script, adapter, videos, tmp_path):
+    """`BrushHair` is shown as it was given, and read as "brush hair", in every form that the lists may have."""
+    files = {
+        "words": "BrushHair\nriding_a_bike\n",
+        "numbers.csv": "id,name\n1,riding_a_bike\n0,BrushHair\n",
+        "classInd.txt": "1 BrushHair\n2 riding_a_bike\n",
+        "names.json": '{"BrushHair": 0, "riding_a_bike": 1}',
+    }
+    source = ["--classes", "BrushHair", "riding_a_bike"]
+    if form in files:
+        (tmp_path / form).write_text(files[form])
+        source = ["--class-file", tmp_path / form]
+    video = videos / "a" / "one.mp4"
+    script(video, "--adapter", adapter, *source, "--out", tmp_path / "given")
+    script(video, "--adapter", adapter, "--classes", "brush hair", "riding a bike", "--out", tmp_path / "plain")
+    given, plain = probabilities(tmp_path / "given"), probabilities(tmp_path / "plain")
+    assert given[0] == ["BrushHair", "riding_a_bike"]
+    assert torch.equal(given[1], plain[1])
+
+
+@pytest.mark.parametrize("kept", ["best", "last"])
+def test_a_run_has_its_adapter_frames_and_temperature(kept, script, adapter, videos, tmp_path, capsys):
+    run, video = tmp_path / "run", videos / "b" / "one.avi"
+    shutil.copytree(adapter, run / kept)
+    trained.save_settings(run / kept, {"frames": 3, "temperature": 0.5})
+    script(video, "--adapter", run, "--classes", *CLASSES, "--out", tmp_path / "run-out")
+    said = capsys.readouterr().err
+    assert f"the adapter is {run / kept}\n" in said
+    assert "--frames 3: as in training\n--temperature 0.5: as in training\n" in said
+    options = ["--frames", 3, "--temperature", 0.5, "--out", tmp_path / "out"]
+    script(video, "--adapter", adapter, "--classes", *CLASSES, *options)
+    assert torch.equal(probabilities(tmp_path / "run-out")[1], probabilities(tmp_path / "out")[1])
+    script(video, "--adapter", run, "--classes", *CLASSES, "--out", tmp_path / "model", "--temperature", "model")
+    assert not torch.allclose(probabilities(tmp_path / "model")[1], probabilities(tmp_path / "out")[1])
+
+
+def test_the_best_adapter_goes_before_the_last(adapter, tmp_path):
+    for name in ("best", "last"):
+        shutil.copytree(adapter, tmp_path / name)
+    assert trained.find_adapter(str(tmp_path)) == str(tmp_path / "best")
+    assert trained.find_adapter(str(tmp_path / "last")) == str(tmp_path / "last")
+    assert trained.find_adapter("someone/adapter") == "someone/adapter"
+
+
+def test_damaged_settings_are_named(tmp_path):
+    (tmp_path / "training.json").write_text("{")
+    with pytest.raises(ValueError, match=r"training.json is damaged: "):
+        trained.training_settings(str(tmp_path))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.5])
+def test_the_frozen_model_has_its_weight(weight, script, adapter, videos, tmp_path):
+    """Against cosines of a model without prompts and of one with them, both from `open_clip` itself."""
+    file = videos / "b" / "one.avi"
+    options = ["--frames", 3, "--temperature", 0.2, "--frozen-weight", weight, "--out", tmp_path]
+    script(file, "--adapter", adapter, "--classes", *CLASSES, *options)
+    clip, _, preprocess = open_clip.create_model_and_transforms(video_sets.MODEL)
+    tokenizer = open_clip.get_tokenizer(video_sets.MODEL)
+    video = torch.stack([preprocess(f) for f in decoding.read_frames(file, lambda total: sample_frames(total, 3))])
+
+    def cosines(texts: list[str]) -> torch.Tensor:
+        frames = clip.encode_image(video).mean(0)
+        texts = clip.encode_text(tokenizer(texts))
+        return torch.nn.functional.cosine_similarity(frames, texts, dim=-1)
+
+    with torch.no_grad():
+        frozen = cosines([f"a video of a person doing {name}." for name in CLASSES])
+        vilt_prompt.from_pretrained(clip, adapter)  # from here on `clip` has prompts
+        prompted = cosines(CLASSES)
+    expected = (((1 - weight) * frozen + weight * prompted) / 0.2).softmax(-1)
+    torch.testing.assert_close(probabilities(tmp_path)[1][0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_old_pictures_are_removed_and_other_files_kept(script, adapter, videos, tmp_path):
+    out = tmp_path / "out"
+    script(videos, "--adapter", adapter, "--classes", *CLASSES, "--out", out)
+    (out / "0003 mine.png").touch()
+    assert len(list(out.glob("*.png"))) == 3
+    script(videos / "b" / "one.avi", "--adapter", adapter, "--classes", *CLASSES, "--out", out)
+    assert sorted(file.name for file in out.glob("*.png")) == ["0001 one.png", "0003 mine.png"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "columns"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 3), (7, 7), (8, 4), (9, 3), (16, 4), (32, 8)]
+)
+def test_rows_of_a_strip_are_full(frames, columns):
+    assert strip.columns_of(frames) == columns
+    assert -frames % strip.columns_of(frames) <= 1
+
+
+@pytest.mark.parametrize("size", [(40, 20), (20, 40), (64, 64)])
+@pytest.mark.parametrize("frames", [1, 5, 10])
+def test_a_strip_shows_the_frames_in_order_and_the_lines(frames, size, tmp_path):
+    colours = (video_sets.COLOURS[:5] * 2)[:frames]
+    pictures = [Image.new("RGB", size, colour) for colour in colours]
+    assert strip.draw_strip(tmp_path / "strip.png", pictures, ["a line"]) == ""
+    drawn = np.asarray(Image.open(tmp_path / "strip.png")).astype(int)
+    assert drawn.shape[1] <= strip.WIDTH
+    # The frames are the areas of one colour: as many as there are, row by row, of the shape of the frames.
+    seen = []
+    for colour in dict.fromkeys(colours):
+        rows, columns = np.nonzero((drawn == colour).all(-1))
+        for half in range(colours.count(colour)):
+            own = slice(half * len(rows) // colours.count(colour), (half + 1) * len(rows) // colours.count(colour))
+            top, left = rows[own].min(), columns[own].min()
+            height, width = rows[own].max() - top + 1, columns[own].max() - left + 1
+            assert height * size[0] == pytest.approx(width * size[1], rel=0.03)
+            seen.append((top, left, colour))
+    assert [colour for *_, colour in sorted(seen)] == colours
+    ink = np.nonzero((drawn.max(-1) < 100).any(1))[0]
+    assert len(ink) >= 15  # letters of a height that can be read
+    assert drawn.shape[0] - ink.max() < 2 * strip.TEXT
+    covered = sum((drawn == colour).all(-1).sum() for colour in dict.fromkeys(colours))
+    assert covered > 0.5 * drawn.shape[0] * drawn.shape[1]  # not half empty
+
+
+def test_a_long_caption_goes_on_in_the_next_line(tmp_path):
+    pictures = [Image.new("RGB", (40, 20), (200, 40, 40))]
+    line = "a line that is far longer than one frame is wide " * 3
+    strip.draw_strip(tmp_path / "long.png", pictures, [line])
+    drawn = np.asarray(Image.open(tmp_path / "long.png"))
+    assert drawn.shape[1] <= strip.WIDEST
+    font, text, _ = fonts.font_for(line, strip.TEXT)
+    parts = strip.wrapped(text, font, strip.WIDEST - 2 * strip.GAP)
+    assert " ".join(parts) == line.strip()
+    assert all(font.getlength(part) <= strip.WIDEST - 2 * strip.GAP for part in parts)
+    parts = strip.wrapped("x" * 100, font, 200)
+    assert "".join(parts) == "x" * 100
+    assert all(font.getlength(part) <= 200 for part in parts)
+
+
+def test_a_label_that_no_font_has_is_escaped_with_a_note(monkeypatch, script, adapter, videos, tmp_path, capsys):
+    monkeypatch.setattr(fonts, "_font_files", lambda character: [])
+    out = tmp_path / "out"
+    script(videos / "a" / "one.mp4", "--adapter", adapter, "--classes", "水泳", "🏊 swimming", "--out", out)
+    said = capsys.readouterr()
+    assert "no font here has 水泳🏊: the pictures show escapes, the table is complete\n" in said.err
+    assert probabilities(out)[0] == ["水泳", "🏊 swimming"]
+    assert fonts.font_for("水泳 100%", 20)[1:] == (r"\u6c34\u6cf3 100%", "水泳")
+
+
+def test_a_font_with_the_characters_is_found(monkeypatch):
+    font, text, missing = fonts.font_for("плавание\ufe0f", 20)  # matplotlib brings a font with Cyrillic letters
+    assert (text, missing) == ("плавание", "")
+    assert font.getname()[0] == "DejaVu Sans"
+    monkeypatch.setattr(fonts, "_characters", lambda file: frozenset("水") if file == "b.ttf" else frozenset())
+    monkeypatch.setattr(fonts, "_font_files", lambda character: ["a.ttf", "b.ttf"])
+    opened = []
+    monkeypatch.setattr(fonts.ImageFont, "truetype", lambda file, size: opened.append((file, size)))
+    fonts.font_for("水", 20)
+    assert opened == [("b.ttf", 20)]
 
 
 @pytest.mark.parametrize(
@@ -163,18 +320,36 @@ def test_a_strip_shows_the_frames_in_order_and_the_lines(tmp_path):
     [
         (["nowhere.mp4", "--classes", "a"], "there is no video or folder nowhere.mp4"),
         (["bare", "--classes", "a"], "bare holds no videos, whose names end in .mp4, .avi"),
-        (["bare", "--class-file", "nowhere.txt"], "No such file or directory: 'nowhere.txt'"),
-        (["bare", "--class-file", "empty.txt"], "empty.txt holds no class names: write one a line"),
+        (["bad.mp4", "--class-file", "nowhere.txt"], "there is no nowhere.txt"),
+        (["bad.mp4", "--class-file", "empty.txt"], "empty.txt is empty"),
         (["bad.mp4", "--classes", "a", "--frames", "0"], "--frames must be at least 1, got 0"),
-        (["bare", "--class-file", "latin.txt"], "latin.txt is not a text in UTF-8"),
-        (["bad.mp4", "--classes", "a", "--temperature", "0"], "--temperature must be positive and finite, got 0.0"),
+        (["bad.mp4", "--class-file", "latin.txt"], "latin.txt is not UTF-8 text, see line 1"),
+        (
+            ["bad.mp4", "--classes", "a", "--temperature", "0"],
+            "--temperature must be a positive and finite number, or .model., got 0.0",
+        ),
+        (["bad.mp4", "--classes", "a", "--temperature", "own"], "--temperature must be a positive .*, got own"),
+        (["bad.mp4", "--classes", "a", "--frozen-weight", "1.5"], "--frozen-weight must be in 0..1, got 1.5"),
+        (["bad.mp4"], "the adapter does not record the classes of its training: add --classes or --class-file"),
+        (["bad.mp4", "--classes", "a", " "], "class ' ' has no words in its name"),
+        (["bad.mp4", "--classes", "BrushHair", "brush_hair"], "'BrushHair' and 'brush_hair' both read 'brush hair'"),
+        (["bad.mp4", "--class-file", "twice.txt"], "twice.txt holds 'walking' twice, in line 1 and line 3"),
+        (
+            ["bad.mp4", "--classes", "a", "--adapter", "run"],
+            "run holds no adapter: neither it nor best/ or last/ in it",
+        ),
+        (
+            ["bad.mp4", "--classes", "a", "--adapter", "moved"],
+            "the base model of moved is the folder clips/small, given relative to the folder in which the training was "
+            "started, which is not here: say where it is with --model local-dir:FOLDER",
+        ),
         (["bad.mp4", "--classes", "a", "--device", "gpu"], "--device gpu cannot be used: .*; choose cpu, or cuda"),
         (["bad.mp4", "--classes", "a"], "none of the 1 videos can be decoded"),
         (
             ["bad.mp4", "--classes", "a", "--adapter", "nameless"],
             "the adapter nameless does not name its open_clip model",
         ),
-        (["bad.mp4", "--classes", "a", "--adapter", "bare"], "adapter_config.json"),
+        (["bad.mp4", "--classes", "a", "--adapter", "bare"], "bare holds no adapter"),
         (
             ["bad.mp4", "--classes", "a", "--model", "local-dir:nowhere"],
             "nowhere is not a folder of an open_clip model",
@@ -187,12 +362,10 @@ def test_what_is_wrong_is_one_clear_line(script, adapter, tmp_path, monkeypatch,
     Path("empty.txt").write_text("\n")
     Path("latin.txt").write_bytes(b"caf\xe9")
     Path("bad.mp4").write_bytes(b"no video")
-    Path("nameless").mkdir()
-    for file in adapter.iterdir():
-        text = file.read_bytes()
-        if file.name == "adapter_config.json":
-            text = text.replace(f'"base_model": "{video_sets.MODEL}"'.encode(), b'"base_model": null')
-        (Path("nameless") / file.name).write_bytes(text)
+    Path("twice.txt").write_text("walking\nrunning\nwalking\n")
+    (Path("run") / "last").mkdir(parents=True)
+    with_base(adapter, Path("nameless"), None)
+    with_base(adapter, Path("moved"), "local-dir:clips/small")
     with pytest.raises(SystemExit, match=f"^predict.py: error: .*{message}") as ended:
         script("--adapter", adapter, *arguments)
     assert "\n" not in str(ended.value)
