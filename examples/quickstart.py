@@ -12,22 +12,6 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-from peft import PeftModel
-from torch import Tensor
-from tqdm import tqdm  # type: ignore[import-untyped]
-
-import vilt_prompt
-from examples.data.clips import Clip, read_manifest
-from examples.miniature.baselines import linear_probe, nearest_centroid
-from examples.miniature.figure import accuracies, draw
-from examples.miniature.shots import SceneLoader, Shots, Studio
-from examples.miniature.wild import Dice
-from examples.paper.protocols.splits import harmonic_mean
-from examples.predict import classify, load_videos
-from examples.startup.base_model import SMALL_CLIP, Preprocess, Tokenizer, load_clip
-from examples.startup.command_line import run_script
-
 FRAMES = 4
 BATCH = 30
 SPLITS = ("base", "novel")
@@ -42,7 +26,10 @@ def arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--model", type=Path, default=SMALL_CLIP, help="folder of an open_clip model (default: %(default)s)"
+        "--model",
+        type=Path,
+        default=Path(__file__).parent / "small_clip" / "emoji-vit-12x128",
+        help="folder of an open_clip model (default: %(default)s)",
     )
     parser.add_argument(
         "--data", type=Path, default=Path(__file__).parent / "data", help="folder of the clips (default: %(default)s)"
@@ -60,12 +47,34 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0, help="of prompts, scenes and order (default: %(default)s)")
     args = parser.parse_args()
-    if not (args.data / "manifest.csv").is_file():
-        raise ValueError(f"{args.data} is not a folder of clips: it has no manifest.csv")
+    for folder, file in ((args.model, "open_clip_config.json"), (args.data, "manifest.csv")):
+        if not (folder / file).is_file():
+            parser.error(f"{folder} holds no {file}")
     return args
 
 
-def train(model: PeftModel, tokenizer: Tokenizer, classes: list[str], loader: SceneLoader, epochs: int) -> list[float]:
+if __name__ == "__main__":
+    arguments()  # Before the imports that take seconds: --help and wrong options are answered at once.
+
+import open_clip
+import torch
+from torch import Tensor
+from torchvision.transforms import Compose
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+import vilt_prompt
+from examples.data.clips import Clip, read_manifest
+from examples.miniature import baselines, figure, shots
+from examples.predict import classify, load_videos
+
+
+def train(
+    model: vilt_prompt.PromptPeftModel,
+    tokenizer: open_clip.SimpleTokenizer,
+    classes: list[str],
+    loader: shots.SceneLoader,
+    epochs: int,
+) -> list[float]:
     """Trains the prompts: the part to copy.
 
     Returns:
@@ -91,7 +100,7 @@ def train(model: PeftModel, tokenizer: Tokenizer, classes: list[str], loader: Sc
 
 
 @torch.no_grad()
-def encode(model: PeftModel, videos: Tensor, name: str) -> Tensor:
+def encode(model: vilt_prompt.PromptPeftModel, videos: Tensor, name: str) -> Tensor:
     """Normalised features of many videos, (B, D)."""
     parts = tqdm(torch.split(videos, 32), desc=name, unit="batch", leave=False)
     return torch.cat([model.encode_video(part, normalize=True) for part in parts])
@@ -109,14 +118,18 @@ def report(rows: dict[str, list[float]]) -> str:
         cells = [f"{score:.1f}" for score in scores]
         if len(scores) == 2:
             base, novel = scores
-            cells.append(f"{harmonic_mean(base, novel):.1f}")
+            cells.append(f"{2 * base * novel / max(base + novel, 1e-9):.1f}")
         cells += ["-"] * (3 - len(cells))
         lines.append(f"{name:16}{cells[0]:>8}{cells[1]:>8}{cells[2]:>16}")
     return "\n".join(lines)
 
 
 def classify_files(
-    model: PeftModel, tokenizer: Tokenizer, preprocess: Preprocess, files: list[Clip], args: argparse.Namespace
+    model: vilt_prompt.PromptPeftModel,
+    tokenizer: open_clip.SimpleTokenizer,
+    preprocess: Compose,
+    files: list[Clip],
+    args: argparse.Namespace,
 ) -> str:
     """Classifies MP4 files here, and with the saved adapter in a new process; checks that both agree.
 
@@ -161,20 +174,21 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
 
     name = f"local-dir:{args.model}"
-    clip, preprocess, tokenizer = load_clip(name, None, torch.device("cpu"))
+    clip, _, preprocess = open_clip.create_model_and_transforms(name)
+    tokenizer = open_clip.get_tokenizer(name)
     model = vilt_prompt.wrap(clip, K=6, n_ctx=10, base_model=name)
     model.print_trainable_parameters()
 
     manifest = read_manifest(args.data)
     names = {split: sorted({row.label for row in manifest if row.split == split})[: args.classes] for split in SPLITS}
-    shots = Shots.read(manifest, names["base"], [person for person in PERSONS if person != args.test_person])
-    tests = {split: Shots.read(manifest, names[split], [args.test_person]) for split in SPLITS}
+    training = shots.Shots.read(manifest, names["base"], [person for person in PERSONS if person != args.test_person])
+    tests = {split: shots.Shots.read(manifest, names[split], [args.test_person]) for split in SPLITS}
 
     # Scenes are drawn at the model's size, so that of its preprocessing only the last step is left: colours.
-    studio = Studio(FRAMES, clip.visual.image_size[0], preprocess.transforms[-1], Dice(args.seed))
+    studio = shots.Studio.seeded(FRAMES, clip.visual.image_size[0], preprocess.transforms[-1], args.seed)
     videos = {split: studio.scenes(tests[split], args.renderings) for split in SPLITS}
     labels = {split: tests[split].labels.repeat(args.renderings) for split in SPLITS}
-    pixels, pixel_labels = studio.scenes(shots, args.renderings), shots.labels.repeat(args.renderings)
+    pixels, pixel_labels = studio.scenes(training, args.renderings), training.labels.repeat(args.renderings)
 
     with model.disable_adapter():
         before = {split: encode(model, videos[split], f"frozen features, {split}") for split in SPLITS}
@@ -183,7 +197,7 @@ def main() -> None:
     zero_shot = {split: (before[split] @ template[split].T).argmax(-1) for split in SPLITS}
     print(", ".join(f"zero-shot {split} {percent(zero_shot[split], labels[split]):.1f}%" for split in SPLITS))
 
-    history = train(model, tokenizer, names["base"], studio.loader(shots, BATCH), args.epochs)
+    history = train(model, tokenizer, names["base"], studio.loader(training, BATCH), args.epochs)
     model.eval()
     model.save_pretrained(args.out / "adapter")
 
@@ -191,8 +205,8 @@ def main() -> None:
     with torch.no_grad():
         prompted = {split: model.encode_text(tokenizer(names[split]), normalize=True) for split in SPLITS}
     vilt = {split: (after[split] @ prompted[split].T).argmax(-1) for split in SPLITS}
-    centroid = nearest_centroid(pixels, pixel_labels, videos["base"])
-    probe = linear_probe(features, pixel_labels, shots.persons * args.renderings, before["base"])
+    centroid = baselines.nearest_centroid(pixels, pixel_labels, videos["base"])
+    probe = baselines.linear_probe(features, pixel_labels, training.persons * args.renderings, before["base"])
     table = {
         "pixel centroid": [percent(centroid, labels["base"])],
         "linear probe": [percent(probe, labels["base"])],
@@ -206,14 +220,20 @@ def main() -> None:
     print(classify_files(model, tokenizer, preprocess, files, args))
     print("The adapter, loaded in a new process, gave the same predictions.\n")
 
-    figure = args.out / "figure.svg"
+    picture = args.out / "figure.svg"
     titles = {"base": "Base: trained actions", "novel": "Novel: other actions"}
     groups = {
-        title: accuracies(zero_shot[split], vilt[split], labels[split], names[split]) for split, title in titles.items()
+        title: figure.accuracies(zero_shot[split], vilt[split], labels[split], names[split]) for split, title in titles.items()
     }
-    draw(figure, history, groups)
-    print(f"Wrote {args.out / 'adapter'} and {figure}. Took {time.perf_counter() - start:.0f} s.")
+    figure.draw(picture, history, groups)
+    print(f"Wrote {args.out / 'adapter'} and {picture}. Took {time.perf_counter() - start:.0f} s.")
 
 
 if __name__ == "__main__":
-    run_script(main)
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("quickstart.py: stopped", file=sys.stderr)
+        sys.exit(130)
+    except (OSError, ValueError) as error:
+        sys.exit(f"quickstart.py: error: {error}")
