@@ -223,7 +223,8 @@ def main() -> None:
     picture = args.out / "figure.svg"
     titles = {"base": "Base: trained actions", "novel": "Novel: other actions"}
     groups = {
-        title: figure.accuracies(zero_shot[split], vilt[split], labels[split], names[split]) for split, title in titles.items()
+        title: figure.accuracies(zero_shot[split], vilt[split], labels[split], names[split])
+        for split, title in titles.items()
     }
     figure.draw(picture, history, groups)
     print(f"Wrote {args.out / 'adapter'} and {picture}. Took {time.perf_counter() - start:.0f} s.")

@@ -422,8 +422,9 @@ def main() -> None:
     device = ranks.start(args.device)
     views, schedule = parse_views(args.views), plan(args, device)
     train, tests = read_tasks(args)
-    for line in compared_with_paper(args, PAPER[args.setting], others(args.setting)):
-        announce(line)
+    if train is not None:
+        for line in compared_with_paper(args, PAPER[args.setting], others(args.setting)):
+            announce(line)
     run = RunFolder(args.out, settings(args), args.resume)
     torch.manual_seed(args.seed)
     clip, preprocess, tokenizer = load_clip(args.model, args.pretrained, device)

@@ -175,8 +175,9 @@ def main() -> None:
     data = read_captions(args.videos, args.annotations, args.protocol, tests_only=args.adapter is not None)
     for line in (data.missing, *data.remarks):
         announce(line)
-    for line in compared_with_paper(args, PAPER, OTHERS):
-        announce(line)
+    if data.train is not None:
+        for line in compared_with_paper(args, PAPER, OTHERS):
+            announce(line)
     run = RunFolder(args.out, settings(args), args.resume)
     torch.manual_seed(args.seed)
     clip, preprocess, tokenizer = load_clip(args.model, args.pretrained, device)

@@ -51,7 +51,7 @@ def before_imports(arguments: Callable[[], object]) -> None:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Runs a script; anything wrong with its input, and a full disk, ends it with one line."""
+    """Runs a script; anything wrong with its input, a full disk and a full memory end it with one line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may be in no encoding at all.
     try:
@@ -70,10 +70,12 @@ def _run(main: Callable[[], object]) -> None:
         _say_stopped()
         sys.exit(INTERRUPTED)
     except Exception as error:
-        full = _full_disk(error)
-        if full is None and not isinstance(error, OSError | ValueError):
+        line = _full_disk(error)
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+            line = "out of memory: lower --frames-per-chunk, --micro-batch, --batch or --frames"
+        if line is None and not isinstance(error, OSError | ValueError):
             raise
-        sys.exit(f"{Path(sys.argv[0]).name}: error: {full or ' '.join(str(error).split())}")
+        sys.exit(f"{Path(sys.argv[0]).name}: error: {line or ' '.join(str(error).split())}")
 
 
 def _say_stopped() -> None:

@@ -134,6 +134,15 @@ def test_the_disk_that_tensors_do_not_fit_on(monkeypatch: pytest.MonkeyPatch) ->
         command_line.run_script(main)
 
 
+def test_a_full_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(sys, "argv", ["script.py"])
+    with pytest.raises(SystemExit, match="^script.py: error: out of memory: lower --frames-per-chunk, --micro-batch"):
+        command_line.run_script(main)
+
+
 def test_other_errors_keep_their_traceback() -> None:
     def main() -> None:
         raise RuntimeError("a mistake in the program")

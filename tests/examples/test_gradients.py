@@ -23,6 +23,8 @@ from tests.support import video_sets
 from tests.support.live_memory import LiveMemory, size_of, tensors_of
 
 DOCS = Path(__file__).parents[2] / "docs"
+LABELS = Path(__file__).parents[2] / "benchmarks" / "labels"
+CAPTION = "a man in a red shirt is cutting an onion on a wooden board in a kitchen while he talks to the camera"
 CPU = torch.device("cpu")
 PASSES = gradients.Passes(CPU, contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
@@ -120,7 +122,7 @@ def test_out_of_memory_is_one_line_with_what_fits(
     """A device that holds 3 videos beside the texts: the line says so, and with it the step ends well."""
     videos, numbers = torch.randn(6, 2, 3, 64, 64), torch.arange(6)
     objective = objectives(model)["classes"]
-    texts, per_frame = memory.needs(lambda video: objective.alone(model, video, numbers[:1]), videos)
+    texts, per_frame = memory.needs(lambda video: objective.alone(model, video, numbers[:1]), videos, model)
     free = int((texts + 3.5 * 2 * per_frame) / memory.MARGIN)
 
     def loss_of(network: nn.Module, part: Tensor, numbers: Tensor) -> Tensor:
@@ -128,6 +130,7 @@ def test_out_of_memory_is_one_line_with_what_fits(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return objective.alone(network, part, numbers)
 
+    monkeypatch.setattr(fit, "report", lambda batch, run: None)  # there is no folder of a run
     monkeypatch.setattr(fit, "free_bytes", lambda device: free)
     small = gradients.MeanObjective(loss_of)
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
@@ -139,7 +142,6 @@ def test_out_of_memory_is_one_line_with_what_fits(
     assert "\n" not in line
     assert "add --micro-batch 3, which is estimated to fit, or lower --frames-per-chunk" in line
     assert all(parameter.grad is None for parameter in model.parameters())
-    monkeypatch.setattr(fit, "report", lambda batch, run: None)
     fit.train_step(model, batch, *rest, plan(micro_batch=3), None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="^out of memory: 4 videos of 2 frames"):
         fit.train_step(model, batch, *rest, plan(micro_batch=4), None)  # type: ignore[arg-type]
@@ -163,9 +165,9 @@ def test_what_is_said_to_fit_follows_the_memory(free: float, said: str) -> None:
 def test_saved_bytes_are_counted_once() -> None:
     layer = nn.Linear(100, 100, bias=False)
     x = torch.randn(50, 100, requires_grad=True)
-    assert memory.saved_bytes(lambda: layer(x).sum()) == 50 * 100 * 4
-    assert memory.saved_bytes(lambda: (layer(x) + layer(x)).sum()) == 50 * 100 * 4
-    assert memory.saved_bytes(lambda: layer(x).exp().sum()) == 2 * 50 * 100 * 4
+    assert memory.saved_bytes(lambda: layer(x).sum(), layer) == 50 * 100 * 4
+    assert memory.saved_bytes(lambda: (layer(x) + layer(x)).sum(), layer) == 50 * 100 * 4
+    assert memory.saved_bytes(lambda: layer(x).exp().sum(), layer) == 2 * 50 * 100 * 4
 
 
 def documented(page: str) -> list[tuple[int, list[str]]]:
@@ -176,19 +178,17 @@ def documented(page: str) -> list[tuple[int, list[str]]]:
     return [(int((re.findall(r"nproc-per-node (\d+)", start) or ["1"])[0]), shlex.split(line)) for start, line in lines]
 
 
-def step_bytes(model: nn.Module, videos: int, frames: int, classes: int, chunk: int | None) -> tuple[int, int]:
-    """The model, and the most that a step has beside it; computed by nobody, counted as torch makes tensors."""
+def step_bytes(model: nn.Module, frames: int, chunk: int | None) -> int:
+    """The most that a pass over one video has beside the model and the video; counted as torch makes tensors."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with fake:
-        video = torch.empty(videos, frames, 3, 224, 224)
-        tokens = torch.zeros(classes, 77, dtype=torch.long)
-    network = model if chunk is None else InChunks(model, chunk)
+        video = torch.empty(1, frames, 3, 224, 224)
     with LiveMemory(video, *(fake.from_tensor(tensor) for tensor in tensors_of(model))) as live, fake:
         with torch.autocast("cpu", torch.bfloat16):
-            outputs = network(video, tokens)
-        (outputs[0].float().sum() + outputs[1].float().sum()).backward()
+            features = model.encode_video(video, frames_per_chunk=chunk)
+        features.float().sum().backward()
     model.zero_grad()
-    return size_of(model), live.peak
+    return live.peak
 
 
 @pytest.mark.parametrize(("page", "arguments"), [("recognition", recognition), ("retrieval", retrieval)])
@@ -197,20 +197,28 @@ def test_documented_commands_fit(page: str, arguments: object, monkeypatch: pyte
     found = documented(page)
     assert {processes for processes, _ in found} == {1, 4}
     clip = open_clip.create_model("ViT-B-16-quickgelu")
+    tokenizer = open_clip.get_tokenizer("ViT-B-16-quickgelu")
+    counted: dict[tuple[object, ...], tuple[int, int, int, int]] = {}
     for processes, options in found:
         monkeypatch.setattr(sys, "argv", [page, *options])
         args = arguments.arguments()  # type: ignore[attr-defined]
-        model = vilt_prompt.wrap(clip, K=args.K, n_ctx=args.n_ctx, depth=args.depth).train()
         videos = min(args.batch // processes, args.micro_batch or args.batch)
-        texts = videos if page == "retrieval" else 400
-        size, one = step_bytes(model, 1, 1, texts, args.frames_per_chunk)
-        _, three = step_bytes(model, 1, 3, texts, args.frames_per_chunk)
+        # As many texts as Kinetics has classes, or long captions.
+        names = (LABELS / "kinetics400.txt").read_text().splitlines() if page == "recognition" else [CAPTION] * videos
+        key = (args.K, args.n_ctx, args.depth, args.frames_per_chunk, len(names))
+        if key not in counted:
+            model = vilt_prompt.wrap(clip, K=args.K, n_ctx=args.n_ctx, depth=args.depth).train()
+            tokens = tokenizer(names, context_length=77 - args.n_ctx)
+            texts = memory.saved_bytes(lambda model=model, tokens=tokens: model.encode_text(tokens), model)
+            one, three = (step_bytes(model, frames, args.frames_per_chunk) for frames in (1, 3))
+            counted[key] = (size_of(model), texts, one, three)
+            vilt_prompt.unwrap(model)
+        size, texts, one, three = counted[key]
         per_frame = (three - one) / 2
         batch = 4 * 3 * 224 * 224 * args.frames * videos
-        total = size + one + per_frame * (args.frames * videos - 1) + batch
-        assert total < (11e9 if processes == 4 else 24e9), f"{total / 1e9:.1f} GB: {options}"
+        total = size + texts + one + per_frame * (args.frames * videos - 1) + batch
         print(f"{page} {options[0]}, {processes} processes: {total / 1e9:.1f} GB, {per_frame / 1e6:.1f} MB a frame")
-        vilt_prompt.unwrap(model)
+        assert total < 0.9 * (11e9 if processes == 4 else 24e9), f"{total / 1e9:.1f} GB: {options}"
 
 
 def test_memory_is_measured_as_the_step_has_it(model: vilt_prompt.PromptPeftModel) -> None:

@@ -204,7 +204,7 @@ def out_of_memory(network: nn.Module, videos: Tensor, numbers: Tensor, objective
     count = min(len(videos), plan.micro_batch or len(videos))
     free = free_bytes(plan.device)
     try:
-        texts, per_frame = needs(loss_of, videos)
+        texts, per_frame = needs(loss_of, videos, model)
     except torch.OutOfMemoryError:
         texts, per_frame = 0, free  # not even two frames
     return advice(count, videos.shape[1], texts, per_frame, free)

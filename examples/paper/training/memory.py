@@ -7,44 +7,48 @@ import gc
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MARGIN = 0.75  # of the free memory: the rest is for temporary buffers and for what lies between blocks
 GB = 1e9
 
 
-def saved_bytes(forward: Callable[[], Tensor]) -> int:
+def saved_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
     """Counts what autograd keeps of a forward pass for the backward pass: the bytes of distinct storages.
 
     Args:
-        forward: Returns a scalar with its graph. Tensors that require gradients themselves, such as parameters, and
-            frozen weights, which are there anyway, count only where they were cast to another precision.
+        forward: Returns a scalar with its graph.
+        model: Its parameters and buffers are there anyway, and do not count, unless they are cast to another precision.
     """
+    known = {id(tensor.untyped_storage()) for tensor in (*model.parameters(), *model.buffers())}
     storages: dict[int, torch.UntypedStorage] = {}  # held, so that no id is used again
 
     def pack(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            storage = tensor.untyped_storage()
+        storage = tensor.untyped_storage()
+        if id(storage) not in known:
             storages[id(storage)] = storage
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        forward()
+        loss = forward()
+    del loss
     return sum(storage.nbytes() for storage in storages.values())
 
 
-def needs(loss_of: Callable[[Tensor], Tensor], videos: Tensor) -> tuple[int, int]:
+def needs(loss_of: Callable[[Tensor], Tensor], videos: Tensor, model: nn.Module) -> tuple[int, int]:
     """Measures with one and two frames what a forward pass keeps.
 
     Args:
         loss_of: Gets videos (1, T, 3, H, W), and returns a scalar with its graph.
         videos: Any batch with at least one video, (B, T, 3, H, W).
+        model: The model that `loss_of` calls.
 
     Returns:
         Bytes for the texts, and bytes for each frame.
     """
     frame = videos[:1, :1]
-    one, two = saved_bytes(lambda: loss_of(frame)), saved_bytes(lambda: loss_of(torch.cat([frame, frame], dim=1)))
+    one = saved_bytes(lambda: loss_of(frame), model)
+    two = saved_bytes(lambda: loss_of(torch.cat([frame, frame], dim=1)), model)
     return max(0, 2 * one - two), max(1, two - one)
 
 
