@@ -9,7 +9,6 @@ import pickle
 import pytest
 import torch
 from peft import get_layer_status, get_model_status, get_peft_model
-from peft.helpers import disable_input_dtype_casting
 from peft.utils.hotswap import hotswap_adapter
 
 import vilt_prompt
@@ -66,7 +65,10 @@ def test_the_status_of_the_layer(of):
     assert status.requires_grad == {"default": True}
 
 
+@pytest.mark.needs("peft", "0.15", "disable_input_dtype_casting")
 def test_disabling_the_casting_of_inputs_changes_nothing():
+    from peft.helpers import disable_input_dtype_casting
+
     model = wrapped()
     before = features(model)
     with disable_input_dtype_casting(model):

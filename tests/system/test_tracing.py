@@ -1,9 +1,11 @@
-"""`torch.jit.trace`, and fvcore's counters, which are built on it."""
+"""`torch.jit.trace` and what is built on it: fvcore's counters, and the older exporter to ONNX."""
 
 from __future__ import annotations
 
+import io
 import warnings
 
+import onnxruntime
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
@@ -69,6 +71,37 @@ def test_a_trace_serves_any_batch(name, method, example):
         traced = torch.jit.trace(side, inputs[example])
         for batch in inputs:
             assert_close(traced(batch), side(batch))
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("vit", "encode_text"),
+        pytest.param("vit", "encode_image", marks=pytest.mark.slow),
+        pytest.param("vit", "encode_video", marks=pytest.mark.slow),
+    ],
+)
+def test_the_older_exporter_to_onnx_keeps_the_batch_open(name, method):
+    model = wrapped(name)
+    side, inputs = Side(model, method), batches(name, model, method)
+    axes = {0: "batch", 1: "frames"} if method == "encode_video" else {0: "batch"}
+    file = io.BytesIO()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter is deprecated, and traces
+        torch.onnx.export(
+            side,
+            (inputs[0],),
+            file,
+            dynamo=False,
+            input_names=["input"],
+            output_names=["features"],
+            dynamic_axes={"input": axes, "features": {0: "batch"}},
+        )
+    session = onnxruntime.InferenceSession(file.getvalue())
+    for batch in inputs:
+        (features,) = session.run(None, {"input": batch.numpy()})
+        with torch.no_grad():
+            assert_close(torch.from_numpy(features), side(batch))
 
 
 def test_fvcore_counts_both_sides():

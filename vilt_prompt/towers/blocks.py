@@ -173,7 +173,8 @@ def project_each(linears: Sequence[nn.Module], x: Tensor, heads: int) -> Tensor:
 
 def split_heads(out: Tensor, heads: int, parts: int) -> Tensor:
     """View (b, l, s h c) as (s, b, h, l, c): tokens stay outermost in memory."""
-    return out.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4)
+    # ONNX's older exporter writes down how large the batch of an `unflatten` was.
+    return out.reshape(*out.shape[:-1], parts, heads, -1).permute(2, 0, 3, 1, 4)
 
 
 def join_heads(attended: Tensor) -> Tensor:
