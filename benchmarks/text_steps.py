@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from unittest import mock
 
 import torch
@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import vilt_prompt
 from benchmarks import class_names, models
-from vilt_prompt.towers import packing
+from vilt_prompt.towers import open_clip_text, packing
 from vilt_prompt.towers.open_clip_text import OpenClipTextTower
 
 Step = Callable[[], contextlib.AbstractContextManager[object]]
@@ -29,26 +29,25 @@ Step = Callable[[], contextlib.AbstractContextManager[object]]
 @contextlib.contextmanager
 def beginnings_not_shared() -> Iterator[None]:
     """Packed, but each text has tokens of its own: no two nodes of the tree are one."""
-    make = packing.Packing.__init__
+    pack = packing.pack
 
-    def own_nodes(self: packing.Packing, texts: list[list[int]], *rest: object) -> None:
-        make(self, [[(number, token) for token in text] for number, text in enumerate(texts)], *rest)  # type: ignore
+    def own_nodes(texts: Sequence[list[int]], first: Tensor) -> packing.PackedTexts:
+        # So that no two texts begin alike, each token carries the number of its text, which is then taken off again.
+        packed = pack([[(number, token) for token in text] for number, text in enumerate(texts)], first)  # type: ignore
+        return packed._replace(ids=packed.ids[:, 1])
 
-    with mock.patch.object(packing.Packing, "__init__", own_nodes):
+    with mock.patch.object(open_clip_text, "pack", own_nodes):
         yield
 
 
 STEPS: dict[str, Step] = {
     "as it is": contextlib.nullcontext,
     "cropped after the last end token, not packed": lambda: mock.patch.object(
-        OpenClipTextTower, "_packing", return_value=None
+        OpenClipTextTower, "_packed", return_value=None
     ),
     "packed, shared beginnings run for each text": beginnings_not_shared,
     "a row of attention for each text": lambda: mock.patch.object(packing, "ROW", 0),
     "rows of up to 64 tokens": lambda: mock.patch.object(packing, "ROW", 64),
-    "a group for each size of rows": lambda: mock.patch.object(packing, "WORTH_A_GROUP", 0),
-    "rows kept for the backward pass": lambda: mock.patch.object(packing, "TOO_MANY_TO_KEEP", 10**12),
-    "rows computed again in the backward pass": lambda: mock.patch.object(packing, "TOO_MANY_TO_KEEP", 0),
 }
 
 # The step that each name in the profile belongs to. The first matching prefix counts.

@@ -9,6 +9,7 @@ from vilt_prompt.loading import create_model_and_transforms, from_pretrained, pu
 from vilt_prompt.losses import TEMPLATE, LossTerms, ScenarioGuidedLoss, scenario_features, scenario_loss
 from vilt_prompt.methods import METHODS, Method
 from vilt_prompt.prompts import LayerPrompts
+from vilt_prompt.towers.packing import PackedTexts
 from vilt_prompt.wrapping import unwrap, wrap
 
 __version__ = "0.1.0"
@@ -21,6 +22,7 @@ __all__ = [
     "LossTerms",
     "Method",
     "NearestTokens",
+    "PackedTexts",
     "PromptConfig",
     "PromptPeftModel",
     "ScenarioGuidedLoss",

@@ -14,7 +14,7 @@ from vilt_prompt.adapter.forwarded import Forwarded
 from vilt_prompt.adapter.peft_model import PromptPeftModel
 from vilt_prompt.model.prompted import PromptedModel
 
-NAMES = ["encode_video", "encode_image", "encode_text", "forward", "layer_prompts"]
+NAMES = ["encode_video", "encode_image", "encode_text", "pack_text", "forward", "layer_prompts"]
 
 
 def signatures(kind: type) -> dict[str, str]:

@@ -121,6 +121,9 @@ class ToyTextTower:
         check_ids(text, self.positions, self.embedding.weight)
         check_values(text, self.vocabulary)
 
+    def pack(self, text: Tensor) -> Tensor:
+        return text
+
     def runs_alone(self, columns: int) -> bool:
         return True
 

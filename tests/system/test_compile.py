@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import vilt_prompt
 from tests.support import architectures, zoo
 from tests.support.exactness import randomise_prompts
+from vilt_prompt.towers.packing import PackedTexts
 
 pytestmark = [pytest.mark.one_graph, pytest.mark.slow]
 TOLERANCE = 1e-5
@@ -51,6 +52,25 @@ def inputs(name: str, model: nn.Module, sizes: tuple[int, int, int]) -> list[Ten
         torch.arange(videos) % classes,
         nn.functional.normalize(torch.randn(classes, width, generator=generator), dim=-1),
     ]
+
+
+def test_packed_texts_are_inputs_of_one_graph():
+    """One graph serves any list of names, and runs no padding and no beginning twice."""
+    model = wrapped("vit")
+    trained = list(model.prompts.vilt_text.parameters())
+    torch._dynamo.reset()
+    compiled = torch.compile(model.encode_text, backend="aot_eager", fullgraph=True, dynamic=True)
+    for turn, classes in enumerate((40, 60, 25, 80)):
+        text = zoo.text_ids("vit", [1 + row % 5 for row in range(classes)], seed=classes)
+        packed = model.pack_text(text)
+        assert isinstance(packed, PackedTexts)
+        with torch.compiler.set_stance("default" if turn == 0 else "fail_on_recompile"):
+            got = compiled(packed)
+            gradients = torch.autograd.grad(got.square().sum(), trained)
+        want = model.encode_text(text)
+        assert (got - want).abs().max() <= TOLERANCE * want.abs().max()
+        for ours, eager in zip(gradients, torch.autograd.grad(want.square().sum(), trained), strict=True):
+            assert (ours - eager).abs().max() <= TOLERANCE * eager.abs().max()
 
 
 @pytest.mark.parametrize(("backend", "name"), CASES)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.reference.literal import learnable_tensors
-from tests.support.architectures import END, ids_of
-from tests.support.exactness import assert_exact, gradients, relative_error, wrap_tiny
+import vilt_prompt
+from tests.support import zoo
+from tests.support.architectures import CONTEXT_LENGTH, END, ids_of
+from tests.support.exactness import assert_exact, relative_error, wrap_tiny
 from vilt_prompt.towers import packing
+from vilt_prompt.towers.packing import PackedTexts
 
 NAMES = [
     [5, 6, 7],
@@ -25,13 +27,9 @@ DISTINCT_BEGINNINGS = len(
 )
 
 
-@pytest.fixture(params=["few rows, kept", "short rows, a group for each size, recomputed", "a row for each text"])
+@pytest.fixture(params=["one row", "a few rows"])
 def policy(request, monkeypatch):
-    if "short" in request.param:
-        monkeypatch.setattr(packing, "ROW", 6)
-        monkeypatch.setattr(packing, "WORTH_A_GROUP", 0)
-        monkeypatch.setattr(packing, "TOO_MANY_TO_KEEP", 0)
-    elif "each text" in request.param:
+    if "few" in request.param:
         monkeypatch.setattr(packing, "ROW", 0)
 
 
@@ -53,32 +51,43 @@ def test_every_distinct_beginning_is_run_once():
     assert rows == [1 + DISTINCT_BEGINNINGS] * 3 + [len(NAMES)]
 
 
-def test_what_is_made_anew_is_not_kept(monkeypatch):
+def test_texts_packed_beforehand_are_the_same_texts():
     model, _ = wrap_tiny("4/4", K=2)
-    monkeypatch.setattr(packing, "ROW", 4)  # many rows: before each of them stand the keys of the prefix
-    kept = {}
-    for limit in (0, 10**9):
-        monkeypatch.setattr(packing, "TOO_MANY_TO_KEEP", limit)
-        sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
-            features = model.encode_text(ids_of(NAMES))
-        kept[limit] = (sum(sizes), gradients(learnable_tensors(model), features))
-    assert kept[0][0] < 0.9 * kept[10**9][0]
-    for name, gradient in kept[0][1].items():
-        torch.testing.assert_close(gradient, kept[10**9][1][name])
+    ids = ids_of(NAMES)
+    packed = model.pack_text(ids)
+    assert isinstance(packed, PackedTexts)
+    expected = model.encode_text(ids)
+    assert torch.equal(model.encode_text(packed), expected)
+    assert torch.equal(model(text=packed)[1], model(text=ids)[1])
+    with model.disable_adapter():
+        torch.testing.assert_close(model.encode_text(packed), model.encode_text(ids))
+    ids[0] = ids[1]  # what was packed does not change with the ids
+    assert torch.equal(model.encode_text(packed), expected)
 
 
-def test_what_is_made_anew_draws_the_same_dropout(monkeypatch):
+@pytest.mark.parametrize("name", ["coca", "roberta", "siglip"])
+def test_texts_that_cannot_be_packed_stay_token_ids(name):
+    model = vilt_prompt.wrap(zoo.build(name), K=1, n_ctx=2)
+    ids = zoo.text_ids(name, [1, 3, 2])
+    unpacked = model.pack_text(ids)
+    assert isinstance(unpacked, torch.Tensor)
+    assert unpacked.shape[1] <= ids.shape[1]
+    torch.testing.assert_close(model.encode_text(unpacked), model.encode_text(ids))
+
+
+def test_packed_texts_of_another_kind_of_model_are_refused():
+    packed = wrap_tiny("4/4", K=2)[0].pack_text(ids_of(NAMES))
+    for name in ("coca", "roberta"):
+        model = vilt_prompt.wrap(zoo.build(name), K=1, n_ctx=2)
+        with pytest.raises(TypeError, match="packed texts|tensor of token ids"):
+            model.encode_text(packed)
+
+
+def test_packed_texts_that_do_not_fit_beside_the_prompts_are_refused():
     model, _ = wrap_tiny("4/4", K=2)
-    for block in model.train().get_base_model().transformer.resblocks:
-        block.attn.dropout = 0.5
-    found = []
-    for limit in (0, 10**9):
-        monkeypatch.setattr(packing, "TOO_MANY_TO_KEEP", limit)
-        torch.manual_seed(0)
-        found.append(gradients(learnable_tensors(model), model.encode_text(ids_of(NAMES))))
-    for name, gradient in found[0].items():
-        torch.testing.assert_close(gradient, found[1][name])
+    packed = model.pack_text(ids_of([[5] * (CONTEXT_LENGTH - 4), [5, 6]]))
+    with pytest.raises(ValueError, match="are left once the 3 prompts are in"):
+        model.encode_text(packed)
 
 
 def test_half_precision():
@@ -101,46 +110,40 @@ def test_dropout_takes_what_the_first_token_sees_too(names):
     torch.testing.assert_close(model.eval().encode_text(ids_of(names)), nothing_seen)
 
 
-def test_long_texts_that_are_alike_share_a_row(monkeypatch):
-    monkeypatch.setattr(packing, "ROW", 3)
-    assert packing.in_rows([[5, 6, 7, 8], [9], [5, 6, 7, 8], [5, 6]]) == ([[3], [0, 2], [1]], [2, 4, 1])
-
-
-@pytest.mark.parametrize(("most", "expected"), [(0, 7), (5, 7), (9, 5), (32, 1)])
-def test_rows_hold_each_text_once_and_count_what_texts_begin_with_alike_once(most, expected, monkeypatch):
+@pytest.mark.parametrize("most", [0, 5, 9, 16, 32])
+def test_rows_hold_each_text_once_and_count_what_texts_begin_with_alike_once(most, monkeypatch):
     monkeypatch.setattr(packing, "ROW", most)
     texts = [[*name, END] for name in NAMES]
-    rows, lengths = packing.in_rows(texts)
+    rows = packing.in_rows(texts)
     assert sorted(number for row in rows for number in row) == list(range(len(texts)))
-    for row, length in zip(rows, lengths, strict=True):
-        assert length == len({tuple(texts[number][:i]) for number in row for i in range(1, len(texts[number]) + 1)})
-        assert length <= max(most, *(len(texts[number]) for number in row), 0)
-    assert len(rows) == expected
+    lengths = [
+        len({tuple(texts[number][:i]) for number in row for i in range(1, len(texts[number]) + 1)}) for row in rows
+    ]
+    assert max(lengths) <= max(most, *map(len, texts))
+    # No text of a row would have had room in the row before.
+    for row, after, length in zip(rows, rows[1:], lengths, strict=False):
+        beginnings = {tuple(texts[number][:i]) for number in row for i in range(1, len(texts[number]) + 1)}
+        first = texts[after[0]]
+        added = sum(tuple(first[:i]) not in beginnings for i in range(1, len(first) + 1))
+        assert length + added > max(most, *map(len, texts))
 
 
-def test_groups_are_of_up_to_a_power_of_two_tokens(monkeypatch):
-    monkeypatch.setattr(packing, "WORTH_A_GROUP", 0)
-    assert packing.group_by_length([3, 1, 8, 2, 4, 5, 9, 16]) == [[1], [3], [0, 4], [5, 2], [6, 7]]
+def test_texts_in_the_order_of_their_ids_are_alike():
+    assert packing.in_rows([[5, 6, 7, 8], [9], [5, 6, 7, 8], [5, 6]]) == [[3, 0, 2, 1]]
 
 
-def test_a_group_takes_those_that_cost_no_more_to_fill_up_than_another_group(monkeypatch):
-    monkeypatch.setattr(packing, "WORTH_A_GROUP", 2 * (16 - 4))
-    assert packing.group_by_length([2, 2, 4, 3]) == [[0, 1, 3, 2]]
-    monkeypatch.setattr(packing, "WORTH_A_GROUP", 2 * (16 - 4) - 1)
-    assert packing.group_by_length([2, 2, 4, 3]) == [[0, 1], [3, 2]]
-
-
-@pytest.mark.parametrize(("last", "expected"), [([17], [[10, 11, 12]]), ([17, 20], [[10, 11], [12, 13]])])
-def test_it_is_the_group_before_that_is_filled_up(last, expected, monkeypatch):
-    monkeypatch.setattr(packing, "WORTH_A_GROUP", 300)
-    assert packing.group_by_length([1] * 10 + [9, 12, *last]) == [[*range(10)], *expected]
-
-
-@pytest.mark.parametrize(("limit", "groups"), [(0, 5), (200, 3), (10**6, 1)])
-def test_groups_hold_each_text_once_and_the_longest_last(limit, groups, monkeypatch):
-    monkeypatch.setattr(packing, "WORTH_A_GROUP", limit)
-    lengths = [3, 1, 9, 2, 2, 30, 4, 17, 9]
-    grouped = packing.group_by_length(lengths)
-    assert sorted(number for group in grouped for number in group) == list(range(len(lengths)))
-    assert all(lengths[group[-1]] == max(lengths[number] for number in group) for group in grouped)
-    assert len(grouped) == groups
+def test_the_index_tensors_of_three_texts():
+    packed = packing.pack([[5, 9], [5, 6, 9], [7, 9]], torch.tensor([[1]]))
+    # In the order of their ids: 5 6 9, then 5 9, then 7 9; the beginning 5 is run once.
+    assert packed.first.tolist() == [[1]]
+    assert packed.ids.tolist() == [5, 6, 9, 9, 7, 9]
+    assert packed.columns.tolist() == [0, 1, 2, 1, 0, 1]
+    assert packed.nodes.tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert packed.places.tolist() == [0, 1, 2, 3, 4, 5]
+    assert packed.ends.tolist() == [3, 2, 5]
+    assert packed.asking.tolist() == [[1, 0, 2]]
+    assert packed.answers.tolist() == [1, 0, 2]
+    seen = [[0], [0, 1], [0, 1, 2], [0, 3], [4], [4, 5]]
+    assert [row.nonzero().flatten().tolist() for row in packed.seen[0]] == seen
+    assert [row.nonzero().flatten().tolist() for row in packed.seen_at_ends[0]] == [seen[2], seen[3], seen[5]]
+    assert packed.longest == 4

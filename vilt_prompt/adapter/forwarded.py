@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from vilt_prompt.prompts import LayerPrompts
+from vilt_prompt.towers.packing import PackedTexts
 
 
 class Forwarded:
@@ -37,13 +38,16 @@ class Forwarded:
         def encode_image(self, image: Tensor, normalize: bool | None = None) -> Tensor:
             """Features of images: (B, 3, H, W) -> (B, D). The same as `PromptedModel.encode_image`."""
 
-        def encode_text(self, text: Tensor, normalize: bool | None = None) -> Tensor:
+        def encode_text(self, text: Tensor | PackedTexts, normalize: bool | None = None) -> Tensor:
             """Features of texts: token ids (C, L) -> (C, D). The same as `PromptedModel.encode_text`."""
+
+        def pack_text(self, text: Tensor) -> PackedTexts | Tensor:
+            """Token ids (C, L) packed, for a compiled function. The same as `PromptedModel.pack_text`."""
 
         def forward(
             self,
             video: Tensor | None = None,
-            text: Tensor | None = None,
+            text: Tensor | PackedTexts | None = None,
             *,
             image: Tensor | None = None,
             frame_mask: Tensor | None = None,

@@ -21,7 +21,7 @@ class PromptedCoCa(PromptedModel):
 
     normalizes_by_default = True
 
-    def forward(
+    def forward(  # type: ignore[override]  # the texts of a CoCa are never packed
         self,
         video: Tensor | None = None,
         text: Tensor | None = None,

@@ -26,6 +26,7 @@ from vilt_prompt.prompts import LayerPrompts
 from vilt_prompt.towers.families import Families, known_tower, run_tower, text_module
 from vilt_prompt.towers.interface import TextTower, VisionTower
 from vilt_prompt.towers.layers import Prompts
+from vilt_prompt.towers.packing import PackedTexts
 
 
 class PromptSource(Protocol):
@@ -120,12 +121,12 @@ class PromptedModel(nn.Module):
         features, _ = run_tower(known_tower(self._vision_tower()), image, prompts)
         return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
-    def encode_text(self, text: Tensor, normalize: bool | None = None) -> Tensor:
+    def encode_text(self, text: Tensor | PackedTexts, normalize: bool | None = None) -> Tensor:
         """Encode texts. The prompts are put in for you.
 
         Args:
             text: (C, L) token ids, as the tokenizer gives them for plain class names. L may be less than the model's
-                context length.
+                context length. Or what `pack_text` made of them.
             normalize: Whether to scale to length 1. None: open_clip's own default for this model.
 
         Returns:
@@ -145,10 +146,28 @@ class PromptedModel(nn.Module):
         features = self._run_text_tower(text, prompts)
         return F.normalize(features, dim=-1) if self._normalizes(normalize) else features
 
+    def pack_text(self, text: Tensor) -> PackedTexts | Tensor:
+        """Pack token ids, once before a compiled function, which cannot read their values.
+
+        `encode_text` packs them itself when it runs eagerly. Compiled, it would run all columns of each text.
+
+        Args:
+            text: (C, L) token ids, as the tokenizer gives them for plain class names.
+
+        Returns:
+            C texts for `encode_text`: packed, or token ids (C, l) where this model's texts cannot be packed.
+
+        Raises:
+            ValueError: If a text has no end token, or has unknown ids.
+            TypeError: If `text` is not an integer tensor.
+        """
+        self._check_text(text)
+        return known_tower(self._text_tower()).pack(text) if self._can_run_texts() else text
+
     def forward(
         self,
         video: Tensor | None = None,
-        text: Tensor | None = None,
+        text: Tensor | PackedTexts | None = None,
         *,
         image: Tensor | None = None,
         frame_mask: Tensor | None = None,
@@ -157,7 +176,7 @@ class PromptedModel(nn.Module):
 
         Args:
             video: (B, T, 3, H, W), or images (B, 3, H, W); None: the features are None.
-            text: (C, L) token ids; None: the features are None.
+            text: (C, L) token ids, or packed texts; None: the features are None.
             image: Images (B, 3, H, W) or videos (B, T, 3, H, W): another name of `video`, for open_clip's callers.
             frame_mask: (B, T) bool, False where a frame is padding.
 
@@ -232,7 +251,7 @@ class PromptedModel(nn.Module):
         family = self.families.text
         return None if family is None else family(text_module(self))
 
-    def _run_text_tower(self, text: Tensor, prompts: Prompts | None) -> Tensor:
+    def _run_text_tower(self, text: Tensor | PackedTexts, prompts: Prompts | None) -> Tensor:
         """Features (C, D) of token ids (C, L), not normalised. If `prompts` is None, no layer has a prompt."""
         tower = known_tower(self._text_tower())
         features, _ = run_tower(tower, text, [None] * tower.layers if prompts is None else prompts)
@@ -243,16 +262,18 @@ class PromptedModel(nn.Module):
         family = self.families.text
         return family is not None and family.refusal(text_module(self)) is None
 
-    def _check_text(self, text: Tensor) -> None:
+    def _check_text(self, text: Tensor | PackedTexts) -> None:
         """Check token ids (C, L) that are encoded without prompts, if the text tower belongs to a known family."""
-        if self._can_run_texts():
+        if self._can_run_texts() and not isinstance(text, PackedTexts):
             known_tower(self._text_tower()).check(text)
 
-    def _open_clip_takes(self, text: Tensor) -> bool:
+    def _open_clip_takes(self, text: Tensor | PackedTexts) -> bool:
         """Whether texts without prompts are passed to open_clip's own forward, which encodes or refuses them.
 
         The library's own computation is used only for texts of a length that open_clip's forward does not take.
         """
+        if isinstance(text, PackedTexts):
+            return False
         if not self._can_run_texts() or not isinstance(text, Tensor) or text.ndim != 2:
             return True
         return known_tower(self._text_tower()).runs_alone(text.shape[1])

@@ -1,7 +1,7 @@
 """Layers under a causal mask: open_clip's text towers, [SOS, P, name, EOS].
 
 SOS and the prompts see nothing of the name. They are one prefix, computed once for all texts. All tokens lie along one
-axis, so that each linear map runs once. A layout, `Padded` or `Packing`, says how attention finds the texts.
+axis, so that each linear map runs once. A layout, `Padded` or `Packed`, says how attention finds the texts.
 
 Shapes: c texts, l tokens of each after the first, t = c l or fewer if packed, n prompts, p tokens of the prefix (1, or
 1 + n once prompts are carried), b prefixes (1 if all texts share it, else c), h heads, c channels of a head, d width.
@@ -17,10 +17,10 @@ from torch import Tensor
 
 from vilt_prompt.towers.blocks import Block, join
 from vilt_prompt.towers.layers import Prompts, entering_prompt, is_carried, run_layer
-from vilt_prompt.towers.packing import Packing
+from vilt_prompt.towers.packing import Packed
 from vilt_prompt.towers.padded import Padded
 
-Layout = Padded | Packing
+Layout = Padded | Packed
 
 
 def run_causal(
@@ -58,7 +58,7 @@ def run_causal(
         layer = _pooled_layer if i == len(blocks) - 1 and layout.ends is not None else _layer
         x = run_layer(layer, block, x, prompt, layout, (prefixes, prefix), checkpointing=checkpointing)
     if layout.ends is not None:
-        return layout.in_order(x)
+        return rearrange(x, "1 c d -> c 1 d")
     starts, others = x.split([prefixes * prefix, x.shape[1] - prefixes * prefix], dim=1)
     names = rearrange(others, "1 (c l) d -> c l d", l=layout.length)
     starts = rearrange(starts, "1 (b p) d -> b p d", b=prefixes)[:, :1]  # without prompts, [b 1 d]

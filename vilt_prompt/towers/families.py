@@ -19,6 +19,7 @@ from vilt_prompt.towers.interface import TextTower, Tower, VisionTower
 from vilt_prompt.towers.layers import Prompts
 from vilt_prompt.towers.open_clip_text import OpenClipTextTower
 from vilt_prompt.towers.open_clip_vision import OpenClipVisionTower
+from vilt_prompt.towers.packing import PackedTexts
 from vilt_prompt.towers.sharding import gathered
 from vilt_prompt.towers.timm import TimmVisionTower
 
@@ -80,7 +81,7 @@ def depths(model: Model) -> tuple[int, int]:
 
 
 def run_tower(
-    tower: Tower, inputs: Tensor, prompts: Prompts, with_tokens: bool = False
+    tower: Tower, inputs: Tensor | PackedTexts, prompts: Prompts, with_tokens: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Run `tower.encode` while the weights of the tower are whole, even if several processes hold shards of them."""
     encoded: tuple[Tensor, Tensor | None] = gathered(tower.stands_for, tower.encode, inputs, prompts, with_tokens)

@@ -101,6 +101,11 @@ class HuggingFaceTextTower:
         check_ids(text, self.positions, self.embedding.weight)
         return keep_for(text, ("values", self.vocabulary, self.pad_id), lambda: self._check_values(text))
 
+    def pack(self, text: Tensor) -> Tensor:
+        """The token ids (C, L) as they are: texts without a causal mask cannot share tokens."""
+        self.check(text)
+        return text
+
     def runs_alone(self, columns: int) -> bool:
         """Whether the tower's own forward takes texts of this many columns: always."""
         return True

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vilt_prompt.towers.blocks import Block, ForeignModule
 from vilt_prompt.towers.layers import Prompts
+from vilt_prompt.towers.packing import PackedTexts
 from vilt_prompt.towers.whole import WholeBlocks
 
 
@@ -101,6 +102,9 @@ class TextTower(Tower, Protocol):
             TypeError: If `text` is not an integer tensor.
             ValueError: If the tower cannot encode it, whether with prompts or without.
         """
+
+    def pack(self, text: Tensor) -> PackedTexts | Tensor:
+        """Token ids (C, L) as `encode` runs them fastest when it cannot read their values."""
 
     def runs_alone(self, columns: int) -> bool:
         """Whether the module's own forward takes texts of this many columns."""

@@ -13,11 +13,12 @@ from open_clip.transformer import TextTransformer, Transformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vilt_prompt.checks import check_placed
 from vilt_prompt.towers.bidirectional import run_bidirectional
 from vilt_prompt.towers.causal import run_causal
 from vilt_prompt.towers.layers import Prompts, prompt_length
 from vilt_prompt.towers.open_clip_blocks import OpenClipBlock, block_refusal, blocks_of
-from vilt_prompt.towers.packing import Packing
+from vilt_prompt.towers.packing import Packed, PackedTexts, pack
 from vilt_prompt.towers.padded import Padded
 from vilt_prompt.towers.token_ids import (
     TokenStatistics,
@@ -159,13 +160,22 @@ class OpenClipTextTower:
         # The others slice their masks and positions.
         return not self._is_in_clip and (not self.causal or self.class_embedding is not None)
 
-    def encode(self, text: Tensor, prompts: Prompts, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
-        """Encode token ids (C, L) with the (n, d) prompt of each layer.
+    def pack(self, text: Tensor) -> PackedTexts | Tensor:
+        """Pack token ids (C, L), or drop the columns that no text needs if they cannot be packed."""
+        texts = self._fit(text, 0, with_tokens=False)
+        can_pack = self.causal and not isinstance(self.blocks, WholeBlocks)
+        packed = self._packed(texts) if can_pack else None
+        return texts.ids if packed is None else packed
+
+    def encode(self, text: Tensor | PackedTexts, prompts: Prompts, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
+        """Encode token ids (C, L), or packed texts, with the (n, d) prompt of each layer.
 
         Returns:
             Features (C, D), not normalised, and the tokens (C, L, d) if they are wanted: one for each id, 0 for an id
             that was dropped to make room for the prompts.
         """
+        if isinstance(text, PackedTexts):
+            return self._encode_packed(text, prompts, with_tokens), None
         texts = self._fit(text, prompt_length(prompts), with_tokens)
         keep_all = with_tokens or self.pool_type in ("first", "none")
         x = self._run(texts, prompts, keep_all)  # [C l d], or [C 1 d] if only the pooled token is kept
@@ -180,6 +190,15 @@ class OpenClipTextTower:
         if keep_all:
             x = _at(x, self._pooled(text, texts))  # [C 1 d]
         return self._project(x.squeeze(1)), tokens
+
+    def _encode_packed(self, text: PackedTexts, prompts: Prompts, with_tokens: bool) -> Tensor:
+        blocks = self.blocks
+        if with_tokens or isinstance(blocks, WholeBlocks) or not self.causal or self.class_embedding is not None:
+            raise TypeError("this model does not run packed texts: pass tokenizer(texts), or its own pack_text(...)")
+        check_placed("text", text.ids, self.embedding.weight)
+        check_room(text.longest, self.positions, prompt_length(prompts))
+        x = self._run_packed(blocks, text, prompts)  # [C 1 d]
+        return self._project(self.text.ln_final(x).squeeze(1))
 
     def _fit(self, text: Tensor, n: int, with_tokens: bool) -> Texts:
         """Check texts, and keep the columns that have to run."""
@@ -250,45 +269,53 @@ class OpenClipTextTower:
 
     def _run_causal(self, blocks: list[OpenClipBlock], texts: Texts, prompts: Prompts, keep_all: bool) -> Tensor:
         """Run decomposed layers under a causal mask, packed if all texts can share their first token."""
+        packed = None if keep_all else self._packed(texts)
+        if packed is not None:
+            return self._run_packed(blocks, packed, prompts)
         ids, n, position = texts.ids, prompt_length(prompts), self._position()
-        packing = None if keep_all else self._packing(texts, 1 + n)
-        layout: Padded | Packing
-        if packing is None:
-            x = self.embedding(ids[:, 1:]).to(position.dtype) + position[n + 1 : n + ids.shape[1]]
-            x = self._append_class_embedding(x)  # [C l d]
-            ends = None if keep_all else self._pooled(ids, texts) - 1  # without the first token
-            seen = None if texts.seen is None else texts.seen[..., 1:]
-            layout = Padded(x.shape[0], x.shape[1], ends, 1 + n, seen, x.device)
-        else:
-            x = self.embedding(ids[:, 1:].flatten()[packing.tokens]).to(position.dtype)
-            x = x + position[packing.columns + n + 1]  # [t d]
-            layout = packing
+        x = self.embedding(ids[:, 1:]).to(position.dtype) + position[n + 1 : n + ids.shape[1]]
+        x = self._append_class_embedding(x)  # [C l d]
+        ends = None if keep_all else self._pooled(ids, texts) - 1  # without the first token
+        seen = None if texts.seen is None else texts.seen[..., 1:]
         is_shared = texts.statistics is not None and texts.statistics.shared_start
         return run_causal(
             blocks,
             self.embedding(ids[: 1 if is_shared else None, :1]).to(position.dtype) + position[:1],
             x.reshape(1, -1, self.width),
             prompts,
-            layout,
+            Padded(x.shape[0], x.shape[1], ends, 1 + n, seen, x.device),
             enter=self._enter,
             checkpointing=self.transformer.grad_checkpointing,
         )
 
-    def _packing(self, texts: Texts, before: int) -> Packing | None:
-        """The packing of the texts behind that many keys, or None if it cannot be made or saves nothing."""
+    def _run_packed(self, blocks: list[OpenClipBlock], texts: PackedTexts, prompts: Prompts) -> Tensor:
+        """Run decomposed layers on packed texts."""
+        n, position = prompt_length(prompts), self._position()
+        x = self.embedding(texts.ids).to(position.dtype) + position[texts.columns + n + 1]  # [t d]
+        return run_causal(
+            blocks,
+            self.embedding(texts.first).to(position.dtype) + position[:1],
+            x.unsqueeze(0),
+            prompts,
+            Packed(texts, 1 + n),
+            enter=self._enter,
+            checkpointing=self.transformer.grad_checkpointing,
+        )
+
+    def _packed(self, texts: Texts) -> PackedTexts | None:
+        """The texts, packed, or None if they cannot be or it saves nothing."""
         statistics, columns = texts.statistics, texts.ids.shape[1]
         if statistics is None or not statistics.shared_start or texts.seen is not None:
             return None
-        return keep_for(texts.given, ("packing", columns, before, self.end_rule), lambda: self._pack(texts.ids, before))
+        return keep_for(texts.given, ("packed", columns, self.end_rule), lambda: self._pack(texts.ids))
 
-    def _pack(self, ids: Tensor, before: int) -> Packing | None:
+    def _pack(self, ids: Tensor) -> PackedTexts | None:
         end = self._end(ids)
         if end is None:
             return None
         rows = zip(ids.tolist(), end.tolist(), strict=True)
-        columns = ids.shape[1] - 1
-        packing = Packing([row[1 : last + 1] for row, last in rows], columns, before, ids.device)
-        return packing if len(packing.tokens) < columns * len(ids) else None
+        packed = pack([row[1 : last + 1] for row, last in rows], ids[:1, :1].clone())
+        return packed if len(packed.ids) < (ids.shape[1] - 1) * len(ids) else None
 
     def _position(self) -> Tensor:
         """The position embeddings (positions, d), in the type in which the tower runs."""

@@ -4,187 +4,82 @@ Under a causal mask a token's state depends only on the tokens before it. So tex
 that beginning. They are the paths of a tree whose nodes are run once, packed along one axis. Only attention takes the
 nodes in rows: a row has the nodes of some whole texts, and each token sees the nodes of its own path.
 
-Shapes: c texts, t packed tokens, g rows of a group, l their places, a their queries, m keys before all texts, h heads,
-d channels of a head.
+Shapes: c texts, t packed tokens, g rows, l their places, a the most texts of a row, m keys before all texts, h heads, d
+channels of a head.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.checkpoint import checkpoint
 
 from vilt_prompt.towers.blocks import Block, join
 
-# The tokens of a row, unless one of its texts has more. Scores between different texts are computed and masked, a
-# hundredth of a token's work in a tower 512 wide; but a few large products take less time than many small ones.
-ROW = 32
-# Rows of up to 1, 2, 4, 8, ... tokens are groups of their own, unless filling up the shorter rows of a joint group adds
-# no more scores than this: they take about as long as launching the operations of one more group.
-WORTH_A_GROUP = 8192
-# From this many tokens on, the rows are computed again in the backward pass instead of being kept, to save memory. With
-# fewer tokens, the time of small operations matters more.
-TOO_MANY_TO_KEEP = 1024
+# The tokens of a row, unless a text has more. Scores between different texts are computed and masked, a hundredth of a
+# token's work in a tower 512 wide; but a few large products take less time than many small ones.
+ROW = 40
 
 
-class Row(NamedTuple):
-    """Some whole texts. A place is the number of a token in the row.
+class PackedTexts(NamedTuple):
+    """Token ids of texts that begin with the same token, packed. `pack_text` of a wrapped model makes them.
+
+    All but one of the fields are tensors, so that a compiled graph can take them as inputs: one graph serves all lists.
+    Shapes: C texts, N packed tokens, G rows, L their places, A the most texts of a row. A row that is not full, or has
+    fewer texts than others, is filled up with zeros that nothing reads.
 
     Attributes:
-        nodes: The packed token at each place.
-        above: For each place, the place of the token before it, or the place itself if a text begins there.
-        new: The places of tokens that no earlier row has.
-        ends: For each text, the place of its last token.
+        first: (1, 1), the id with which all texts begin.
+        ids: (N,), the id of each packed token.
+        columns: (N,), its column among the tokens after the first.
+        nodes: (G, L), the packed token at each place.
+        places: (N,), the place of each packed token among the G L.
+        seen: (G, L, L) bool, the places of its row that the token at each place sees.
+        ends: (C,), the packed token that ends each text.
+        asking: (G, A), the number of each row's texts.
+        answers: (C,), the place of each text among the G A.
+        seen_at_ends: (G, A, L) bool, the places of its row that the last token of each text sees.
+        longest: The most columns of a text, with its first token.
     """
 
-    nodes: list[int]
-    above: list[int]
-    new: list[int]
-    ends: list[int]
-
-    @classmethod
-    def of(cls, paths: Sequence[list[int]], known: int) -> Row:
-        """Make a row.
-
-        Args:
-            paths: The path of each text in the tree.
-            known: The first node that no earlier row has.
-        """
-        places: dict[int, int] = {}
-        above: list[int] = []
-        for path in paths:
-            for before, node in pairwise([-1, *path]):
-                if node not in places:
-                    above.append(places.get(before, len(places)))
-                    places[node] = len(places)
-        new = [place for node, place in places.items() if node >= known]
-        return cls([*places], above, new, [places[path[-1]] for path in paths])
-
-
-class Queries(NamedTuple):
-    """The queries of a group's rows. A row with fewer queries than others is filled up with one whose output is unused.
-
-    Attributes:
-        standing: (g a,), the number of the query at each place.
-        answers: For each query, in their order, the place of its output among the g a.
-        seen: (g, 1, a, m + l) bool, the keys that each query sees: those before all texts, and some of the row.
-        masks: `seen` as numbers that are added to the scores, made once for each type.
-    """
-
-    standing: Tensor
-    answers: Tensor
-    seen: Tensor
-    masks: dict[torch.dtype, Tensor]
-
-    def mask(self, dtype: torch.dtype) -> Tensor:
-        """(g, 1, a, m + l): 0 where a key is seen, minus infinity elsewhere."""
-        # From a bool mask, attention would make these numbers again in every layer.
-        if dtype not in self.masks:
-            with torch.inference_mode(False):  # training may use the mask that inference made
-                hidden = torch.zeros_like(self.seen, dtype=dtype)
-                self.masks[dtype] = hidden.masked_fill_(~self.seen, float("-inf"))
-        return self.masks[dtype]
-
-
-class Group(NamedTuple):
-    """Rows that attention takes together, filled up to the longest of them.
-
-    Attributes:
-        nodes: (g l,), the packed token at each place.
-        of_tokens: The queries of all tokens.
-        of_ends: The queries of the tokens that end the texts, for the last layer.
-    """
-
+    first: Tensor
+    ids: Tensor
+    columns: Tensor
     nodes: Tensor
-    of_tokens: Queries
-    of_ends: Queries
-
-    @classmethod
-    def of(cls, rows: Sequence[Row], first_end: int, before: int, device: torch.device) -> Group:
-        """Make a group.
-
-        Args:
-            rows: Its rows.
-            first_end: The number of texts in all earlier groups.
-            before: m.
-            device: Where the indices go.
-        """
-        nodes, above, new, ends = (  # [g l] or fewer columns, -1 where a row is filled up
-            pad_sequence([torch.tensor(row, dtype=torch.long, device="cpu") for row in part], True, padding_value=-1)
-            for part in zip(*rows, strict=True)
-        )
-        standing, seen = nodes.clamp(min=0).flatten(), _paths(above.clamp(min=0)).unsqueeze(1)  # [g*l], [g 1 l l]
-        first_places = torch.arange(0, nodes.numel(), nodes.shape[1], device="cpu").unsqueeze(1)
-        ended = (ends >= 0).flatten()
-        of_ends = seen.take_along_dim(ends.clamp(min=0)[:, None, :, None], dim=2)  # [g 1 a l]
-        queries = [
-            Queries(each.to(device), answers.to(device), F.pad(sees, (before, 0), value=True).to(device), {})
-            for each, answers, sees in (
-                (standing, (first_places + new)[new >= 0], seen),
-                (first_end + ended.cumsum(0) - 1, ended.nonzero().squeeze(1), of_ends),
-            )
-        ]
-        return cls(queries[0].standing, *queries)
+    places: Tensor
+    seen: Tensor
+    ends: Tensor
+    asking: Tensor
+    answers: Tensor
+    seen_at_ends: Tensor
+    longest: int
 
 
-class Packing:
-    """Which tokens of some texts are run, and how attention finds the keys of each.
+class Packed:
+    """Where packed texts find their keys.
 
     Attributes:
-        tokens: (t,), the index of each packed token in the flattened texts.
-        columns: (t,), its column.
-        ends: (c,), the packed token that ends each text, in the order of the rows of all groups.
-        groups: The rows.
+        ends: (c,), the packed token that ends each text.
     """
 
-    def __init__(self, texts: Sequence[list[int]], columns: int, before: int, device: torch.device) -> None:
-        """Pack texts.
+    def __init__(self, texts: PackedTexts, before: int) -> None:
+        """Lay out texts.
 
         Args:
-            texts: The ids of each of c texts, without padding.
-            columns: The number of columns of the batch from which they are.
-            before: m.
-            device: Where the indices go.
+            texts: The texts.
+            before: m, which all tokens see.
         """
-        nodes: dict[tuple[int, int], int] = {}  # (the node before, the id) -> node; a text is a path in the tree
-        tokens: list[int] = []
-
-        def path(number: int) -> list[int]:
-            found = [-1]
-            for column, token in enumerate(texts[number]):
-                found.append(nodes.setdefault((found[-1], token), len(nodes)))
-                if found[-1] == len(tokens):
-                    tokens.append(number * columns + column)
-            return found[1:]
-
-        ends: list[int] = []
-        order: list[int] = []
-        self.groups: list[Group] = []
-        rows, lengths = in_rows(texts)
-        for numbers in group_by_length(lengths):
-            first_end = len(ends)
-            group: list[Row] = []
-            for number in numbers:
-                known, paths = len(tokens), [path(text) for text in rows[number]]
-                group.append(Row.of(paths, known))
-                ends += [each[-1] for each in paths]
-                order += rows[number]
-            self.groups.append(Group.of(group, first_end, before, device))
-        self.tokens = torch.tensor(tokens, device=device)
-        self.columns = self.tokens % columns
-        self.ends = torch.tensor(ends, device=device)
-        self._order = torch.tensor(order, device=device).argsort()
+        self.texts, self.before, self.ends = texts, before, texts.ends
+        self._masks: dict[str, Tensor] = {}
 
     def attend(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
-        """Lets each token see the tokens of its own text.
+        """Let each token see the tokens of its own text.
 
         Args:
             block: The layer.
@@ -195,91 +90,129 @@ class Packing:
         Returns:
             (1, h, t, d).
         """
-        return self._run(block, [group.of_tokens for group in self.groups], q, before, kv)
+        asked = _in_places(q, self.texts.nodes)  # [g h l d]
+        answer = block.attend(asked, self._keys(before, kv), self._mask("tokens", self.texts.seen, q.dtype))
+        return _picked(answer, self.texts.places)
 
     def attend_at_ends(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
         """Let the tokens that end the texts, with queries (1, h, c, d), see their own texts: (1, h, c, d)."""
-        return self._run(block, [group.of_ends for group in self.groups], q, before, kv)
+        asked = _in_places(q, self.texts.asking)  # [g h a d]
+        answer = block.attend(asked, self._keys(before, kv), self._mask("ends", self.texts.seen_at_ends, q.dtype))
+        return _picked(answer, self.texts.answers)
 
     def at_ends(self, x: Tensor) -> Tensor:
-        """The tokens of (1, t, d) that end the texts, in the order of `ends`: (1, c, d)."""
+        """The tokens of (1, t, d) that end the texts: (1, c, d)."""
         return x[:, self.ends]
 
-    def in_order(self, pooled: Tensor) -> Tensor:
-        """Tokens (1, c, d), as `at_ends` orders them, in the order of the texts: (c, 1, d)."""
-        return pooled[0, self._order].unsqueeze(1)
+    def _keys(self, before: Tensor, kv: Tensor) -> Tensor:
+        """Keys and values of each row and before it: (2, g, h, m + l, d)."""
+        return join(before, _in_places(kv, self.texts.nodes))
 
-    def _run(self, block: Block, queries: Sequence[Queries], q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
-        """Attend, and keep only the inputs for the backward pass if there are many tokens."""
-        attend = self._attend
-        if torch.is_grad_enabled() and len(self.tokens) >= TOO_MANY_TO_KEEP:
-            attend = partial(checkpoint, attend, use_reentrant=False, preserve_rng_state=block.dropout > 0)
-        return attend(block, queries, q, before, kv)
-
-    def _attend(self, block: Block, queries: Sequence[Queries], q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
-        """Attend with queries (1, h, ., d), in the order of the groups: (1, h, ., d)."""
-        answers = []
-        for group, asked in zip(self.groups, queries, strict=True):
-            rows = len(asked.seen)
-            seen_keys = join(before, _in_places(kv, group.nodes, rows))  # [2 g h m+l d]
-            queried = _in_places(q, asked.standing, rows)  # [g h a d]
-            answer = block.attend(queried, seen_keys, asked.mask(queried.dtype))  # [g h a d]
-            answers.append(answer.transpose(1, 2).flatten(0, 1).index_select(0, asked.answers))  # [. h d]
-        return torch.cat(answers).transpose(0, 1).unsqueeze(0)  # [1 h . d]
+    def _mask(self, name: str, seen: Tensor, dtype: torch.dtype) -> Tensor:
+        """(g, 1, ., m + l): 0 where a key is seen, minus infinity elsewhere."""
+        # From a bool mask, attention would make these numbers again in every layer.
+        if name not in self._masks:
+            seen = F.pad(seen, (self.before, 0), value=True).unsqueeze(1)
+            self._masks[name] = torch.where(seen, 0.0, float("-inf")).to(dtype)
+        return self._masks[name]
 
 
-def in_rows(texts: Sequence[list[int]]) -> tuple[list[list[int]], list[int]]:
-    """Put texts that begin alike next to each other, in rows.
+def pack(texts: Sequence[list[int]], first: Tensor) -> PackedTexts:
+    """Pack texts.
+
+    Args:
+        texts: The ids of each of c texts, without the first token and without padding.
+        first: (1, 1), the id of the first token. All index tensors are made on its device.
+    """
+    numbers_of: dict[tuple[int, int], int] = {}  # (the node before, the id) -> node; a text is a path in the tree
+    ids: list[int] = []
+    columns: list[int] = []
+    places: list[tuple[int, int]] = []  # (row, its place)
+    ends, answers = [0] * len(texts), [(0, 0)] * len(texts)
+    nodes_of_rows, above_of_rows, ends_of_rows = [], [], []
+    rows = in_rows(texts)
+    for row, numbers in enumerate(rows):
+        standing: dict[int, int] = {}  # node -> its place in the row
+        above: list[int] = []  # for each place, the place before it, or the place itself if a text begins there
+        for turn, number in enumerate(numbers):
+            node = -1
+            for column, token in enumerate(texts[number]):
+                before, node = node, numbers_of.setdefault((node, token), len(ids))
+                if node == len(ids):
+                    ids.append(token)
+                    columns.append(column)
+                    places.append((row, len(standing)))
+                if node not in standing:
+                    above.append(standing.get(before, len(standing)))
+                    standing[node] = len(standing)
+            ends[number], answers[number] = node, (row, turn)
+        nodes_of_rows.append([*standing])
+        above_of_rows.append(above)
+        ends_of_rows.append([standing[ends[number]] for number in numbers])
+    nodes, asking, end_places = _filled(nodes_of_rows), _filled(rows), _filled(ends_of_rows)
+    seen = _paths(_filled(above_of_rows))
+    device = first.device
+    return PackedTexts(
+        first=first,
+        ids=torch.tensor(ids, device=device),
+        columns=torch.tensor(columns, device=device),
+        nodes=nodes.to(device),
+        places=_flat(places, nodes.shape[1]).to(device),
+        seen=seen.to(device),
+        ends=torch.tensor(ends, device=device),
+        asking=asking.to(device),
+        answers=_flat(answers, asking.shape[1]).to(device),
+        seen_at_ends=seen.take_along_dim(end_places.unsqueeze(2), dim=1).to(device),
+        longest=1 + max(map(len, texts)),
+    )
+
+
+def in_rows(texts: Sequence[list[int]]) -> list[list[int]]:
+    """Put texts that begin alike next to each other, in rows of up to `ROW` tokens, or as many as the longest text has.
 
     Args:
         texts: The ids of each text.
 
     Returns:
-        The numbers of each row's texts, and its number of tokens.
+        The numbers of each row's texts.
     """
+    most = max(ROW, *map(len, texts))
     rows: list[list[int]] = []
-    lengths: list[int] = []
+    length = most  # of the last row
     before: list[int] = []
     for number in sorted(range(len(texts)), key=texts.__getitem__):
         text = texts[number]
         shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(before, text, strict=False))))
-        if rows and lengths[-1] + len(text) - shared <= max(ROW, lengths[-1]):
+        if length + len(text) - shared <= most:
             rows[-1].append(number)
-            lengths[-1] += len(text) - shared
+            length += len(text) - shared
         else:
             rows.append([number])
-            lengths.append(len(text))
+            length = len(text)
         before = text
-    return rows, lengths
+    return rows
 
 
-def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Put rows of similar length together.
-
-    Args:
-        lengths: The number of tokens of each row.
-
-    Returns:
-        The numbers of each group's rows, shorter rows first.
-    """
-    by_size: dict[int, list[int]] = defaultdict(list)
-    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
-        by_size[(lengths[number] - 1).bit_length()].append(number)  # up to 1, 2, 4, 8, ... tokens
-    groups: list[list[int]] = []
-    for numbers in by_size.values():
-        length = lengths[numbers[-1]]
-        if groups and len(groups[-1]) * (length**2 - lengths[groups[-1][-1]] ** 2) <= WORTH_A_GROUP:
-            groups[-1] += numbers
-        else:
-            groups.append(numbers)
-    return groups
+def _filled(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Rows of different lengths, filled up with zeros."""
+    return pad_sequence([torch.tensor(row, device="cpu") for row in rows], batch_first=True)
 
 
-def _in_places(packed: Tensor, standing: Tensor, rows: int) -> Tensor:
+def _flat(places: Sequence[tuple[int, int]], length: int) -> Tensor:
+    """Places (row, column) in rows of this length, counted through all rows."""
+    return torch.tensor([row * length + column for row, column in places], device="cpu")
+
+
+def _in_places(packed: Tensor, standing: Tensor) -> Tensor:
     """Copy packed tokens to their places: (..., 1, h, t, d) -> (..., g, h, l, d), tokens outermost in memory."""
     tokens = packed.movedim(-2, 0)  # [t ... 1 h d]
-    rows_of_tokens = tokens.index_select(0, standing).unflatten(0, (rows, -1))  # [g l ... 1 h d]
-    return rows_of_tokens.squeeze(-3).movedim((0, 1), (-4, -2))  # [... g h l d]
+    placed = tokens.index_select(0, standing.flatten()).unflatten(0, standing.shape)  # [g l ... 1 h d]
+    return placed.squeeze(-3).movedim((0, 1), (-4, -2))  # [... g h l d]
+
+
+def _picked(answer: Tensor, places: Tensor) -> Tensor:
+    """The outputs at the given places of (g, h, l, d): (1, h, t, d)."""
+    return rearrange(rearrange(answer, "g h l d -> (g l) h d").index_select(0, places), "t h d -> 1 h t d")
 
 
 def _paths(above: Tensor) -> Tensor:

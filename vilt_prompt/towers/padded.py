@@ -71,10 +71,6 @@ class Padded:
         assert self.ends is not None
         return x[:, torch.arange(self.texts, device=x.device) * self.length + self.ends]
 
-    def in_order(self, pooled: Tensor) -> Tensor:
-        """Pooled tokens (1, c, d), as `at_ends` orders them, in the order of the texts: (c, 1, d)."""
-        return rearrange(pooled, "1 c d -> c 1 d")
-
     def _keys(self, before: Tensor, kv: Tensor) -> Tensor:
         """Keys and values of each text and before it: (2, c, h, m + l, d)."""
         return join(before, rearrange(kv, "s 1 h (c l) d -> s c h l d", c=self.texts))
