@@ -59,7 +59,7 @@ def draw(path: Path, history: Sequence[float], groups: dict[str, list[Accuracy]]
     drawing.circle(108, y + 26, 5, fill="text")
     drawing.text(118, y + 30, "with trained prompts", size=12)
     drawing.circle(264, y + 26, 5, fill="vision")
-    drawing.text(274, y + 30, "where these are worse", size=12)
+    drawing.text(274, y + 30, "if worse", size=12)
     y += 44
     for title, rows in groups.items():
         y = draw_group(drawing, title, rows, y)
