@@ -1,4 +1,4 @@
-"""Writes `docs/backbones.md`: what the library does on every model of open_clip's zoo. Run `python -m docs.backbones`.
+"""Write `docs/backbones.md`: the library's support for every model of open_clip's zoo. Run `python -m docs.backbones`.
 
 The models are built on the meta device, where they have shapes and no values, so nothing is downloaded. The configs of
 Hugging Face's text encoders, which open_clip would fetch, are written down here.
@@ -111,7 +111,7 @@ class Row(NamedTuple):
 
 
 def row(name: str, model: PeftModel) -> Row:
-    """What the table says of a wrapped model."""
+    """The cells of the table for a wrapped model."""
     base = model.get_base_model()
     text, vision = text_tower(base), vision_tower(base)
     trainable, _ = model.get_nb_trainable_parameters()

@@ -72,7 +72,7 @@ def draw_hero(prediction: Prediction) -> Drawing:
 
 
 def kinds(predictions: Iterable[Prediction]) -> dict[tuple[bool, bool], list[Prediction]]:
-    """The predictions by what is right in them: zero-shot, the trained prompts."""
+    """The predictions, grouped by which model is right: zero-shot, the trained prompts."""
     found: dict[tuple[bool, bool], list[Prediction]] = {}
     for prediction in predictions:
         before, after = (answer == prediction.label for answer in prediction.answers())

@@ -1,6 +1,6 @@
 """Draws `docs/how_it_works.svg`: both encoders layer by layer, and where each prompt comes from.
 
-What it shows is read from the library's own table of prompts. Run `python -m docs.how_it_works`.
+It is drawn from the library's own table of prompts. Run `python -m docs.how_it_works`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def draw() -> Drawing:
 
 
 def draw_legend(drawing: Drawing, y: float) -> None:
-    """What the squares mean."""
+    """The meaning of the squares."""
     mapped = f"made from the other encoder's by {MAP['text']}, {MAP['vision']}"
     for x, fills, label in ((14, ("text", "vision"), "learned"), (108, ("page", "page"), mapped)):
         for i, (fill, edge) in enumerate(zip(fills, ("text", "vision"), strict=True)):

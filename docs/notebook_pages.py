@@ -23,7 +23,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def as_markdown(notebook: dict[str, Any], name: str) -> str:
-    """The text of the page: texts as they are, code in fences, what was printed and drawn below it."""
+    """The text of the page: texts as they are, code in fences, printed output and pictures below it."""
     parts = []
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
@@ -32,7 +32,7 @@ def as_markdown(notebook: dict[str, Any], name: str) -> str:
             continue
         parts.append(fenced("python", source))
         for output in cell["outputs"]:
-            # A stream has a text; what is drawn or returned has data of several kinds.
+            # A stream has a text. Pictures and returned values have data of several kinds.
             data = output.get("data", {})
             if "image/png" in data:
                 picture = "".join(data["image/png"]).replace("\n", "")

@@ -1,9 +1,9 @@
-"""Fills the tables of `docs/paper-tables.md`: the paper's numbers beside those of your runs.
+"""Fill the tables of `docs/paper-tables.md`: the paper's numbers beside your runs'.
 
   python -m docs.paper_tables                                                # writes the tables again
   python -m docs.paper_tables few-shot/HMDB-51/16/vilt runs/hmdb51-16-vilt   # adds a result
 
-Several folders of one cell, such as those of three seeds, are averaged. The results are kept in `paper_results.json`.
+Several folders of one cell, such as one for each seed, are averaged. The results are kept in `paper_results.json`.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def zero_shot(kept: dict[str, list[float]]) -> list[list[str]]:
 
 
 def base_to_novel(kept: dict[str, list[float]]) -> list[list[str]]:
-    """Table 4. The hours are those of three seeds."""
+    """Table 4. The hours are the sum over three seeds."""
     rows = [["data set", "method", *_columns(("base", "novel", "HM")), "hours"]]
     for data, methods in BASE_TO_NOVEL.items():
         size = DATA[data]
@@ -196,7 +196,7 @@ def _pair(paper: object, kept: dict[str, list[float]], cell: str, n: int) -> tup
 
 
 def filled(page: str, kept: dict[str, list[float]]) -> str:
-    """The page with its tables made anew."""
+    """The page with its tables replaced."""
     tables = {"few-shot": few_shot, "supervised": supervised, "zero-shot": zero_shot, "base-to-novel": base_to_novel}
 
     def between(match: re.Match[str]) -> str:

@@ -20,7 +20,7 @@ FRONT, FRONT_IN_SITE = "README.md", "index.md"  # the first page
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Adds the files that pages link to, those that the added pages link to, and those that only the menu names."""
+    """Add the files that pages link to, files that the added pages link to, and files that only the menu names."""
     from mkdocs.structure.files import File  # here, so that the tests can import this file without mkdocs
 
     named = re.findall(r"[\w./-]+\.md", str(config["nav"]))

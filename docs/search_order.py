@@ -20,7 +20,7 @@ BOOSTS = {
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Sets what the search plugin multiplies a page's score by; the text stays as it is."""
+    """Set the factor of a page's score in the search plugin. The text stays the same."""
     name = page.file.src_uri
     page.meta.setdefault("search", {"boost": BOOSTS.get(name, 0.2 if name.startswith("examples/") else 1.0)})
     return markdown

@@ -100,7 +100,7 @@ def classify(
         class_features: The model's normalised features of the class names, (C, D).
         temperature: Divides the cosines.
         frozen_class_features: Normalised features of the frozen model, from `scenario_features`, (C, D). None: the
-            frozen model plays no part.
+            frozen model is not used.
         weight: W, where cosines are `(1 - W) * frozen + W * prompted`.
     """
     cosines = model.encode_video(videos, normalize=True) @ class_features.T  # [B, C]
@@ -112,10 +112,10 @@ def classify(
 
 
 def class_names(args: argparse.Namespace, config: vilt_prompt.PromptConfig) -> tuple[list[str], list[str]]:
-    """Returns the class names as they were given, and as the model reads them: cleaned as those of the training.
+    """Returns the class names as they were given, and as the model reads them: cleaned as in training.
 
     Raises:
-        ValueError: If there are none, or two of them read the same.
+        ValueError: If no names are given, or the model reads two of them as the same text.
     """
     if args.classes is None and args.class_file is None:
         recorded = vars(config).get("class_names")
@@ -158,7 +158,7 @@ def strip_path(folder: Path, video: Path, number: int) -> Path:
 
 
 def remove_old_strips(folder: Path, table: Path) -> None:
-    """Removes the pictures that an earlier call left in a folder: those of the videos in its table."""
+    """Remove the pictures that an earlier call left in a folder, one for each video in its table."""
     if not table.is_file():
         return
     with table.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:

@@ -40,7 +40,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what the installed versions of other packages lack: `@pytest.mark.needs("peft", "0.15", "the reason")`.
+    """Skip tests that need newer packages: `@pytest.mark.needs("peft", "0.15", "the reason")`.
 
     Older versions of torch do not read context variables while they compile. They break the graph.
     """

@@ -23,7 +23,7 @@ from examples.paper.training.options import add_training_options, compared_with_
 from examples.startup.command_line import Help, announce, before_imports, run_script
 from examples.startup.model_options import add_model_options, check_temperature, check_weight, number_or_model
 
-# The paper names no batch for few shots and no schedule for full supervision: these are those of its other settings.
+# The paper gives no batch size for few shots and no schedule for full supervision: both are from its other settings.
 FEW_SHOT: dict[str, Any] = {"n_ctx": 10, "depth": None, "K": 6, "epochs": 30, "batch": 64, "lr": 8e-3, "frames": 32}
 PRESETS: dict[str, dict[str, Any]] = {
     "supervised": FEW_SHOT | {"frames": 16, "views": "4x3"},
@@ -31,7 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "base-to-novel": {"n_ctx": 16, "depth": 10, "K": 6, "epochs": 12, "batch": 64, "lr": 4e-2, "frames": 32},
     "zero-shot": FEW_SHOT,
 }
-# What the paper gives for each setting, and where the rest comes from.
+# The paper's values for each setting, and the sources of the other values.
 EVERYWHERE: dict[str, Any] = {"method": "vilt", "weight_decay": 1e-3, "temperature": 0.07}
 SCHEDULE = ("epochs", "batch", "lr")
 PAPER: dict[str, dict[str, Any]] = {

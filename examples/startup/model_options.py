@@ -21,7 +21,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def cores() -> int:
-    """The cores that this process may use: those of the machine, shared by the processes that torchrun started."""
+    """The number of cores for this process: the machine's, divided among the processes that torchrun started."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, found // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 

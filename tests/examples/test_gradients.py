@@ -1,4 +1,4 @@
-"""Gradients in parts are those of the whole batch, and fit into the memory that the pages promise."""
+"""Gradients in parts equal the whole batch's, and fit into the memory that the pages promise."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_documented_commands_fit(page: str, arguments: object, monkeypatch: pyte
 
 
 def test_memory_is_measured_as_the_step_has_it(model: vilt_prompt.PromptPeftModel) -> None:
-    """What `needs` finds for each frame is what is alive more with more frames."""
+    """The bytes that `needs` finds for each frame are the additional bytes that are alive with more frames."""
     objective = objectives(model)["classes"]
 
     def alive(frames: int) -> int:

@@ -260,7 +260,7 @@ def test_a_strip_shows_the_frames_in_order_and_the_lines(frames, size, tmp_path)
     assert strip.draw_strip(tmp_path / "strip.png", pictures, ["a line"]) == ""
     drawn = np.asarray(Image.open(tmp_path / "strip.png")).astype(int)
     assert drawn.shape[1] <= strip.WIDTH
-    # The frames are the areas of one colour: as many as there are, row by row, of the shape of the frames.
+    # The frames are the areas of one colour: all of them, row by row, of the shape of the frames.
     seen = []
     for colour in dict.fromkeys(colours):
         rows, columns = np.nonzero((drawn == colour).all(-1))

@@ -1,4 +1,4 @@
-"""Options that both training scripts have: what is the paper's, temperature, weight of the frozen model, adapters."""
+"""Options that both training scripts have: the paper's values, temperature, weight of the frozen model, adapters."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
 
     @property
     def weight(self) -> Tensor:
-        """Not available, nor is `bias`: PEFT's own properties return those of a base layer, which prompts lack."""
+        """Not available, nor is `bias`: PEFT's own properties return the base layer's, which prompts lack."""
         raise AttributeError
 
     bias = weight

@@ -1,4 +1,4 @@
-"""The methods that `transformers.Trainer` calls on a model, beside PEFT's and `forward`."""
+"""The methods that `transformers.Trainer` calls on a model, in addition to PEFT's methods and `forward`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class ModelConfig(dict[str, str]):
-    """What PEFT assumes of a model that is not from transformers, with what trainers do to a config.
+    """The `config` of a model that is not from transformers, as PEFT and trainers expect it.
 
     `Trainer` sets attributes of the model's `config`, writes it into its logs, and reads it for the model card.
     """
@@ -30,7 +30,7 @@ class TrainerMethods:
     get_base_model: Any  # PEFT's method
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Computes the activations of each layer again in the backward pass, so that they are not kept in memory.
+        """Compute the activations of each layer again in the backward pass, so that they are not kept in memory.
 
         Args:
             gradient_checkpointing_kwargs: Arguments for `torch.utils.checkpoint`. They have no effect: the
@@ -39,7 +39,7 @@ class TrainerMethods:
         self.get_base_model().set_grad_checkpointing(True)
 
     def gradient_checkpointing_disable(self) -> None:
-        """Keeps the activations of all layers for the backward pass."""
+        """Keep the activations of all layers for the backward pass."""
         self.get_base_model().set_grad_checkpointing(False)
 
     def activation_checkpointing_enable(
@@ -48,7 +48,7 @@ class TrainerMethods:
         every_n_layers: int = 1,
         offload: bool = False,
     ) -> None:
-        """Does the same as `gradient_checkpointing_enable`, under the newer name.
+        """Do the same as `gradient_checkpointing_enable`, under the newer name.
 
         Args:
             activation_checkpointing_kwargs: Arguments for `torch.utils.checkpoint`, without effect.
@@ -56,7 +56,7 @@ class TrainerMethods:
             offload: Must be False.
 
         Raises:
-            ValueError: If some layers only would be checkpointed, or activations would be moved to the CPU.
+            ValueError: If only some layers are to be checkpointed, or activations are to be moved to the CPU.
         """
         if every_n_layers != 1 or offload:
             raise ValueError(
@@ -66,5 +66,5 @@ class TrainerMethods:
         self.gradient_checkpointing_enable(activation_checkpointing_kwargs)
 
     def activation_checkpointing_disable(self) -> None:
-        """Does the same as `gradient_checkpointing_disable`."""
+        """Do the same as `gradient_checkpointing_disable`."""
         self.gradient_checkpointing_disable()

@@ -68,7 +68,7 @@ class PromptedCoCa(PromptedModel):
         return base.forward(frames, text, image_latent, image_embs, output_labels)
 
     def generate(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Generates captions, with the arguments of open_clip's `CoCa.generate`.
+        """Generate captions, with the arguments of open_clip's `CoCa.generate`.
 
         Raises:
             ValueError: If the installed transformers lacks the beam search of open_clip, which version 5 has removed.

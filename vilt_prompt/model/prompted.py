@@ -30,7 +30,7 @@ from vilt_prompt.towers.packing import PackedTexts
 
 
 class PromptSource(Protocol):
-    """Where the prompts of a model come from: the layer that holds its adapters."""
+    """The source of a model's prompts: the layer that holds its adapters."""
 
     @property
     def enabled(self) -> bool:

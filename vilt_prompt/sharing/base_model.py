@@ -87,7 +87,7 @@ def check_base(model: nn.Module, config: PromptConfig, strict: bool) -> bool:
         warnings.warn(
             f"{len(unknown)} of {len(expected['values'])} sampled parameters could not be compared with the base that "
             f"the adapter was trained on ({base}): {unknown[0]} is in the format {_format(weights[unknown[0]])}, whose "
-            "error is not known. Make sure that the weights are those of the training",
+            "error is not known. Make sure that the weights are the same as in training",
             stacklevel=2,
         )
     former_errors = expected.get("errors", {})

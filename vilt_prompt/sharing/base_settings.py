@@ -117,12 +117,17 @@ def without_overridden(settings: JsonObject, arguments: JsonObject) -> JsonObjec
 
 
 def check_base_settings(found: JsonObject, expected: JsonObject, strict: bool) -> bool:
-    """Whether a model has the recorded settings of an adapter's base; settings that one of them lacks are ignored.
+    """Compare the settings of a model with the recorded settings of an adapter's base.
+
+    Settings that only one of them has are ignored.
 
     Args:
-        found: Those of the model that the adapter is going into.
-        expected: Those that were recorded.
-        strict: Whether a difference is an error; otherwise it is a warning.
+        found: The settings of the model.
+        expected: The recorded settings.
+        strict: Whether a difference is an error. If not, it is a warning.
+
+    Returns:
+        Whether no difference was found.
 
     Raises:
         ValueError: If the record is damaged, or if a setting differs and `strict`. Each difference is named.

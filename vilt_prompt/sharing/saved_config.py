@@ -16,7 +16,7 @@ KNOWN_FIELDS = {each.name for each in dataclasses.fields(PromptConfig)}
 
 
 class SavedConfig(PromptConfig):
-    """A config as it was read. PEFT hands it on to the tuner, which resolves it to a plain `PromptConfig`.
+    """A config with the files that it was read from. PEFT passes it to the tuner, which resolves it for the model.
 
     Attributes:
         files: The files, whose tensors the adapter has to fit. None in a copy that `dataclasses.replace` makes.
@@ -30,7 +30,7 @@ class SavedConfig(PromptConfig):
 def read_config(
     path_or_repo: str | os.PathLike[str], *, subfolder: str | None = None, strict_base: bool = True, **kwargs: Any
 ) -> SavedConfig:
-    """Reads and checks the files of an adapter; see `PromptConfig.from_pretrained`."""
+    """Read and check the files of an adapter; see `PromptConfig.from_pretrained`."""
     for_the_hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
     folder = fetch(path_or_repo, subfolder=subfolder, **for_the_hub)
     files = read(folder, os.fspath(path_or_repo))

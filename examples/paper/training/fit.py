@@ -174,7 +174,7 @@ def train_step(
         loss = objective.backward(network, batch.videos, batch.numbers, size, passes)
         short = False
     except torch.OutOfMemoryError:
-        short = True  # What the exception holds on to is free after this block.
+        short = True  # The exception keeps tensors alive until the end of this block.
     if short:
         optimizer.zero_grad()
         raise ValueError(out_of_memory(network, batch.videos, batch.numbers, objective, plan))
@@ -195,7 +195,7 @@ def report(batch: Batch, run: RunFolder) -> None:
 def out_of_memory(network: nn.Module, videos: Tensor, numbers: Tensor, objective: Objective, plan: Plan) -> str:
     """Says what would fit, after a step that did not."""
     alone = network.module if isinstance(network, DistributedDataParallel) else network
-    model = alone.model if isinstance(alone, InChunks) else alone  # without the chunks, which hide what they compute
+    model = alone.model if isinstance(alone, InChunks) else alone  # without the wrapper that computes in chunks
 
     def loss_of(video: Tensor) -> Tensor:
         with autocast(plan):

@@ -1,4 +1,4 @@
-"""Gradients of a batch that does not fit into memory, computed in parts; to rounding, those of the whole batch.
+"""Gradients of a batch that does not fit into memory, computed in parts. They equal the whole batch's up to rounding.
 
 Shapes: B videos of this process, T frames, D features.
 """
@@ -25,7 +25,7 @@ class Objective(Protocol):
     def backward(
         self, network: nn.Module, videos: Tensor, numbers: Tensor, micro_batch: int, passes: "Passes"
     ) -> Tensor:
-        """Adds the gradients of the batch to those of the parameters, in parts of `micro_batch` videos.
+        """Add the gradients of the batch to the parameters' gradients, in parts of `micro_batch` videos.
 
         Returns:
             The loss of the batch, detached.

@@ -1,4 +1,4 @@
-"""What the options of the scripts that train become: a plan, and a model with prompts."""
+"""Turn the options of the training scripts into a plan and a model with prompts."""
 
 import argparse
 
