@@ -199,7 +199,7 @@ def main() -> None:
 
     history = train(model, tokenizer, names["base"], studio.loader(training, BATCH), args.epochs)
     model.eval()
-    model.save_pretrained(args.out / "adapter")
+    model.save_pretrained(args.out / "adapter", class_names=names["base"], template=vilt_prompt.TEMPLATE)
 
     after = {split: encode(model, videos[split], f"prompted features, {split}") for split in SPLITS}
     with torch.no_grad():

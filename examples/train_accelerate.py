@@ -78,7 +78,8 @@ def main() -> None:
             right.append(accelerator.gather_for_metrics((video_features @ class_features.T).argmax(-1) == labels))
     accelerator.print(f"{int(torch.cat(right).sum())} of {len(torch.cat(right))} test videos right")
     if accelerator.is_main_process:
-        accelerator.unwrap_model(model).save_pretrained(args.out)
+        trained = accelerator.unwrap_model(model)
+        trained.save_pretrained(args.out, class_names=classes, template=vilt_prompt.TEMPLATE)
     accelerator.end_training()
 
 

@@ -85,7 +85,7 @@ def main() -> None:
     trainer = lightning.Trainer(devices=args.devices, max_steps=args.steps, callbacks=[checkpoints], logger=False)
     trainer.fit(training, loader, ckpt_path=args.resume)
     if trainer.is_global_zero:
-        model.save_pretrained(args.out)
+        model.save_pretrained(args.out, class_names=classes, template=vilt_prompt.TEMPLATE)
 
 
 if __name__ == "__main__":

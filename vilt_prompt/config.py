@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from peft import PeftConfig
 
-from vilt_prompt.checks import check_choice, check_count, check_string, is_integer, nearest
+from vilt_prompt.checks import check_choice, check_count, check_string, check_strings, is_integer, nearest
 from vilt_prompt.methods import METHODS, SMALLER_TOWER
 
 
@@ -28,8 +28,8 @@ JsonObject: TypeAlias = dict[str, Any]
 
 # The fields that fix the shapes of the tensors, and the layers that they enter.
 STRUCTURE = ("towers", "lead", "mapper", "pairing", "depth", "K", "n_ctx", "n_ctx_vision")
-# The other fields: the text that the prompts started from, and the base model that they belong to.
-NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint", "base_settings")
+# The other fields: the text that the prompts started from, the base model, and the classes of the training.
+NOTES = ("ctx_init", "base_model", "base_pretrained", "base_fingerprint", "base_settings", "class_names", "template")
 
 
 @dataclass
@@ -62,6 +62,8 @@ class PromptConfig(PeftConfig):
         base_fingerprint: What tells its weights from others; taken from the model when it is wrapped.
         base_settings: What changes its features without changing its weights: image size, mean, standard deviation,
             interpolation and resize mode, context length, activations, attention heads; taken from the model too.
+        class_names: The names of the classes in training. Nothing depends on them, but others can predict with them.
+        template: The hand-crafted prompt of the scenario-guided term in training, likewise.
 
     Raises:
         ValueError: If a setting is out of range, unknown, or contradicts another one.
@@ -82,6 +84,8 @@ class PromptConfig(PeftConfig):
     base_pretrained: str | None = None
     base_fingerprint: JsonObject | None = field(default=None, repr=False)
     base_settings: JsonObject | None = field(default=None, repr=False)
+    class_names: list[str] | None = field(default=None, repr=False)
+    template: str | None = None
     target_modules: list[str] | None = None  # PEFT looks up here which modules to adapt
 
     def __post_init__(self) -> None:
@@ -103,6 +107,10 @@ class PromptConfig(PeftConfig):
             check_count("K", self.K, "choose K in 1..depth")
         check_string("base_model", self.base_model)
         check_string("base_pretrained", self.base_pretrained)
+        if self.class_names is not None:
+            check_strings("class_names", self.class_names)
+            self.class_names = list(self.class_names)
+        check_string("template", self.template)
         for name in ("base_fingerprint", "base_settings"):
             if not isinstance(getattr(self, name), dict | None):
                 raise TypeError(f"{name} must be a dict or None, got {getattr(self, name)!r}")

@@ -215,8 +215,10 @@ def push_to_hub(
         revision: The branch, which is created if it does not exist. None: the main branch.
         create_pr: Whether to open a pull request instead of committing to the branch.
         commit_message: The first line of the commit message.
-        class_names: The names of the classes in training, for the model card.
-        template: The hand-crafted prompt of the scenario-guided term, for the model card.
+        class_names: The names of the classes in training, for the config and the model card. None: the names that
+            `wrap` was given.
+        template: The hand-crafted prompt of the scenario-guided term, for the config and the model card. None: the
+            template that `wrap` was given.
         metrics: Names and values for the model card, such as {"top-1 accuracy": 93.1}.
         dataset: The dataset of training and metrics, for the model card. The id of a dataset on the Hub becomes a link.
         license: The licence of the adapter as the Hub's identifier, such as "mit".

@@ -328,7 +328,8 @@ class Recognizer:
         clips = TrainingClips(paths, args.frames, self.preprocess, args.seed, args.stride, args.flip)
         loader, order = train_loader(clips, args.batch, args.workers)
         objective, test = MeanObjective(loss_of), lambda: self.test(tests, ONE_VIEW)
-        return fit(self.model, loader, order, objective, test, self.plan, self.run)
+        record = {"class_names": task.classes, "template": vilt_prompt.TEMPLATE}
+        return fit(self.model, loader, order, objective, test, self.plan, self.run, record)
 
     def temperature(self) -> float:
         """Returns tau, or the model's own temperature."""

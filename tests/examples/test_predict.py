@@ -152,8 +152,12 @@ def test_an_adapter_of_the_hub(script, hub, videos, tmp_path):
     model = vilt_prompt.wrap(clip, n_ctx=4, base_model=video_sets.MODEL)
     model.push_to_hub("me/prompts", token="writer")
     model.save_pretrained(str(tmp_path / "adapter"))
-    for out, source in (("hub", "me/prompts"), ("disk", tmp_path / "adapter")):
-        script(file, "--adapter", source, "--classes", *CLASSES, "--out", tmp_path / out)
+    classes = ["--classes", *CLASSES]
+    # What is pushed does not say where a local base is.
+    with pytest.raises(SystemExit, match="the folder emoji-vit-12x128, which is not here: .* --model local-dir:FOLDER"):
+        script(file, "--adapter", "me/prompts", *classes, "--out", tmp_path / "hub")
+    script(file, "--adapter", "me/prompts", *classes, "--out", tmp_path / "hub", "--model", video_sets.MODEL)
+    script(file, "--adapter", tmp_path / "adapter", *classes, "--out", tmp_path / "disk")
     tables = [(tmp_path / out / "probabilities.csv").read_text() for out in ("hub", "disk")]
     assert tables[0] == tables[1]
     with pytest.raises(SystemExit, match="^predict.py: error: .*me/nothing") as ended:

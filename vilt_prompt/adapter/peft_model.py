@@ -24,6 +24,7 @@ from vilt_prompt.adapter.trainer import ModelConfig, TrainerMethods
 from vilt_prompt.adapter.tuner import PromptTuner
 from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, JsonObject, PromptConfig, check_settings
 from vilt_prompt.model.prompted import PromptedModel
+from vilt_prompt.sharing.base_place import for_folder, for_others
 from vilt_prompt.sharing.card import TrainingFacts, model_card
 from vilt_prompt.sharing.files import CARD_NAME, AdapterFiles, check_numbers, shapes_of, write
 from vilt_prompt.sharing.hub import HUB_ARGUMENTS, push
@@ -92,9 +93,9 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
             save_embedding_layers: Without effect.
             is_main_process: Nothing is written if not.
             state_dict: The model's, where it must be gathered from several processes.
-            class_names: For the card, as the rest; see `push_to_hub`.
-            template: As above.
-            metrics: As above.
+            class_names: The names of the classes in training, for the config and the card. None: as `wrap` was told.
+            template: The hand-crafted prompt of the scenario-guided term, likewise.
+            metrics: For the card, as the rest; see `push_to_hub`.
             dataset: As above.
             license: As above.
 
@@ -120,13 +121,15 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
             return
         for name, (config, tensors) in contents.items():
             folder = Path(save_directory, "" if name == "default" else name)
-            if facts and (folder / CARD_NAME).exists():
+            config = facts.recorded(config)
+            card = model_card(config, tensors, facts)
+            if facts and _has_another_card(folder, card):
                 warnings.warn(
                     f"{folder / CARD_NAME} is there and kept: class names, metrics and the like are not in it. Delete "
                     "it and save again for a new one",
                     stacklevel=2,
                 )
-            write(folder, config, tensors, model_card(config, tensors, facts))
+            write(folder, for_folder(config, folder), tensors, card)
 
     def adapter_content(
         self, adapter_name: str, state_dict: dict[str, Tensor] | None = None
@@ -221,8 +224,10 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
             revision: The branch, which is created if it does not exist. None: the main branch.
             create_pr: Whether to open a pull request instead of committing to the branch.
             commit_message: The first line of the commit message.
-            class_names: The names of the classes in training, for the model card.
-            template: The hand-crafted prompt of the scenario-guided term, for the model card.
+            class_names: The names of the classes in training, for the config and the model card. None: the names that
+                `wrap` was given.
+            template: The hand-crafted prompt of the scenario-guided term, for the config and the model card. None: the
+                template that `wrap` was given.
             metrics: Names and values for the model card, such as {"top-1 accuracy": 93.1}.
             dataset: The dataset of training and metrics, for the model card. The id of a dataset on the Hub becomes a
                 link.
@@ -240,6 +245,7 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
             raise TypeError(f'repo_id must be a string such as "user/ucf101-16shot", got {repo_id!r}')
         facts = TrainingFacts(class_names, template, metrics, dataset, license)
         config, tensors = self.adapter_content(self.active_adapter if adapter_name is None else adapter_name)
+        config = for_others(facts.recorded(config))
         return push(
             repo_id,
             config,
@@ -280,6 +286,11 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
                 "delete it first"
             )
         return resolved
+
+
+def _has_another_card(folder: Path, card: str) -> bool:
+    path = folder / CARD_NAME
+    return path.exists() and path.read_bytes() != card.encode()
 
 
 class _NotSwapped(list[str]):

@@ -188,7 +188,7 @@ class SeveralAdapters:
                     f"the adapters {adapter_names[0]!r} and {name!r} differ in structure and have no mean: "
                     f"{different}. Combine those with the same settings"
                 )
-        self.add_adapter(adapter_name, first.replace(ctx_init=None))
+        self.add_adapter(adapter_name, first.replace(ctx_init=None, class_names=None, template=None))
         sources = [self.prompts.tensors(name) for name in adapter_names]
         with torch.no_grad():
             for key, mean in self.prompts.tensors(adapter_name).items():

@@ -15,6 +15,7 @@ from torch import Tensor
 from vilt_prompt.checks import check_string, check_strings
 from vilt_prompt.config import JsonObject, names_weights
 from vilt_prompt.methods import METHODS
+from vilt_prompt.sharing.base_place import LOCAL, for_others, is_elsewhere
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,19 @@ class TrainingFacts:
             if not finite:
                 raise ValueError(f"metrics[{name!r}] must be finite, got {value!r}")
 
+    def recorded(self, config: JsonObject) -> JsonObject:
+        """Return the fields of a config, with the class names and the template if there are any."""
+        given = {"class_names": self.class_names, "template": self.template}
+        return config | {name: value for name, value in given.items() if value is not None}
+
     def __bool__(self) -> bool:
         """Whether any fact is given."""
         return any(getattr(self, name) is not None for name in self.__dataclass_fields__)
 
 
 def model_card(config: JsonObject, tensors: dict[str, Tensor], facts: TrainingFacts, repo_id: str | None = None) -> str:
-    """The README of an adapter, in a repository or a folder."""
+    """The README of an adapter, in a repository or a folder. Paths of this machine are not in it."""
+    config = for_others(facts.recorded(config))
     name = (repo_id or "adapter").split("/")[-1]
     metadata = ModelCardData(
         library_name="vilt-prompt",
@@ -65,13 +72,13 @@ def model_card(config: JsonObject, tensors: dict[str, Tensor], facts: TrainingFa
     sections = [
         f"# {_title(name, facts)}",
         _what_it_is(config, sum(tensor.numel() for tensor in tensors.values())),
-        f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, facts, repo_id)}```",
+        f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, repo_id)}```",
         "`frames` are PIL images of one video; 0.07 is the default temperature of the loss.",
         _where_the_base_is(config),
         "PEFT knows these files once `import vilt_prompt` has run; before, it stops with `KeyError: 'VILT_PROMPT'`.",
         _training(config, facts),
         _results(facts),
-        _classes(facts),
+        _classes(config.get("class_names")),
         f"## Licence\n\n{_line(facts.license or 'Not stated.')}",
     ]
     body = "\n\n".join(section for section in sections if section)
@@ -99,11 +106,13 @@ def _what_it_is(config: JsonObject, parameters: int) -> str:
     )
 
 
-def _snippet(config: JsonObject, facts: TrainingFacts, repo_id: str | None) -> str:
-    names = json.dumps(list(facts.class_names or ("walking", "swimming", "juggling"))[:3], ensure_ascii=False)
+def _snippet(config: JsonObject, repo_id: str | None) -> str:
+    names = json.dumps(list(config.get("class_names") or ("walking", "swimming", "juggling"))[:3], ensure_ascii=False)
     adapter = json.dumps(repo_id or ".")
     where = "" if repo_id else "  # this folder"
-    load = f"model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms({adapter}){where}\n"
+    name = config["base_model"]
+    base = f', base_model="{LOCAL}path/to/{name.removeprefix(LOCAL)}"' if repo_id and is_elsewhere(name) else ""
+    load = f"model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms({adapter}{base}){where}\n"
     if not names_weights(config["base_model"], config["base_pretrained"]):
         load = (
             "# clip, preprocess and tokenizer: the open_clip model that the adapter was trained on\n"
@@ -131,7 +140,7 @@ def _training(config: JsonObject, facts: TrainingFacts) -> str:
         "last layer in which text leads (K)": config["K"],
         "layers of the two towers go together by": "relative depth" if config["pairing"] == "proportional" else None,
         "dataset": facts.dataset,
-        "template of the scenario-guided term": f"`{facts.template}`" if facts.template else None,
+        "template of the scenario-guided term": f"`{config['template']}`" if config.get("template") else None,
     }
     return _table("How it was trained", {name: value for name, value in rows.items() if value is not None})
 
@@ -148,11 +157,11 @@ def _table(heading: str, rows: Mapping[str, object]) -> str:
     return "\n".join([f"## {heading}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in cells)])
 
 
-def _classes(facts: TrainingFacts) -> str:
-    if not facts.class_names:
+def _classes(class_names: list[str] | None) -> str:
+    if not class_names:
         return ""
-    names = "\n".join(f"- {_line(name)}" for name in facts.class_names)
-    summary = f"<summary>{len(facts.class_names)} classes</summary>"
+    names = "\n".join(f"- {_line(name)}" for name in class_names)
+    summary = f"<summary>{len(class_names)} classes</summary>"
     return f"## Classes of the training\n\n<details>{summary}\n\n{names}\n\n</details>"
 
 
@@ -178,7 +187,7 @@ def _where_the_base_is(config: JsonObject) -> str:
     if not name.startswith("local-dir:") and not (name and is_file):
         return ""
     return (
-        f"The base, `{_line(_base_name(config))}`, is named by a place on the machine where the adapter was saved. "
+        f"The base, `{_line(_base_name(config))}`, is a folder or a file on the machine where the adapter was saved. "
         "Elsewhere pass `base_model=` and `base_pretrained=` to `create_model_and_transforms`."
     )
 

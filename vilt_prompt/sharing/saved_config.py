@@ -9,6 +9,7 @@ from typing import Any
 from peft.utils import CONFIG_NAME
 
 from vilt_prompt.config import PromptConfig
+from vilt_prompt.sharing.base_place import from_folder
 from vilt_prompt.sharing.files import AGAIN, AdapterFiles, read
 from vilt_prompt.sharing.hub import HUB_ARGUMENTS, fetch
 
@@ -36,6 +37,8 @@ def read_config(
     files = read(folder, os.fspath(path_or_repo))
     # PEFT writes its own version since 0.18, which older releases would warn of as a field that they do not know.
     fields = {name: value for name, value in files.config.items() if name != "peft_version" or name in KNOWN_FIELDS}
+    if os.path.isdir(path_or_repo):
+        fields = from_folder(fields, files.folder)
     try:
         config: PromptConfig = PromptConfig.from_peft_type(**fields)
         if not isinstance(config.ctx_init, list | None):

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,7 @@ def fit(
     test: Callable[[], dict[str, float]],
     plan: Plan,
     run: RunFolder,
+    record: Mapping[str, Any] | None = None,
 ) -> dict[str, float] | None:
     """Trains the prompts, and keeps the adapter of the last epoch and the one of the best test.
 
@@ -79,6 +80,7 @@ def fit(
         test: Returns metrics; the first decides which adapter is best.
         plan: How.
         run: Where results go, and where an earlier process stopped.
+        record: What the adapters record of their training: arguments of `save_pretrained`.
 
     Returns:
         The metrics after the last epoch; None: an earlier process had trained to the end.
@@ -148,8 +150,8 @@ def fit(
                 first = next(iter(metrics.values()))
                 if first > best:
                     best = first
-                    save_adapter(model, run, "best")
-            save_adapter(model, run, "last")
+                    save_adapter(model, run, "best", record)
+            save_adapter(model, run, "last", record)
             save()
     return metrics
 
@@ -210,9 +212,9 @@ def out_of_memory(network: nn.Module, videos: Tensor, numbers: Tensor, objective
     return advice(count, videos.shape[1], texts, per_frame, free)
 
 
-def save_adapter(model: PromptPeftModel, run: RunFolder, name: str) -> None:
+def save_adapter(model: PromptPeftModel, run: RunFolder, name: str, record: Mapping[str, Any] | None = None) -> None:
     """Writes the adapter to a folder of the run, with the options of its training beside it."""
     if ranks.rank() == 0:
-        model.save_pretrained(run.path / name)
+        model.save_pretrained(run.path / name, **(record or {}))
         save_settings(run.path / name, run.settings)
     ranks.barrier()
