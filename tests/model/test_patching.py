@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+import pytest
 import torch
 from torch import nn
 
@@ -24,6 +25,21 @@ def test_copies_and_pickles_work_alone():
         assert not same(features(copied), expected)
         assert same(features(model), expected)
         assert type(vilt_prompt.unwrap(copied)) is type(build("4/4"))
+
+
+@pytest.mark.parametrize("first_out", [0, 1])
+def test_models_that_share_a_tower(first_out):
+    """The tower is frozen as long as one of them is wrapped."""
+    clips = build("4/4"), build("4/4", seed=1)
+    clips[1].visual = clips[0].visual
+    clips[0].visual.conv1.weight.requires_grad_(False)
+    flags = [[parameter.requires_grad for parameter in clip.parameters()] for clip in clips]
+    models = [vilt_prompt.wrap(clip, K=2, n_ctx=2) for clip in clips]
+    last = clips[1 - first_out]
+    vilt_prompt.unwrap(models[first_out])
+    assert not any(p.requires_grad for name, p in last.named_parameters() if not name.startswith("prompts."))
+    vilt_prompt.unwrap(models[1 - first_out])
+    assert [[parameter.requires_grad for parameter in clip.parameters()] for clip in clips] == flags
 
 
 def test_the_open_clip_object_gives_prompted_features():

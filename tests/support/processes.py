@@ -1,7 +1,8 @@
 """Scenarios that two processes run together, for `tests/system/test_distributed.py`.
 
 `torchrun --nproc-per-node 2 -m tests.support.processes FOLDER` writes the results of each process to FOLDER. The tests
-compare them with one process that has the whole batch. `page` after the folder runs the page on several GPUs instead.
+compare them with one process that has the whole batch. `page` after the folder runs the page on several GPUs instead;
+`zero3` runs DeepSpeed's ZeRO-3.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import (
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    StateDictType,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -88,14 +96,18 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def train(run: Callable[..., tuple], parameters: list[nn.Parameter], rows: slice) -> None:
-    """A few steps of plain SGD, whose outcome depends on the gradients in proportion."""
+def train(run: Callable[..., tuple], parameters: list[nn.Parameter], rows: slice) -> list[float]:
+    """A few steps of plain SGD, whose outcome depends on the gradients in proportion. The loss of each."""
     optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+    losses = []
     for _ in range(STEPS):
         optimizer.zero_grad()
         video_features, text_features, *_ = run(video=videos()[rows], text=texts())
-        loss(video_features, text_features, LABELS[rows]).backward()
+        step_loss = loss(video_features, text_features, LABELS[rows])
+        step_loss.backward()
         optimizer.step()
+        losses.append(step_loss.item())
+    return losses
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -277,6 +289,71 @@ def fsdp_training(folder: Path, rank: int) -> dict:
     return {name: whole(parameter) for name, parameter in model.prompts.named_parameters()}
 
 
+def refusal(model: nn.Module, folder: Path) -> str:
+    """What saving without `state_dict` says. One process alone does not wait for the others."""
+    try:
+        model.save_pretrained(folder)
+    except ValueError as error:
+        return str(error)
+    return "saved"
+
+
+def fsdp_without_state_dict(folder: Path, rank: int) -> dict:
+    model = shard(wrapped(), BOTH)
+    alone = refusal(model, folder / "unsaved") if rank == 0 else ""
+    return {"all": refusal(model, folder / "unsaved"), "alone": alone}
+
+
+def fsdp1_training(folder: Path, units: str, rank: int) -> dict:
+    """FSDP1 around the whole model or around each block too; the first process gets whole tensors, and saves."""
+    model = wrapped()
+    policy = ModuleWrapPolicy({open_clip.transformer.ResidualAttentionBlock}) if units == "blocks" else None
+    scalars = [parameter for parameter in model.parameters() if parameter.ndim == 0]
+    options = {"device_id": torch.device("cpu"), "use_orig_params": True, "ignored_states": scalars}
+    fsdp1 = FullyShardedDataParallel(model, auto_wrap_policy=policy, **options)
+    losses = train(fsdp1, trainable(model), half(rank))
+    without = refusal(model, folder / "unsaved")
+    settings = FullStateDictConfig(offload_to_cpu=True, rank0_only=True)
+    with FullyShardedDataParallel.state_dict_type(fsdp1, StateDictType.FULL_STATE_DICT, settings):
+        state_dict = fsdp1.state_dict()
+    model.save_pretrained(folder / f"fsdp1 {units}", is_main_process=rank == 0, state_dict=state_dict)
+    prompts = sum("prompts." in name for name in state_dict)
+    return {"losses": losses, "without": without, "prompts": prompts}
+
+
+# DeepSpeed
+
+
+def zero3_training(folder: Path, rank: int) -> dict:
+    """ZeRO-3: the first process gets whole tensors, the other one None."""
+    import deepspeed
+
+    model = wrapped()
+    settings = {
+        "train_micro_batch_size_per_gpu": 2,
+        "zero_optimization": {
+            "stage": 3,
+            "stage3_param_persistence_threshold": 0,  # nothing is too small
+            "stage3_gather_16bit_weights_on_model_save": True,
+        },
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
+    }
+    optimizer = torch.optim.SGD(trainable(model), lr=0.01, momentum=0.9)
+    engine, _, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    losses = []
+    for _ in range(STEPS):
+        video_features, text_features, *_ = engine(video=videos()[half(rank)], text=texts())
+        step_loss = loss(video_features, text_features, LABELS[half(rank)])
+        engine.backward(step_loss)
+        engine.step()
+        losses.append(step_loss.item())
+    without = refusal(model, folder / "unsaved") if rank == 0 else ""
+    state_dict = engine._zero3_consolidated_16bit_state_dict()  # what Accelerate's get_state_dict returns
+    model.save_pretrained(folder / "zero3", is_main_process=rank == 0, state_dict=state_dict)
+    return {"losses": losses, "without": without, "whole": state_dict is not None}
+
+
 def page(folder: Path) -> None:
     """Runs the page's blocks.
 
@@ -309,23 +386,29 @@ def scenarios(folder: Path) -> dict[str, Callable[[int], dict]]:
         "fsdp checkpointing": partial(fsdp_forward, True),
         "fsdp without adapter": fsdp_without_adapter,
         "fsdp training": partial(fsdp_training, folder),
+        "fsdp without state_dict": partial(fsdp_without_state_dict, folder),
+        **{f"fsdp1 {units}": partial(fsdp1_training, folder, units) for units in ("model", "blocks")},
     }
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, only: str | None = None) -> None:
     dist.init_process_group("gloo")
     torch.set_num_threads(1)
     rank = dist.get_rank()
     outcomes: dict[str, dict | str] = {}
-    for name, scenario in scenarios(folder).items():
+    chosen = {only: partial(zero3_training, folder)} if only == "zero3" else scenarios(folder)
+    for name, scenario in chosen.items():
         try:
             outcomes[name] = scenario(rank)
         except Exception:
             outcomes[name] = traceback.format_exc()
         dist.barrier()
-    torch.save(outcomes, folder / f"{rank}.pt")
+    torch.save(outcomes, folder / f"{only or ''}{rank}.pt")
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    (page if "page" in sys.argv[2:] else main)(Path(sys.argv[1]))
+    if sys.argv[2:] == ["page"]:
+        page(Path(sys.argv[1]))
+    else:
+        main(Path(sys.argv[1]), *sys.argv[2:])

@@ -182,6 +182,48 @@ def test_fully_sharded_forward(outcomes, scenario):
         assert_equal(outcome[scenario]["gradients"], expected)
 
 
+def assert_trained(losses: list[list[float]], folder: Path) -> None:
+    """Two processes have the losses of one, whose prompts are what was saved."""
+    model = wrapped()
+    expected = train(model, trainable(model), slice(None))
+    for step, joint in enumerate(expected):
+        assert sum(each[step] for each in losses) / 2 == pytest.approx(joint, rel=1e-5)
+    loaded = vilt_prompt.from_pretrained(build("4/4"), folder)
+    assert_equal(dict(loaded.prompts.named_parameters()), dict(model.prompts.named_parameters()))
+
+
+@pytest.mark.parametrize("units", ["model", "blocks"])
+def test_fsdp1_trains_and_saves_whole_tensors(outcomes, folder, units):
+    found = [outcome[f"fsdp1 {units}"] for outcome in outcomes]
+    assert all(isinstance(each, dict) for each in found), found
+    for outcome in found:
+        assert "is in shards on several processes" in outcome["without"]
+        assert "pass state_dict=" in outcome["without"]
+    assert [outcome["prompts"] for outcome in found] == [6, 0]  # rank0_only
+    assert_trained([outcome["losses"] for outcome in found], folder / f"fsdp1 {units}")
+
+
+def test_fully_sharded_prompts_are_not_saved_without_state_dict(outcomes, folder):
+    """Each process says so by itself: none waits for another one."""
+    found = [outcome["fsdp without state_dict"] for outcome in outcomes]
+    assert all(isinstance(each, dict) for each in found), found
+    assert "pass state_dict=" in found[0]["alone"]
+    for outcome in found:
+        assert "pass state_dict=" in outcome["all"]
+    assert not (folder / "unsaved").exists()
+
+
+def test_deepspeed_zero3(folder, monkeypatch):
+    pytest.importorskip("deepspeed")
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    launch("-m", "tests.support.processes", str(folder), "zero3")
+    found = [torch.load(folder / f"zero3{rank}.pt")["zero3"] for rank in (0, 1)]
+    assert all(isinstance(each, dict) for each in found), found
+    assert "pass state_dict=" in found[0]["without"]
+    assert [outcome["whole"] for outcome in found] == [True, False]
+    assert_trained([outcome["losses"] for outcome in found], folder / "zero3")
+
+
 def test_page_on_several_gpus(folder):
     """The page's blocks run to their end in both processes, each with videos of its own, and one of them saves."""
     (folder / "examples").symlink_to(ROOT / "examples")

@@ -118,18 +118,11 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
         config: The resolved config.
         found: The shape of each saved tensor, by key.
     """
-    layer = PromptLayer({}, "adapter")
-    try:
-        with torch.device("meta"):
-            add_prompts(model, config, "adapter", layer)
-    except (RuntimeError, OverflowError) as error:  # more elements than can be counted
-        raise ValueError(
-            f"n_ctx={config.n_ctx}, n_ctx_vision={config.n_ctx_vision} are out of range: the prompts have more "
-            "elements than PyTorch can count"
-        ) from error
-    expected = {
-        SAVED_PREFIX + key.replace(".adapter", ""): tuple(tensor.shape) for key, tensor in layer.state_dict().items()
-    }
+    check_equal_shapes(_shapes_on(model, config), found)
+
+
+def check_equal_shapes(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+    """Raise a ValueError if tensors are missing, left over, or of another shape than expected."""
     problems = [f"{key} is missing" for key in expected if key not in found]
     problems += [f"{key} is unexpected" for key in found if key not in expected]
     problems += [
@@ -143,6 +136,20 @@ def check_shapes(model: nn.Module, config: PromptConfig, found: dict[str, tuple[
             f"the adapter's tensors do not fit its config on this model: {'; '.join(problems[:6])}{more}. Load "
             "it onto the model that it was trained on"
         )
+
+
+def _shapes_on(model: nn.Module, config: PromptConfig) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors of an adapter on this model, under their names in a file."""
+    layer = PromptLayer({}, "adapter")
+    try:
+        with torch.device("meta"):
+            add_prompts(model, config, "adapter", layer)
+    except (RuntimeError, OverflowError) as error:  # more elements than can be counted
+        raise ValueError(
+            f"n_ctx={config.n_ctx}, n_ctx_vision={config.n_ctx_vision} are out of range: the prompts have more "
+            "elements than PyTorch can count"
+        ) from error
+    return {SAVED_PREFIX + name: shape for name, shape in layer.shapes["adapter"].items()}
 
 
 def add_prompts(model: nn.Module, config: PromptConfig, adapter_name: str, layer: PromptLayer) -> None:

@@ -33,7 +33,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
     """The learned prompts and maps of all adapters: `vilt_text` (k, n, d_t), `vilt_vision` (k, n, d_v), F and F~."""
 
     adapter_layer_names = ("vilt_text", "vilt_vision", "vilt_F", "vilt_F_tilde")
-    other_param_names = ("tables",)
+    other_param_names = ("tables", "shapes")
     cast_input_dtype_enabled = True  # a switch of PEFT's; prompts always take the type of the tokens that they join
 
     def __init__(self, configs: dict[str, PromptConfig], active_adapter: str) -> None:
@@ -49,6 +49,8 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         self.vilt_F = nn.ModuleDict()
         self.vilt_F_tilde = nn.ModuleDict()
         self.tables: dict[str, PromptTable] = {}
+        # Of the whole tensors: a process may hold a part of each.
+        self.shapes: dict[str, dict[str, tuple[int, ...]]] = {}
         self.configs = configs
         self._active_adapter = [active_adapter]
         self.enable_adapters(True)
@@ -70,6 +72,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         for leader, follower in OTHER_TOWER.items():
             if mapped := table.mapped(leader):
                 self._maps(leader)[adapter_name] = new_map(config, mapped, widths[leader], widths[follower])
+        self.shapes[adapter_name] = {name: tuple(own.shape) for name, own in self.tensors(adapter_name).items()}
 
     def start_from(self, adapter_name: str, embeddings: Tensor) -> None:
         """Fill the first rows of the first text prompt with token embeddings (at most n, d_t)."""

@@ -16,7 +16,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils import hotswap
 from torch import Tensor, nn
 
-from vilt_prompt.adapter.fitting import check_shapes, resolve_for
+from vilt_prompt.adapter.fitting import check_equal_shapes, resolve_for
 from vilt_prompt.adapter.forwarded import Forwarded
 from vilt_prompt.adapter.layer import PREFIX, SAVED_PREFIX, key_of
 from vilt_prompt.adapter.several import SeveralAdapters, differences
@@ -28,7 +28,9 @@ from vilt_prompt.sharing.base_place import for_folder, for_others
 from vilt_prompt.sharing.card import TrainingFacts, model_card
 from vilt_prompt.sharing.files import CARD_NAME, AdapterFiles, check_numbers, shapes_of, write
 from vilt_prompt.sharing.hub import HUB_ARGUMENTS, push
+from vilt_prompt.sharing.quantization import check_unquantized
 from vilt_prompt.sharing.saved_config import SavedConfig, read_config
+from vilt_prompt.towers.sharding import check_whole
 
 try:
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
@@ -92,7 +94,8 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
             selected_adapters: Names of those to save; None: all.
             save_embedding_layers: Without effect.
             is_main_process: Nothing is written if not.
-            state_dict: The model's, where it must be gathered from several processes.
+            state_dict: The model's with whole tensors, where its parameters are in shards on several processes. The
+                main process alone needs it.
             class_names: The names of the classes in training, for the config and the card. None: as `wrap` was told.
             template: The hand-crafted prompt of the scenario-guided term, likewise.
             metrics: For the card, as the rest; see `push_to_hub`.
@@ -101,7 +104,8 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
 
         Raises:
             TypeError: If an argument is of the wrong type.
-            ValueError: If there is no such adapter, its tensors are not finite, or a pickle is asked for.
+            ValueError: If there is no such adapter, its tensors are not finite, are quantised, or are in shards without
+                `state_dict`, or a pickle is asked for.
             OSError: If the disk is full or refuses.
         """
         if not safe_serialization:
@@ -116,9 +120,13 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
             raise ValueError(f"{save_directory} is a file: give a folder")
         facts = TrainingFacts(class_names, template, metrics, dataset, license)
         names = list(self.peft_config) if selected_adapters is None else selected_adapters
-        contents = {name: self.adapter_content(name, state_dict) for name in names}
         if not is_main_process:
+            for name in names:
+                self._check_known(name)
+                if state_dict is None:
+                    check_whole(self.prompts.tensors(name), self.prompts.shapes[name], is_main_process=False)
             return
+        contents = {name: self.adapter_content(name, state_dict) for name in names}
         for name, (config, tensors) in contents.items():
             folder = Path(save_directory, "" if name == "default" else name)
             config = facts.recorded(config)
@@ -137,13 +145,17 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
         """The fields of an adapter's config, and its tensors, as they are saved: by keys without the adapter's name."""
         self._check_known(adapter_name)
         config = self.peft_config[adapter_name]
-        own = self.prompts.tensors(adapter_name)
+        own, shapes = self.prompts.tensors(adapter_name), self.prompts.shapes[adapter_name]
+        for name, parameter in own.items():
+            check_unquantized(parameter, f"adapter {adapter_name!r}: {name}")
         if state_dict is None:
+            check_whole(own, shapes)
             tensors = {SAVED_PREFIX + name: parameter.detach() for name, parameter in own.items()}
         else:
             keys = {name: SAVED_PREFIX + key_of(name, adapter_name) for name in own}
             tensors = {SAVED_PREFIX + name: state_dict[key] for name, key in keys.items() if key in state_dict}
-        check_shapes(self.get_base_model(), config, shapes_of(tensors))
+        # The base may be in shards: what the tensors must be like, the adapter knows by itself.
+        check_equal_shapes({SAVED_PREFIX + name: shape for name, shape in shapes.items()}, shapes_of(tensors))
         check_numbers(tensors, f"adapter {adapter_name!r}")
         return {**config.to_dict(), "inference_mode": True}, tensors
 

@@ -29,7 +29,6 @@ from torch import Tensor
 
 from vilt_prompt.checks import AdapterIOError
 from vilt_prompt.config import NOTES, PEFT_TYPE, STRUCTURE, JsonObject
-from vilt_prompt.sharing.quantization import is_quantized
 
 CARD_NAME = "README.md"
 RECORD = "vilt_prompt"  # key of the safetensors' metadata
@@ -168,11 +167,6 @@ def config_text(config: JsonObject) -> str:
 def check_numbers(tensors: dict[str, Tensor], what: str) -> None:
     """Raise a ValueError if a tensor is not floating-point, is on the meta device, or contains NaN or infinity."""
     for key, tensor in tensors.items():
-        if is_quantized(tensor):
-            raise ValueError(
-                f"{what}: {key} is quantised ({type(tensor).__name__}), as if the model had been quantised after wrap. "
-                "Quantise the open_clip model before wrap, or leave the adapter's modules out"
-            )
         if not tensor.is_floating_point():
             raise ValueError(f"{what}: {key} is of type {tensor.dtype}, expected floating-point numbers")
         if tensor.is_meta:

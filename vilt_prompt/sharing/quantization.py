@@ -56,6 +56,15 @@ def is_quantized(tensor: Tensor) -> bool:
     return _is_torchao(tensor) or type(tensor).__name__ in ("Params4bit", "Int8Params")
 
 
+def check_unquantized(parameter: Tensor, what: str) -> None:
+    """Raise a ValueError if a parameter of an adapter was quantised together with the base model."""
+    if is_quantized(parameter):
+        raise ValueError(
+            f"{what} is quantised ({type(parameter).__name__}): the model was quantised after wrap. Quantise the "
+            "open_clip model before wrap, or leave the adapter's modules (prompts.*) out"
+        )
+
+
 def quantized_weight(module: nn.Module, parameter: Tensor) -> QuantizedWeight | None:
     """The quantised weight in a parameter of a module, or None if the parameter is a plain tensor."""
     kind = type(parameter).__name__

@@ -1,19 +1,22 @@
-"""Modules whose weights are sharded over several processes by `fully_shard` (FSDP2).
+"""Modules and parameters whose values are sharded over several processes, as by `fully_shard` (FSDP2).
 
 Such a module gathers its weights when it is called. The library calls parts of it instead, so it gathers them itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-FSDPModule: Any = ()  # no object is an instance: some builds of PyTorch come without torch.distributed
+# No object is an instance of these: some builds of PyTorch come without torch.distributed.
+FSDPModule: Any = ()
+DTensor: Any = ()
 if torch.distributed.is_available():
     from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+    from torch.distributed.tensor import DTensor
 
 T = TypeVar("T")
 
@@ -38,6 +41,29 @@ def gathered(modules: Sequence[nn.Module], function: Callable[..., T], *args: ob
             args = (function, *args)
             function = _method(module)
     return function(*args)
+
+
+def check_whole(
+    parameters: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], is_main_process: bool = True
+) -> None:
+    """Raise a ValueError if this process holds only a part of a parameter.
+
+    The tensors are not gathered here, because a process that gathers them alone waits for the others forever.
+
+    Args:
+        parameters: The parameters of an adapter.
+        shapes: The shapes of the whole tensors, under the same names.
+        is_main_process: Whether this process saves. The other processes have no whole tensors to pass under DeepSpeed,
+            so partitioned parameters are accepted there.
+    """
+    for name, parameter in parameters.items():
+        is_part_of_flat = getattr(parameter, "_fsdp_flattened", False) and tuple(parameter.shape) != shapes[name]
+        is_partitioned = is_main_process and hasattr(parameter, "ds_id")  # by DeepSpeed's ZeRO-3
+        if isinstance(parameter, DTensor) or is_part_of_flat or is_partitioned:
+            raise ValueError(
+                f"{name} is in shards on several processes: gather the model's tensors in all processes, then pass "
+                "state_dict= in the process that saves, as docs/several-gpus.md shows"
+            )
 
 
 def class_of(module: nn.Module) -> type:
