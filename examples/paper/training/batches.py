@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from examples.startup import ranks
-from examples.video.decoding import read_frames
+from examples.video.decoding import read_video
 from examples.video.sampling import crop_boxes, dense_frame_views, frame_views, sample_dense_frames, sample_frames
 
 Preprocess = Callable[[Image.Image], Tensor]
@@ -41,6 +41,7 @@ class Item(NamedTuple):
     video: Tensor | None
     number: int
     failures: tuple[str, ...]
+    damage: str | None = None
 
 
 class Batch(NamedTuple):
@@ -50,11 +51,13 @@ class Batch(NamedTuple):
         videos: (B, T, 3, H, W) for training, (B, V, T, 3, H, W) for testing; None: none of the batch can be decoded.
         numbers: Which videos they are, (B,).
         failures: A line for each that cannot be decoded.
+        damages: A line for each that can be decoded in part.
     """
 
     videos: Tensor | None
     numbers: Tensor
     failures: tuple[str, ...]
+    damages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class EvalClips(Dataset[Item]):
     def __getitem__(self, number: int) -> Item:
         """The clip of a video, (V, T, 3, H, W): temporal views one after the other, their spatial views together."""
         try:
-            pictures = read_frames(self.paths[number], self._choose)
+            pictures, damage = read_video(self.paths[number], self._choose)
         except (OSError, ValueError) as error:
             return Item(None, number, (str(error),))
         views = []
@@ -92,7 +95,7 @@ class EvalClips(Dataset[Item]):
                 views += [[f.crop(box) for f in view] for box in crop_boxes(*view[0].size, self.views.spatial)]
             else:
                 views.append(view)
-        return Item(torch.stack([_stack(view, self.preprocess) for view in views]), number, ())
+        return Item(torch.stack([_stack(view, self.preprocess) for view in views]), number, (), damage)
 
     def _choose(self, total: int) -> Tensor:
         if self.stride is None:
@@ -136,12 +139,13 @@ class TrainingClips(Dataset[Item]):
                 break
             generator = Generator().manual_seed(_seed(self.seed, epoch, candidate))
             try:
-                pictures = read_frames(self.paths[candidate], functools.partial(self._choose, generator=generator))
+                choose = functools.partial(self._choose, generator=generator)
+                pictures, damage = read_video(self.paths[candidate], choose)
             except (OSError, ValueError) as error:
                 failures[self.paths[candidate]] = str(error)
             else:
                 clip = _stack(self._augment(pictures, generator), self.preprocess)
-                return Item(clip, candidate, tuple(failures.values()))
+                return Item(clip, candidate, tuple(failures.values()), damage)
         return Item(None, number, tuple(failures.values()))
 
     def _choose(self, total: int, generator: Generator) -> Tensor:
@@ -223,8 +227,9 @@ def _collate(items: list[Item]) -> Batch:
     failures = tuple(line for item in items for line in item.failures)
     if not good:
         return Batch(None, torch.tensor([], dtype=torch.long), failures)
+    damages = tuple(item.damage for item in items if item.damage is not None)
     videos, numbers = zip(*good, strict=True)
-    return Batch(torch.stack(videos), torch.tensor(numbers), failures)
+    return Batch(torch.stack(videos), torch.tensor(numbers), failures, damages)
 
 
 def _stack(pictures: list[Image.Image], preprocess: Preprocess) -> Tensor:

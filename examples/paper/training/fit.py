@@ -189,9 +189,11 @@ def train_step(
 
 
 def report(batch: Batch, run: RunFolder) -> None:
-    """Says once of each video that it cannot be decoded."""
+    """Says once of each video that it cannot be decoded, or only in part."""
     for line in run.unreported(batch.failures):
         tqdm.write(f"skipped: {line}")
+    for line in run.unreported(batch.damages, "damaged.txt"):
+        tqdm.write(f"used without its damaged part: {line}")
 
 
 def out_of_memory(network: nn.Module, videos: Tensor, numbers: Tensor, objective: Objective, plan: Plan) -> str:

@@ -53,7 +53,6 @@ class RunFolder:
             raise ValueError(f"--out {path} is a file: give a folder, new or of a run to go on with")
         path.mkdir(parents=True, exist_ok=True)
         self._writer = self._tensorboard() if ranks.rank() == 0 else None
-        self._skipped = path / "skipped.txt"
         self._reported: set[str] = set()
 
     def save(self, state: dict[str, Any]) -> None:
@@ -101,12 +100,12 @@ class RunFolder:
             for name, value in values.items():
                 self._writer.add_scalar(f"{table}/{name}", value, step)
 
-    def unreported(self, failures: Iterable[str]) -> list[str]:
-        """Those that no process reported before, each once; they also go to `skipped.txt`."""
-        new = [line for line in dict.fromkeys(failures) if line not in self._reported]
+    def unreported(self, lines: Iterable[str], name: str = "skipped.txt") -> list[str]:
+        """Those that no process reported before, each once; they also go to the file of that name in the folder."""
+        new = [line for line in dict.fromkeys(lines) if line not in self._reported]
         if new:
             # Names of files may be in no encoding at all: their bytes are written as they are.
-            with self._skipped.open("a+", encoding="utf-8", errors="surrogateescape") as file:
+            with (self.path / name).open("a+", encoding="utf-8", errors="surrogateescape") as file:
                 file.seek(0)
                 self._reported.update(file.read().splitlines())
                 new = [line for line in new if line not in self._reported]
