@@ -183,7 +183,7 @@ def read_tasks(args: argparse.Namespace) -> tuple[Task | None, list[Task]]:
             novel_data = read_source(args, source)
             tests = [Task("base", data.test, data.classes), Task("novel", novel_data.test, novel_data.classes)]
         elif args.setting == "base-to-novel":
-            base, novel = base_novel_split(data.counts, args.seed if args.random_split else None)
+            base, novel = base_novel_split(data.listed["train"], args.seed if args.random_split else None)
             train = restrict(train, "train", base)
             tests = [restrict(tests[0], "base", base), restrict(tests[0], "novel", novel)]
         if args.setting in ("few-shot", "base-to-novel") and args.adapter is None:
@@ -245,9 +245,9 @@ def read_source(args: argparse.Namespace, source: Source) -> LabelledVideos:
 
 def few_shots(task: Task, data: LabelledVideos, args: argparse.Namespace) -> list[LabelledVideo]:
     """The videos of a published list of few shots as they are; of other data sets, K of each class are drawn."""
-    if data.train_list is None or max(data.counts) > args.shots:
+    if data.train_list is None or max(data.listed["train"]) > args.shots:
         return draw_shots(task, args)
-    counts = sorted({count for count in data.counts if count})
+    counts = sorted({count for count in data.listed["train"] if count})
     shown = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     announce(f"{data.train_list} is used as it is, nothing is drawn: {shown} training videos of each class")
     return task.videos

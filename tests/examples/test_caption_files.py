@@ -133,7 +133,7 @@ def test_caption_csv_and_what_is_wrong(tmp_path):
     table = video_sets.write_csv(tmp_path / "mine.csv", ["video", "caption", "split"], rows)
     data = read_captions(videos, table)
     assert (pairs(data.train), pairs(data.test)) == ([("a.mp4", "one")], [("b.mp4", "two"), ("b.mp4", "three")])
-    assert data.missing == "1 of 3 videos are missing and skipped, such as c.mp4"
+    assert data.missing == "1 of 3 videos are missing and skipped: c.mp4"
     for file, message in (
         (tmp_path / "nowhere", "there are no annotations"),
         (videos, "holds no annotations that are known: MSR-VTT"),
@@ -158,3 +158,19 @@ def test_caption_csv_and_what_is_wrong(tmp_path):
     (folder / "LSMDC16_annos_training.csv").write_text("clip and caption\n")
     with pytest.raises(ValueError, match="the line 'clip and caption': expected tabs between clip, times and caption"):
         read_captions(videos, folder)
+
+
+def test_other_names_of_columns_and_splits_that_are_not_used(tmp_path):
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / name).touch()
+    lines = ["Path;Text;Split", "a.mp4;a man;train", "b.mp4;a dog;Test", "c.mp4;a cat;val"]
+    video_sets.write_lines(tmp_path / "mine.csv", lines)
+    data = read_captions(tmp_path, tmp_path / "mine.csv")
+    assert (data.train.texts, data.test.texts, data.tested) == (["a man"], ["a dog"], "test")
+    assert data.remarks == ("1 rows of the split 'val' are not used, as 'test' is tested on",)
+
+
+def test_a_json_file_is_not_read_as_a_table(tmp_path):
+    (tmp_path / "videodatainfo.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"videodatainfo.json is not a CSV file .*: for a known data set"):
+        read_captions(tmp_path, tmp_path / "videodatainfo.json")

@@ -24,7 +24,7 @@ def test_class_folders_without_train_and_test_are_split_by_share(tmp_path):
         read_labels(tmp_path, Source())
     data = read_labels(tmp_path, Source(test_share=0.2, seed=3))
     assert data.classes == ["brush hair", "yo yo"]
-    assert (len(data.train), len(data.test), data.counts) == (16, 4, [8, 8])
+    assert (len(data.train), len(data.test), data.listed["train"]) == (16, 4, [8, 8])
     assert not {video.group for video in data.train} & {video.group for video in data.test}
     assert {video.label for video in data.test} == {0, 1}
     assert data == read_labels(tmp_path, Source(test_share=0.2, seed=3))
@@ -69,3 +69,50 @@ def test_linked_class_folders_count(tmp_path):
         (tmp_path / "set" / part / "run").symlink_to(tmp_path / "store" / "run")
     data = read_labels(tmp_path / "set", Source())
     assert [len(data.train), len(data.test)] == [1, 1]
+
+
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("training", "validation"), ("TRAIN", "valid")])
+def test_split_folders_under_other_names(tmp_path, train, test):
+    touch(tmp_path / train / "run" / "a.mp4")
+    touch(tmp_path / test / "run" / "b.mp4")
+    data = read_labels(tmp_path, Source())
+    assert [video.path.name for video in (*data.train, *data.test)] == ["a.mp4", "b.mp4"]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for label in ("bus", "train"):
+        for number in range(4):
+            touch(tmp_path / label / f"{number}.mp4")
+    data = read_labels(tmp_path, Source(tmp_path, test_share=0.25))
+    assert data.classes == ["bus", "train"]
+    assert (len(data.train), len(data.test)) == (6, 2)
+
+
+def test_videos_outside_of_class_folders_are_counted_and_named(tmp_path):
+    for name in ("train/run/a.mp4", "test/run/b.mp4", "train/stray.mp4", "extra/run/c.mp4", "val/run/d.mp4"):
+        touch(tmp_path / name)
+    (tmp_path / "train" / "jump").mkdir()
+    (tmp_path / "train" / "run" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    data = read_labels(tmp_path, Source())
+    assert (len(data.train), len(data.test), data.tested) == (1, 1, "test")
+    assert data.remarks == (
+        "1 files in class folders are not taken for videos: train/run/gone.mp4",
+        "2 videos are not taken, as they are not in the folder of a class: train/stray.mp4, extra/run/c.mp4",
+        "1 class folders hold no videos: train/jump",
+        "1 rows of the split 'val' are not used, as 'test' is tested on",
+    )
+
+
+def test_a_loop_of_links_ends(tmp_path):
+    touch(tmp_path / "train" / "run" / "a.mp4")
+    touch(tmp_path / "test" / "run" / "b.mp4")
+    (tmp_path / "train" / "run" / "loop").symlink_to(tmp_path / "train")
+    data = read_labels(tmp_path, Source())
+    assert [len(data.train), len(data.test)] == [1, 1]
+
+
+def test_a_share_beside_splits_is_said_to_be_unused(tmp_path):
+    for part in ("train", "test"):
+        touch(tmp_path / part / "run" / "a.mp4")
+    (line,) = read_labels(tmp_path, Source(test_share=0.5)).remarks
+    assert line.startswith("--test-share is not used: ")

@@ -56,7 +56,7 @@ def test_kinetics(tmp_path):
     assert [label for _, label in train] == [0, 0, 0, 1, 1]
     assert [label for _, label in test] == [0, 1]
     assert train[1][0] == "t0_-1xxxxxx_000010_000020.mp4"
-    assert data.missing == "1 of 8 videos are missing and skipped, such as t1_-2xxxxxx_000020_000030.mp4"
+    assert data.missing == "1 of 8 videos are missing and skipped: t1_-2xxxxxx_000020_000030.mp4"
 
 
 def test_folders_and_csv(tmp_path):
@@ -97,7 +97,7 @@ def test_a_missing_video_is_not_taken_from_another_class(tmp_path):
     assert files.find("train/action_0/1.mp4") is None  # nor from the tests
     assert files.find("val/action_1/1.mp4") == root / "val" / "action_1" / "1.avi"
     assert files.find("elsewhere/val/action_1/1.mp4") == root / "val" / "action_1" / "1.avi"
-    assert files.report() == "1 of 3 videos are missing and skipped, such as train/action_0/1.mp4"
+    assert files.report() == "1 of 3 videos are missing and skipped: train/action_0/1.mp4"
     for name in ("0", "0.mp4", "action_0/0.mp4", "elsewhere/0.webm"):
         with pytest.raises(ValueError, match=rf"^{name} may be .*/0.mp4 or .*/0.mp4: add its folder to the annot"):
             files.find(name)
@@ -278,7 +278,7 @@ def test_labels_that_differ_in_capitals_or_blanks_only_are_one(tmp_path):
         "1 labels differ in capitals or blanks only and are read as one: 'Brush  Hair' and 'brush hair'",
     )
     data = read_labels(tmp_path, tmp_path / "mine.csv")
-    assert (data.classes, data.counts) == (["brush hair", "run"], [2, 0])
+    assert (data.classes, data.listed["train"]) == (["brush hair", "run"], [2, 0])
 
 
 def test_names_decide_the_classes_and_their_order(tmp_path):
@@ -299,7 +299,24 @@ def test_tests_alone_need_no_training_videos(tmp_path):
             video.path.unlink()
         alone = read_labels(videos, annotations, tests_only=True)
         assert (alone.train, alone.test, alone.missing) == ([], whole.test, None)
-        assert alone.counts == whole.counts
         assert alone.listed == whole.listed
     (tmp_path / "ucf101" / "lists" / "trainlist01.txt").unlink()
     assert len(read_labels(tmp_path / "ucf101/UCF-101", tmp_path / "ucf101/lists", tests_only=True).test) == 3
+
+
+@pytest.mark.parametrize("header", ["path,class,subset", "Filename,Action,SET", "clip_path,label,partition"])
+def test_other_names_of_columns(tmp_path, header):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    video_sets.write_lines(tmp_path / "mine.csv", [header, "a.mp4,run,train", "b.mp4,run,test"])
+    data = read_labels(tmp_path, tmp_path / "mine.csv")
+    assert [video.path.name for video in (*data.train, *data.test)] == ["a.mp4", "b.mp4"]
+
+
+def test_missing_videos_are_counted_and_three_are_named(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "e.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    table = [(f"{name}.mp4", "run", "test") for name in "abcde"]
+    mine = video_sets.write_csv(tmp_path / "mine.csv", ["video", "label", "split"], table)
+    data = read_labels(tmp_path, mine)
+    assert data.missing == "4 of 5 videos are missing and skipped: b.mp4, c.mp4, d.mp4, ..."

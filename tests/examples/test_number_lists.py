@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,7 @@ def test_moved_videos_are_found(tmp_path):
     data = read_labels(videos, Source(lists=lists, names=written(tmp_path / "names.txt", "run\n")))
     expected = [videos / "train/a.mp4", videos / "val/a.mp4", videos / "b.mp4", apart]
     assert [video.path for video in data.train] == expected
-    assert data.missing == "1 of 6 videos are missing and skipped, such as d.mp4"
+    assert data.missing == "1 of 6 videos are missing and skipped: d.mp4"
 
 
 @pytest.mark.parametrize(
@@ -197,5 +198,38 @@ def test_a_folder_of_lists_and_names(tmp_path):
         data = read_labels(videos, Source(folder, names=written(folder / "names.json", '{"run": 0, "jump": 1}')))
         assert data.classes == ["run", "jump"]
         assert [(video.path.name, video.label) for video in data.train + data.test] == [("a.mp4", 0), ("b.mp4", 1)]
-        assert data.counts == [1, 0]
+        assert data.listed["train"] == [1, 0]
         shutil.rmtree(folder)
+
+
+def test_comments_and_headers_are_skipped(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    video_sets.write_lines(tmp_path / "names.txt", ["run", "jump"])
+    video_sets.write_lines(tmp_path / "lists" / "train.txt", ["# made by hand", "a.mp4 0"])
+    video_sets.write_lines(tmp_path / "lists" / "val.txt", ["path label", "# the rest", "b.mp4 1"])
+    data = read_labels(tmp_path, Source(tmp_path / "lists", names=tmp_path / "names.txt"))
+    assert [(video.path.name, video.label) for video in (*data.train, *data.test)] == [("a.mp4", 0), ("b.mp4", 1)]
+
+
+def test_a_training_list_with_a_mistake_is_not_left_out(tmp_path):
+    (tmp_path / "b.mp4").touch()
+    video_sets.write_lines(tmp_path / "lists" / "train.txt", ["a.mp4 run"])
+    video_sets.write_lines(tmp_path / "lists" / "val.txt", ["b.mp4 1"])
+    with pytest.raises(ValueError, match=r"train.txt has in line 1 'a.mp4 run': expected a path and the number of"):
+        read_labels(tmp_path, Source(tmp_path / "lists"))
+
+
+def test_one_list_is_split_by_share(tmp_path):
+    lines = [f"{label}/{number}.mp4 {n}" for n, label in enumerate(("run", "jump")) for number in range(4)]
+    for line in lines:
+        file = tmp_path / "videos" / line.split()[0]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    video_sets.write_lines(tmp_path / "all.txt", lines)
+    video_sets.write_lines(tmp_path / "names.txt", ["run", "jump"])
+    source = Source(tmp_path / "all.txt", names=tmp_path / "names.txt")
+    with pytest.raises(ValueError, match=r"all.txt is a list of path and number, .* draw the test videos with --test-"):
+        read_labels(tmp_path / "videos", source)
+    data = read_labels(tmp_path / "videos", replace(source, test_share=0.25))
+    assert (len(data.train), len(data.test)) == (6, 2)

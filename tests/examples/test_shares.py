@@ -58,3 +58,9 @@ def test_what_cannot_be_drawn():
             split_by_share(videos, share, 0)
     with pytest.raises(ValueError, match="the videos of each class are all of one group"):
         split_by_share(videos, 0.5, 0)
+
+
+def test_a_class_of_one_video_trains_only():
+    for seed in range(4):
+        split = split_by_share(rows({"a": ["run"], "b": ["jump"], "c": ["jump"]}), 0.5, seed)
+        assert [row.label for row in split if row.split == "test"] == ["jump"]

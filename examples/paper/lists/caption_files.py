@@ -7,7 +7,7 @@ from pathlib import Path
 
 from examples.paper.lists.caption_rows import CaptionRow
 from examples.paper.lists.caption_sets import read_caption_table, read_didemo, read_lsmdc, read_msvd
-from examples.paper.lists.label_checks import Use, keep_known_splits, suspicious_uses
+from examples.paper.lists.label_checks import Use, keep_known_splits, suspicious_uses, unused_splits
 from examples.paper.lists.msrvtt import has_msrvtt, read_msrvtt
 from examples.paper.lists.splits import TRAIN, tested_split
 from examples.paper.lists.video_files import VideoFiles
@@ -36,6 +36,7 @@ class CaptionedVideos:
         train: Its captions for training; None: only the tests were read.
         test: Its captions for testing.
         listed: How many videos the annotations name for "train" and for "test", whether they are on disk or not.
+        tested: The split that is tested on: "test", or "val" and the like without a "test"; None: there is none.
         missing: A line about videos that are not on disk, or None.
         remarks: Lines about suspicious annotations, and about videos that were left out.
     """
@@ -43,6 +44,7 @@ class CaptionedVideos:
     train: Captions | None
     test: Captions
     listed: dict[str, int]
+    tested: str | None
     missing: str | None
     remarks: tuple[str, ...] = ()
 
@@ -71,6 +73,7 @@ def read_captions(
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"the annotations in {annotations} are damaged: {type(error).__name__}: {error}") from error
     tested = tested_split(row.split for row in rows)
+    remarks += unused_splits(rows, tested)
     found: dict[str, dict[Path, list[str]]] = {TRAIN: {}, "test": {}}
     listed: dict[str, set[str]] = {TRAIN: set(), "test": set()}
     paths: dict[str, Path | None] = {}
@@ -96,6 +99,7 @@ def read_captions(
         train=None if tests_only else _captions(found[TRAIN]),
         test=_captions(found["test"]),
         listed={part: len(names) for part, names in listed.items()},
+        tested=tested,
         missing=missing,
         remarks=(*remarks, *suspicious_uses(uses)),
     )
@@ -109,6 +113,8 @@ def _captions(found: dict[Path, list[str]]) -> Captions:
 def _read(path: Path, protocol: str | None) -> Iterable[CaptionRow]:
     """Read the files."""
     if path.is_file():
+        if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+            raise ValueError(f"{path} is not a CSV file video,caption,split: for a known data set give its folder")
         return read_caption_table(path)
     if has_msrvtt(path):
         return read_msrvtt(path, protocol)

@@ -7,9 +7,15 @@ from pathlib import Path
 from examples.paper.lists.caption_pickle import read_caption_pickle
 from examples.paper.lists.caption_rows import CaptionRow
 from examples.paper.lists.splits import TRAIN
-from examples.paper.lists.tables import read_table
+from examples.paper.lists.tables import read_table, rename_columns
 from examples.paper.lists.text_files import read_lines, read_text
 from examples.video.files import SUFFIXES
+
+_OTHER_COLUMNS = {
+    "video": ("path", "video_path", "file", "filename", "file_name", "video_name", "video_id", "clip"),
+    "caption": ("text", "sentence", "description"),
+    "split": ("subset", "partition", "set"),
+}
 
 
 def read_msvd(folder: Path) -> Iterator[CaptionRow]:
@@ -80,7 +86,7 @@ def without_ending(name: str) -> str:
 
 def read_caption_table(file: Path) -> Iterator[CaptionRow]:
     """Columns `video,caption,split`; a video may have several rows."""
-    table = read_table(file)
+    table = rename_columns(read_table(file), _OTHER_COLUMNS)
     table.check_columns("video", "caption", "split")
     table.check_filled("video", "caption", "split")
     for number, cells in table.rows:

@@ -38,6 +38,15 @@ def keep_known_splits(rows: list[AnyRow], source: object) -> tuple[list[AnyRow],
     return kept, [remark(len(others), "rows of an unknown split are left out", cases)]
 
 
+def unused_splits(rows: list[AnyRow], tested: str | None) -> list[str]:
+    """Returns a remark for each split that is neither trained nor tested on, such as "val" beside "test"."""
+    counts = Counter(row.split for row in rows if row.split not in (TRAIN, tested))
+    return [
+        remark(count, f"rows of the split {split!r} are not used, as {tested!r} is tested on", ())
+        for split, count in counts.items()
+    ]
+
+
 def merge_labels(rows: list[Row]) -> tuple[list[Row], list[str]]:
     """Makes labels that differ in capitals and blanks only one, the most frequent of them; remarks on it."""
     spellings: dict[str, Counter[str]] = defaultdict(Counter)

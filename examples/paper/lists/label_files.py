@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from examples.paper.lists.class_folders import has_class_folders, has_split_folders, read_class_folders
-from examples.paper.lists.label_checks import Use, keep_known_splits, merge_labels, suspicious_uses
+from examples.paper.lists.class_folders import has_class_folders, read_class_folders, split_folders
+from examples.paper.lists.label_checks import Use, keep_known_splits, merge_labels, suspicious_uses, unused_splits
 from examples.paper.lists.label_tables import read_label_tables
 from examples.paper.lists.names_files import FORMS, ClassNames, read_names
 from examples.paper.lists.number_lists import ListFiles, find_lists, is_number_list, name_numbers, read_number_list
@@ -43,8 +43,9 @@ class LabelledVideos:
         classes: C plain names.
         train: Its videos for training.
         test: Its videos for testing; for validation, where the labels of the tests are secret.
-        counts: Training videos of each class that the annotations name, whether they are on disk or not, C numbers.
-        listed: How many videos the annotations name for "train" and for "test", whether they are on disk or not.
+        listed: How many videos of each class the annotations name for "train" and for "test", whether they are on disk
+            or not, C numbers each.
+        tested: The split that is tested on: "test", or "val" and the like without a "test"; None: there is none.
         train_list: The list of path and number that names the training videos, or None.
         missing: A line about videos that are not on disk, or None.
         remarks: Lines about suspicious annotations, and about videos that were left out.
@@ -53,8 +54,8 @@ class LabelledVideos:
     classes: list[str]
     train: list[LabelledVideo]
     test: list[LabelledVideo]
-    counts: list[int]
-    listed: dict[str, int]
+    listed: dict[str, list[int]]
+    tested: str | None
     train_list: Path | None
     missing: str | None
     remarks: tuple[str, ...] = ()
@@ -102,18 +103,22 @@ def read_labels(videos: Path, source: Source) -> LabelledVideos:
     if source.lists is None and not folder.exists():
         raise ValueError(f"there are no annotations {folder}")
     try:
-        found = _read(folder, source)
+        found = _read(videos, folder, source)
     except (KeyError, IndexError, TypeError, AttributeError, csv.Error, json.JSONDecodeError) as error:
         raise ValueError(f"the annotations in {folder} are damaged: {type(error).__name__}: {error}") from error
     remarks = list(found.remarks)
     rows = found.rows
-    if source.test_share is not None and rows and not any(row.split for row in rows):
-        rows = split_by_share(rows, source.test_share, source.seed)
+    if source.test_share is not None:
+        if any(row.split for row in rows):
+            remarks.append(f"--test-share is not used: {folder} says which videos are for training and which for tests")
+        elif rows:
+            rows = split_by_share(rows, source.test_share, source.seed)
     rows, notes = keep_known_splits(rows, folder)
     remarks += notes
     if not rows:
         raise ValueError(f"{folder} names no videos")
     tested = tested_split(row.split for row in rows)
+    remarks += unused_splits(rows, tested)
     rows = [row for row in rows if row.split in (TRAIN, tested)]
     rows, classes, notes = _name_classes(rows, found, source, folder)
     remarks += notes
@@ -129,13 +134,15 @@ def read_labels(videos: Path, source: Source) -> LabelledVideos:
         if path is not None:
             parts[trains].append(LabelledVideo(path, numbers[row.label], row.group))
     missing = files.report()
-    trained = Counter(row.label for row in rows if row.split == TRAIN)
+    counts = {TRAIN: Counter[str](), "test": Counter[str]()}
+    for row in rows:
+        counts[TRAIN if row.split == TRAIN else "test"][row.label] += 1
     return LabelledVideos(
         clean_names(classes),
         train=parts[True],
         test=parts[False],
-        counts=[trained[name] for name in classes],
-        listed={"train": trained.total(), "test": len(rows) - trained.total()},
+        listed={part: [own[name] for name in classes] for part, own in counts.items()},
+        tested=tested,
         train_list=found.train_list,
         missing=missing,
         remarks=(*remarks, *suspicious_uses(uses)),
@@ -151,16 +158,19 @@ class _Found(NamedTuple):
     train_list: Path | None = None
 
 
-def _read(folder: Path, source: Source) -> _Found:
-    """Read the files."""
+def _read(videos: Path, folder: Path, source: Source) -> _Found:
+    """Reads the annotations in a folder, which may be that of the videos, or in a file."""
     if source.lists is not None:
         return _read_lists(source.lists, source.tests_only)
     if folder.is_file():
         if is_number_list(folder):
+            if source.test_share is not None:
+                return _Found(read_number_list(folder, ""))
             if not source.tests_only:
                 raise ValueError(
                     f"{folder} is a list of path and number, which has no column for the split: give it as "
-                    "--train-list or --test-list, or give the folder of both as --annotations"
+                    "--train-list or --test-list, give the folder of both as --annotations, or draw the test videos "
+                    "with --test-share"
                 )
             return _read_lists(ListFiles(None, folder), tests_only=True)
         if folder.suffix.lower() not in (".csv", ".tsv", ".txt"):
@@ -181,10 +191,10 @@ def _read(folder: Path, source: Source) -> _Found:
         classes, rows = official(folder, source.split, source.tests_only)
         return _Found(rows, classes)
     tables = sorted(folder.glob("*.csv"))
-    if {table.stem for table in tables} & {TRAIN, *TEST} or (tables and not has_split_folders(folder)):
+    if {table.stem for table in tables} & {TRAIN, *TEST} or (tables and not split_folders(folder)):
         return _Found(read_label_tables(tables))
-    if has_split_folders(folder) or (source.annotations is None and has_class_folders(folder)):
-        if not has_split_folders(folder) and source.test_share is None:
+    if split_folders(folder) or (videos == folder and has_class_folders(folder)):
+        if not split_folders(folder) and source.test_share is None:
             raise ValueError(
                 f"{folder} holds a folder for each class, but neither {TRAIN}/ nor test/: give its --annotations, or "
                 "draw the test videos with --test-share 0.2"

@@ -5,8 +5,13 @@ from pathlib import Path
 
 from examples.paper.lists.rows import Row
 from examples.paper.lists.splits import TRAIN, known_split
-from examples.paper.lists.tables import Table, read_table
+from examples.paper.lists.tables import Table, read_table, rename_columns
 
+_OTHER_COLUMNS = {
+    "video": ("path", "video_path", "clip_path", "file", "filename", "file_name", "video_name", "clip", "clip_name"),
+    "label": ("class", "class_name", "action", "label_name", "category"),
+    "split": ("subset", "partition", "set"),
+}
 _KINETICS = ("label", "youtube_id", "time_start", "time_end")
 
 
@@ -23,7 +28,7 @@ def read_label_tables(files: Sequence[Path], split: str | None = None) -> list[R
     """
     rows = []
     for file in files:
-        table = read_table(file)
+        table = rename_columns(read_table(file), _OTHER_COLUMNS)
         if split is None and len(files) > 1 and "split" not in table.columns and known_split(file.stem) is None:
             continue
         rows += (_kinetics if "youtube_id" in table.columns else _videos)(table, split)

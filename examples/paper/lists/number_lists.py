@@ -34,9 +34,16 @@ def is_number_list(file: Path) -> bool:
     if file.suffix.lower() not in ENDINGS or not file.is_file():
         return False
     try:
-        return all(_LINE.fullmatch(text) for _, text in read_lines(file)[:9])
+        lines = _entries(file)[:9]
+        return bool(lines) and all(_LINE.fullmatch(text) for _, text in lines)
     except ValueError:  # An empty file, or no text: whoever needs it says so.
         return False
+
+
+def _entries(file: Path) -> list[tuple[int, str]]:
+    """The lines of a list with their numbers, without comments and without a header such as `path label`."""
+    lines = [(number, text) for number, text in read_lines(file) if not text.startswith("# ")]
+    return lines[1:] if lines and re.fullmatch(r"[A-Za-z_]+( +[A-Za-z_]+)+", lines[0][1]) else lines
 
 
 def read_number_list(file: Path, split: str) -> list[Row]:
@@ -53,7 +60,7 @@ def read_number_list(file: Path, split: str) -> list[Row]:
         ValueError: A line is something else, or gives a video several classes.
     """
     lines = []
-    for number, text in read_lines(file):
+    for number, text in _entries(file):
         match = _LINE.fullmatch(text)
         if match is None:
             raise ValueError(f"{file} has in line {number} {text!r}: expected a path and the number of its class")
@@ -133,7 +140,7 @@ def find_lists(folder: Path, split: int = 1, shots: int | None = None) -> ListFi
     test: list[Path] = []
     validation: list[Path] = []
     for file in sorted(folder.iterdir()):
-        words = set(re.findall(r"[a-z]+", file.stem.lower()))
+        words = _words(file)
         if not words & (_TRAINED | _TESTED | _VALIDATED) or not is_number_list(file) or "novel" in words:
             continue
         number = split_number(file)
@@ -149,7 +156,20 @@ def find_lists(folder: Path, split: int = 1, shots: int | None = None) -> ListFi
         _only(own or [file for file in train if drawn[file] is None], folder, "--train-list"),
         _only(test or validation, folder, "--test-list"),
     )
+    if files.train is None and files.test is not None:
+        # A list of training videos with a mistake in it must not go unnoticed beside a good one of the tests.
+        for file in sorted(folder.iterdir()):
+            if file.suffix.lower() in (".txt", ".list", ".lst") and _words(file) & _TRAINED and file not in drawn:
+                number, text = read_lines(file)[0]
+                if split_number(file) in (None, split):
+                    raise ValueError(
+                        f"{file} has in line {number} {text!r}: expected a path and the number of its class"
+                    )
     return None if files == ListFiles(None, None) else files
+
+
+def _words(file: Path) -> set[str]:
+    return set(re.findall(r"[a-z]+", file.stem.lower()))
 
 
 def list_splits(folder: Path) -> list[int]:
@@ -159,7 +179,7 @@ def list_splits(folder: Path) -> list[int]:
 
 
 def _is_tested(file: Path) -> bool:
-    words = set(re.findall(r"[a-z]+", file.stem.lower()))
+    words = _words(file)
     return bool(words & (_TESTED | _VALIDATED)) and not words & _TRAINED and is_number_list(file)
 
 

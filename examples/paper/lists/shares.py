@@ -32,7 +32,10 @@ def split_by_share(rows: list[Row], share: float, seed: int) -> list[Row]:
     order = sorted(groups)
     random.Random(seed).shuffle(order)
     for group in order:
-        if all(tested[label] + count <= wanted[label] for label, count in groups[group].items()):
+        if all(
+            tested[label] + count <= wanted[label] and tested[label] + count < total[label]
+            for label, count in groups[group].items()
+        ):
             chosen.add(group)
             tested += groups[group]
     # If every group of a class is larger than the wanted share, the smallest group is the test set.

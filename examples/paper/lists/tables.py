@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -49,6 +50,25 @@ class Table:
             for name in needed:
                 if not cells[name]:
                     raise ValueError(f"{self.file} has no {name} in row {number}: {show_cells(cells)}")
+
+
+def rename_columns(table: Table, others: Mapping[str, Sequence[str]]) -> Table:
+    """Returns a table with the names of columns that others use replaced by ours, where ours is missing.
+
+    Args:
+        table: Any table.
+        others: For each name of ours the names that others use.
+    """
+    names = {}
+    for ours, theirs in others.items():
+        name = next((name for name in theirs if name in table.columns), None)
+        if ours not in table.columns and name is not None:
+            names[name] = ours
+    rows = [
+        TableRow(number, {names.get(column, column): cell for column, cell in cells.items()})
+        for number, cells in table.rows
+    ]
+    return Table(table.file, [names.get(column, column) for column in table.columns], rows)
 
 
 def show_cells(cells: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from examples.paper.lists.remarks import remark
 from examples.video.files import is_video, walk_folders
 
 
@@ -54,7 +55,7 @@ class VideoFiles:
             return None
         if len(self.missing) == self.looked_for:
             raise ValueError(f"none of the {self.looked_for} videos is in {self.folder}, such as {self.missing[0]}")
-        return f"{len(self.missing)} of {self.looked_for} videos are missing and skipped, such as {self.missing[0]}"
+        return remark(len(self.missing), f"of {self.looked_for} videos are missing and skipped", self.missing)
 
     def _named(self, name: Path) -> list[Path]:
         """Files of that name, or else with another ending. Only named folders that exist are searched."""
@@ -64,7 +65,11 @@ class VideoFiles:
         while home and home not in self._folders:
             home = home[1:]
         for key in (name.name, name.stem):
-            found = [file for file in index.get(key, []) if file.parent.parts[-len(home) :] == home or not home]
+            found = [
+                file
+                for file in index.get(key, [])
+                if (file.parent.parts[-len(home) :] == home or not home) and file.is_file()  # or a link to nothing
+            ]
             if found:
                 return found
         return []
