@@ -165,7 +165,7 @@ def test_a_cover_is_not_a_video(tmp_path):
 
 @pytest.mark.parametrize(("matrix", "full"), [(1, True), (1, False), (5, True), (5, False)])
 def test_colours_are_those_that_the_file_says(tmp_path, matrix, full):
-    """BT.709 and BT.601, full and limited range; older versions of PyAV are up to 50 of 255 off."""
+    """BT.709 and BT.601, full and limited range; versions of PyAV before 17 are up to 28 of 255 off."""
     colours = [(250, 20, 30), (20, 200, 60), (30, 40, 220), (128, 128, 128)]
     picture = np.repeat(np.repeat(np.array([colours], np.uint8), 48, 0), 16, 1)  # [48, 64, 3]
     pixels, range_ = ("yuvj420p", 2) if full else ("yuv420p", 1)
