@@ -127,6 +127,7 @@ def test_lora_on_an_output_projection_after_wrap_is_refused_at_the_next_call(con
             encode(inputs)
 
 
+@ON_ATTENTION
 def test_an_ignored_adapter_is_refused_beside_a_block_that_is_called_as_it_is():
     """An adapter around one attention lets the whole tower run plainly, where the other adapter would be ignored."""
     model = wrap(build("4/4"))
