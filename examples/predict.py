@@ -118,7 +118,7 @@ def class_names(args: argparse.Namespace, config: vilt_prompt.PromptConfig) -> t
         ValueError: If no names are given, or the model reads two of them as the same text.
     """
     if args.classes is None and args.class_file is None:
-        recorded = vars(config).get("class_names")
+        recorded = config.class_names
         if not recorded:
             raise ValueError("the adapter does not record the classes of its training: add --classes or --class-file")
         print(f"the classes are the {len(recorded)} of the training", file=sys.stderr)
@@ -185,7 +185,7 @@ def main() -> None:
     temperature = 1 / model.logit_scale.exp().item() if args.temperature == "model" else args.temperature
     with torch.no_grad():
         class_features = model.encode_text(tokenizer(read).to(device), normalize=True)
-    template = vars(config).get("template") or vilt_prompt.TEMPLATE
+    template = config.template or vilt_prompt.TEMPLATE
     frozen = None if args.frozen_weight == 1 else vilt_prompt.scenario_features(model, tokenizer, read, template)
     args.out.mkdir(parents=True, exist_ok=True)
     table = args.out / "probabilities.csv"

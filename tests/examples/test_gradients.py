@@ -231,7 +231,6 @@ def test_memory_is_measured_as_the_step_has_it(model: vilt_prompt.PromptPeftMode
             loss = objective.alone(model, videos, torch.tensor([0]))
             return live.bytes if loss.requires_grad else 0
 
-    _, per_frame = memory.needs(
-        lambda video: objective.alone(model, video, torch.tensor([0])), torch.zeros(1, 2, 3, 64, 64)
-    )
+    videos, numbers = torch.zeros(1, 2, 3, 64, 64), torch.tensor([0])
+    _, per_frame = memory.needs(lambda video: objective.alone(model, video, numbers), videos, model)
     assert per_frame == pytest.approx((alive(9) - alive(3)) / 6, rel=0.1)

@@ -118,11 +118,15 @@ def test_from_training_to_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     videos, annotations = video_sets.ucf101(tmp_path / "ucf101")
     own = ["few-shot", "--videos", videos, "--annotations", annotations, *QUICK, "--shots", 4]
     run = script(recognition, monkeypatch)
-    run(*own, "--epochs", 1, "--temperature", 0.1, "--micro-batch", 3, "--out", tmp_path / "run")
+    run(*own, "--epochs", 2, "--temperature", 0.1, "--micro-batch", 3, "--out", tmp_path / "run")
     said = capsys.readouterr().out
-    assert "not as in the paper: temperature 0.1 (paper: 0.07), epochs 1 (paper: 30), frames 2 (paper: 32)" in said
+    assert "not as in the paper: temperature 0.1 (paper: 0.07), epochs 2 (paper: 30), frames 2 (paper: 32)" in said
     settings = json.loads((tmp_path / "run" / "best" / "training.json").read_text())
-    assert (settings["frames"], settings["temperature"], settings["epochs"]) == (2, 0.1, 1)
+    assert (settings["frames"], settings["temperature"], settings["epochs"]) == (2, 0.1, 2)
+    for name in ("best", "last"):
+        card = (tmp_path / "run" / name / "README.md").read_text()
+        assert "- apply eye makeup\n- yo yo\n- archery" in card
+        assert vilt_prompt.TEMPLATE in card
     before = (tmp_path / "run" / "predictions-test.csv").read_text()
 
     for folder in videos.iterdir():  # Only the test videos are left.
@@ -142,6 +146,12 @@ def test_from_training_to_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     for line in before.splitlines()[1:]:
         video, _, _, probability = line.split(",")
         assert probabilities[video] == pytest.approx(float(probability), abs=1e-4)
+
+    script(predict, monkeypatch)(videos, "--adapter", tmp_path / "run", "--out", tmp_path / "recorded")
+    assert "the classes are the 3 of the training\n" in capsys.readouterr().err
+    given, recorded = ((tmp_path / out / "probabilities.csv").read_text() for out in ("use", "recorded"))
+    assert recorded.splitlines()[0] == "video,apply eye makeup,yo yo,archery"
+    assert recorded.splitlines()[1:] == given.splitlines()[1:]
 
 
 def test_retrieval_tests_an_adapter_without_training_videos(
