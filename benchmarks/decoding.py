@@ -41,7 +41,7 @@ def write_clip(path: Path, width: int, height: int, seconds: float = 10, key_fra
         width: Of the frames, in pixels.
         height: Likewise.
         seconds: Length of the clip.
-        key_frames: A key frame at least every so many frames; 250 is x264's default.
+        key_frames: The largest distance of key frames, in frames; 250 is x264's default.
     """
     draw = np.random.default_rng(0)
     coarse = draw.integers(0, 256, (height // 20 + 1, width // 10 + 1, 3), np.uint8)

@@ -35,7 +35,7 @@ def read_frames(path: Path, choose: Callable[[int], Tensor]) -> list[Image.Image
 
 
 def read_video(path: Path, choose: Callable[[int], Tensor]) -> Frames:
-    """Decodes some frames of a video file. A packet that is damaged is left out; a cut file gives what it has.
+    """Decode some frames of a video file. Damaged packets are left out; a cut file gives its remaining frames.
 
     Args:
         path: Any file that FFmpeg reads.
@@ -145,7 +145,7 @@ def read_with_pyav(path: Path, choose: Callable[[int], Tensor]) -> Frames:
     """
     with av.open(path) as container:
         packets = [_Packet(packet.pts, packet.is_keyframe, not packet.is_discard) for packet in _packets(container)]
-        # AVI files have no times; those that FFmpeg makes up are wrong where frames are not in the order shown.
+        # AVI files have no times. FFmpeg's made-up times are wrong if frames are not stored in the order shown.
         has_times = container.format.name != "avi" and None not in {packet.time for packet in packets}
     if not packets:
         raise ValueError("it holds no pictures")
@@ -188,7 +188,7 @@ def _ranges(packets: list[_Packet], wanted: set[int]) -> list[tuple[int, int]]:
 
 
 def _decode_ranges(path: Path, ranges: list[tuple[int, int]], times: dict[int, int]) -> dict[int, Image.Image]:
-    """The frames shown at these times, by number; those that cannot be decoded are missing."""
+    """The frames shown at these times, by number. Frames that cannot be decoded are missing."""
     pictures: dict[int, Image.Image] = {}
     with av.open(path) as container:
         context = _moving_pictures(container).codec_context
@@ -216,14 +216,14 @@ def _decode_ranges(path: Path, ranges: list[tuple[int, int]], times: dict[int, i
                         break
                     first, last = following
         except av.FFmpegError:
-            pass  # What is missing is found by decoding everything.
+            pass  # Missing frames are found by decoding everything.
     return pictures
 
 
 def _decode_all(
     path: Path, wanted: set[int], to_the_end: bool = False
 ) -> tuple[dict[int, Image.Image], int, str | None]:
-    """The wanted frames by number, how many there are, and what is damaged; stops at the last one wanted."""
+    """The wanted frames by number, the number of frames, and the damage. Decoding stops at the last wanted frame."""
     pictures: dict[int, Image.Image] = {}
     decoded, damaged, first = 0, 0, ""
     with av.open(path) as container:

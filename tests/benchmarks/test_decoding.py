@@ -1,4 +1,4 @@
-"""The benchmark of decoding: its clips are what it says, and every way reads the same frames of them."""
+"""The benchmark of decoding: its clips are as described, and every way reads the same frames of them."""
 
 from __future__ import annotations
 

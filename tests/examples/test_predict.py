@@ -153,7 +153,7 @@ def test_an_adapter_of_the_hub(script, hub, videos, tmp_path):
     model.push_to_hub("me/prompts", token="writer")
     model.save_pretrained(str(tmp_path / "adapter"))
     classes = ["--classes", *CLASSES]
-    # What is pushed does not say where a local base is.
+    # A pushed adapter does not record the path of a local base.
     with pytest.raises(SystemExit, match="the folder emoji-vit-12x128, which is not here: .* --model local-dir:FOLDER"):
         script(file, "--adapter", "me/prompts", *classes, "--out", tmp_path / "hub")
     script(file, "--adapter", "me/prompts", *classes, "--out", tmp_path / "hub", "--model", video_sets.MODEL)

@@ -1,4 +1,4 @@
-"""Real names and tags of open_clip around small models. What it downloads is a random checkpoint of the right shapes.
+"""Real names and tags of open_clip around small models. Downloads give a random checkpoint of the right shapes.
 
 The checkpoints are like the real ones where random weights usually are not: half precision, and a logit scale of 100.
 """
@@ -15,7 +15,7 @@ import pytest
 import torch
 
 LOGIT_SCALE = math.log(100)
-# What is made smaller in a model; image size, patches, context length, vocabulary and masks stay as they are.
+# The sizes that are reduced in a model; image size, patches, context length, vocabulary and masks stay as they are.
 SMALL_VISION = {"layers": 2, "width": 64}
 SMALL_TEXT = {"layers": 2, "width": 64, "heads": 1}
 

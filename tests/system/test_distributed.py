@@ -183,7 +183,7 @@ def test_fully_sharded_forward(outcomes, scenario):
 
 
 def assert_trained(losses: list[list[float]], folder: Path) -> None:
-    """Two processes have the losses of one, whose prompts are what was saved."""
+    """Two processes have the same losses as one, and save the same prompts."""
     model = wrapped()
     expected = train(model, trainable(model), slice(None))
     for step, joint in enumerate(expected):
@@ -204,7 +204,7 @@ def test_fsdp1_trains_and_saves_whole_tensors(outcomes, folder, units):
 
 
 def test_fully_sharded_prompts_are_not_saved_without_state_dict(outcomes, folder):
-    """Each process says so by itself: none waits for another one."""
+    """Each process raises the error, and none waits for another one."""
     found = [outcome["fsdp without state_dict"] for outcome in outcomes]
     assert all(isinstance(each, dict) for each in found), found
     assert "pass state_dict=" in found[0]["alone"]

@@ -162,7 +162,7 @@ def test_siglips_bias_and_scale_reach_its_loss(tmp_path):
 
 @pytest.mark.parametrize("name", ["siglip", "clipa", "worldwide_xlm", "worldwide_mt5"])
 def test_texts_padded_with_other_ids_than_clips(name):
-    """Pads of 1, or of 0 as the end token too: a batch gives each text what it gets alone."""
+    """Pads of 1, or of 0 as the end token too: each text has the same features in a batch as alone."""
     model = vilt_prompt.wrap(zoo.build(name), K=1, n_ctx=2).eval()
     texts = zoo.text_ids(name, [1, 5, 3])
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""`torch.jit.trace` and what is built on it: fvcore's counters, and the older exporter to ONNX."""
+"""`torch.jit.trace` and tools that use it: fvcore's counters, and the older exporter to ONNX."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_texts_packed_beforehand_are_the_same_texts():
     assert torch.equal(model(text=packed)[1], model(text=ids)[1])
     with model.disable_adapter():
         torch.testing.assert_close(model.encode_text(packed), model.encode_text(ids))
-    ids[0] = ids[1]  # what was packed does not change with the ids
+    ids[0] = ids[1]  # the packing does not change with the ids
     assert torch.equal(model.encode_text(packed), expected)
 
 

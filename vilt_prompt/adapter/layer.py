@@ -49,7 +49,7 @@ class PromptLayer(nn.Module, BaseTunerLayer):
         self.vilt_F = nn.ModuleDict()
         self.vilt_F_tilde = nn.ModuleDict()
         self.tables: dict[str, PromptTable] = {}
-        # Of the whole tensors: a process may hold a part of each.
+        # The shapes of the whole tensors: a process may hold only a part of each.
         self.shapes: dict[str, dict[str, tuple[int, ...]]] = {}
         self.configs = configs
         self._active_adapter = [active_adapter]

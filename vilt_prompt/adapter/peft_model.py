@@ -154,7 +154,7 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
         else:
             keys = {name: SAVED_PREFIX + key_of(name, adapter_name) for name in own}
             tensors = {SAVED_PREFIX + name: state_dict[key] for name, key in keys.items() if key in state_dict}
-        # The base may be in shards: what the tensors must be like, the adapter knows by itself.
+        # The base may be sharded, so the expected shapes are the adapter's own.
         check_equal_shapes({SAVED_PREFIX + name: shape for name, shape in shapes.items()}, shapes_of(tensors))
         check_numbers(tensors, f"adapter {adapter_name!r}")
         return {**config.to_dict(), "inference_mode": True}, tensors

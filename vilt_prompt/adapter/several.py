@@ -43,7 +43,7 @@ class SeveralAdapters:
         self.base_model.set_adapter(adapter_name, inference_mode)
 
     def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
-        """Makes adapters trainable, or freezes them, without activating them.
+        """Make adapters trainable, or freeze them, without activating them.
 
         Args:
             adapter_names: A name, or a list of names.

@@ -80,7 +80,7 @@ def fit(
         test: Returns metrics; the first decides which adapter is best.
         plan: How.
         run: Where results go, and where an earlier process stopped.
-        record: What the adapters record of their training: arguments of `save_pretrained`.
+        record: Facts about the training that the adapters record: arguments of `save_pretrained`.
 
     Returns:
         The metrics after the last epoch; None: an earlier process had trained to the end.
