@@ -8,6 +8,7 @@ call `vilt_prompt.create_model_and_transforms("riding")`, or run examples/predic
 """
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -176,9 +177,10 @@ def main() -> None:
         score = accuracy(model, test, classes)
         print(f"epoch {epoch}: loss {sum(losses) / len(losses):.3f}, {score:.1%} of the validation videos right")
 
-    # The names and the template go into the model card, so that others can run the adapter.
+    # The names and the template are recorded, so that others can run the adapter.
     metrics = {"top-1 accuracy": score}
     model.save_pretrained(args.out, class_names=names, template=vilt_prompt.TEMPLATE, metrics=metrics)
+    (args.out / "training.json").write_text(json.dumps({"frames": args.frames}))  # predict.py takes as many
     print(f"saved {args.out}")
 
 

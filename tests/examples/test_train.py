@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 import vilt_prompt
 from examples import train
+from examples.startup.trained import training_settings
 from examples.video.decoding import read_frames
 from examples.video.sampling import sample_frames
 from tests.support import video_sets
@@ -68,6 +69,7 @@ def test_from_a_folder_to_an_adapter_that_predicts(
     names = re.findall(r"^- (.*)$", card.partition("</summary>")[2], flags=re.MULTILINE)
     assert names == ["bouncing a ball", "bowing", "climbing", "juggling"]
     assert vilt_prompt.TEMPLATE in card
+    assert training_settings(str(out)) == {"frames": 4}
     right = 0
     with torch.no_grad():
         class_features = model.encode_text(tokenizer(names), normalize=True)
