@@ -6,8 +6,10 @@ import json
 import time
 from pathlib import Path
 
+import peft
 import pytest
 import torch
+from packaging.version import Version
 from peft import PeftModel
 
 import vilt_prompt
@@ -36,7 +38,9 @@ def rewrite_config(folder: Path, **changes) -> None:
 
 
 def save_by_peft_alone(model: PeftModel, folder: Path) -> None:
-    """PEFT's own saving, which knows nothing of what our files hold beside the tensors."""
+    """PEFT's own saving, which knows nothing of what our files hold beside the tensors. Skips where PEFT cannot."""
+    if Version(peft.__version__) < Version("0.21"):
+        pytest.skip("PEFT's own saving of prompts needs peft 0.21")
     PeftModel.save_pretrained(model, str(folder))
 
 
