@@ -122,6 +122,7 @@ def test_frames_are_those_of_the_middle_or_random_ones_of_segments(frames: int, 
         assert numbers == set(range(first, last + 1))
 
 
+@pytest.mark.slow
 def test_an_error_in_a_process_of_the_loader_is_one_line_too(clips: Path, tmp_path: Path) -> None:
     """The file is run alone, in a folder of its own, as a user who copies it does."""
     script = shutil.copy(SCRIPT, tmp_path / "train.py")

@@ -400,6 +400,7 @@ def test_the_model_card(small, hub):
         assert said in card.text, said
 
 
+@pytest.mark.slow
 def test_the_cards_snippet_runs_in_a_new_process(small, hub, tmp_path):
     (snippet,) = re.findall(r"```python\n(.*?)```", hub.files("me/emoji")["README.md"].decode(), flags=re.DOTALL)
     colours = ["red", "green", "blue"]

@@ -419,7 +419,7 @@ class Encoded(Dataset):
             return self.model.encode_video(self.videos[index][None])[0], self.held
 
 
-@pytest.mark.parametrize(("start", "workers"), [("fork", 2), ("spawn", 1)])
+@pytest.mark.parametrize(("start", "workers"), [("fork", 2), pytest.param("spawn", 1, marks=pytest.mark.slow)])
 def test_workers_that_hold_the_model_and_features(start, workers):
     model = wrapped("vit", "other")
     model.set_adapter("other")

@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 
+import pytest
+
 AFTER_OPEN_CLIP_AND_PEFT = """
 import json, sys, time
 import open_clip, peft
@@ -18,6 +20,7 @@ print(json.dumps([seconds, sorted({name.split(".")[0] for name in set(sys.module
 """
 
 
+@pytest.mark.slow
 def test_import_adds_itself_and_einops_and_little_time():
     results = []
     for _ in range(3):
