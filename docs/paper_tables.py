@@ -100,7 +100,7 @@ def read(cell: str, runs: Sequence[Path]) -> list[float]:
     }.get(setting)
     columns: list[list[float]] = []
     for run in runs:
-        results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+        results = json.loads((run / "results.json").read_text(encoding="utf-8"))["metrics"]
         if names is None:  # The result is named after the folder of the videos.
             short = data[:4].lower().rstrip("-")
             wanted = [name for name in results if name.endswith(" mean top-1") and short in name.lower()]

@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from examples.paper.training.options import add_training_options, compared_with_paper, settings
+from examples.paper.training.options import add_training_options, compared_with_paper, settings, trains
 from examples.startup.command_line import Help, announce, before_imports, run_script
 from examples.startup.model_options import add_model_options, check_temperature, check_weight, number_or_model
 
@@ -126,9 +126,10 @@ def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:
 if __name__ == "__main__":
     before_imports(arguments)
 
+import contextlib
 import csv
-import json
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -144,13 +145,16 @@ from examples.paper.protocols.splits import base_novel_split, harmonic_mean
 from examples.paper.training.batches import ONE_VIEW, EvalClips, TrainingClips, Views, eval_loader, train_loader
 from examples.paper.training.fit import Plan, autocast, fit, report
 from examples.paper.training.gradients import MeanObjective
+from examples.paper.training.record import count_videos, fingerprint, note_start, of_listed, record, shown
 from examples.paper.training.run_folder import RunFolder
 from examples.paper.training.setup import plan, prompted
 from examples.startup import ranks
 from examples.startup.base_model import Preprocess, Tokenizer, load_clip
+from examples.startup.run_log import RunLog
 
 # Frames that one pass of the model takes without gradients, so that 12 views fit into memory.
 CHUNK = 256
+PROMPTED, FROZEN = "prompted", "frozen"  # the model with its prompts, and without them
 
 
 @dataclass(frozen=True)
@@ -161,34 +165,54 @@ class Task:
         name: What its results are called.
         videos: Their labels count in `classes`.
         classes: C plain names.
+        listed: How many videos of each class the annotations name, C numbers.
+        found: How many of them are on disk, C numbers; `videos` are fewer where few shots were drawn.
+        origin: Where the videos and their labels come from, and which split they are.
     """
 
     name: str
     videos: list[LabelledVideo]
     classes: list[str]
+    listed: list[int]
+    found: list[int]
+    origin: dict[str, str | None] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The results of a test.
+
+    Attributes:
+        metrics: Of the model with and without prompts, as far as they were tested: in percent, by name.
+        numbers: Which videos of each task could be decoded.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    numbers: dict[str, list[int]]
 
 
 def read_tasks(args: argparse.Namespace) -> tuple[Task | None, list[Task]]:
     """What to train on (None: an adapter is there already), and what to test on."""
     train, tests = None, []
-    if args.videos is None and (args.adapter is None or args.setting != "zero-shot"):
+    if args.videos is None and (trains(args) or args.setting != "zero-shot"):
         raise ValueError("--videos is needed: the folder of the videos")
     lists = published_base_novel(args)
-    if args.videos is not None and not (args.setting == "zero-shot" and args.adapter is not None):
-        data = read_source(args, own_source(args, lists))
-        train = Task("train", data.train, data.classes)
-        tests = [Task("test", data.test, data.classes)]
+    if args.videos is not None and (args.setting != "zero-shot" or trains(args)):
+        source = own_source(args, lists)
+        data = read_source(args, source)
+        train = task_of("train", data, args.videos, source)
+        tests = [task_of("test", data, args.videos, source)]
         if lists is not None:
-            source = replace(own_source(args, lists), lists=ListFiles(None, lists.novel_test), names=args.novel_names)
-            novel_data = read_source(args, source)
-            tests = [Task("base", data.test, data.classes), Task("novel", novel_data.test, novel_data.classes)]
+            novel_source = replace(source, lists=ListFiles(None, lists.novel_test), names=args.novel_names)
+            novel_data = read_source(args, novel_source)
+            tests = [replace(tests[0], name="base"), task_of("novel", novel_data, args.videos, novel_source)]
         elif args.setting == "base-to-novel":
             base, novel = base_novel_split(data.listed["train"], args.seed if args.random_split else None)
             train = restrict(train, "train", base)
             tests = [restrict(tests[0], "base", base), restrict(tests[0], "novel", novel)]
-        if args.setting in ("few-shot", "base-to-novel") and args.adapter is None:
-            train = Task("train", few_shots(train, data, args), train.classes)
-    if args.adapter is not None:
+        if args.setting in ("few-shot", "base-to-novel") and trains(args):
+            train = replace(train, videos=few_shots(train, data, args))
+    if not trains(args):
         train = None
     if args.setting == "zero-shot":
         targets = zip(target_names(args.target), args.target, strict=True)
@@ -202,7 +226,7 @@ def read_tasks(args: argparse.Namespace) -> tuple[Task | None, list[Task]]:
 def own_source(args: argparse.Namespace, lists: BaseNovelLists | None) -> Source:
     """Where the labels of `--videos` are."""
     given = ListFiles(args.train_list, args.test_list)
-    if given != ListFiles(None, None) and (given.test is None or (given.train is None and args.adapter is None)):
+    if given != ListFiles(None, None) and (given.test is None or (given.train is None and trains(args))):
         raise ValueError("--train-list and --test-list belong together: give both")
     return Source(
         annotations=args.annotations,
@@ -210,7 +234,7 @@ def own_source(args: argparse.Namespace, lists: BaseNovelLists | None) -> Source
         names=args.names,
         split=args.split,
         shots=args.shots if args.setting == "few-shot" else None,
-        tests_only=args.adapter is not None,
+        tests_only=not trains(args),
         test_share=args.test_share,
         seed=args.seed,
     )
@@ -222,7 +246,7 @@ def published_base_novel(args: argparse.Namespace) -> BaseNovelLists | None:
         return None
     lists = None
     if args.novel_list is not None:
-        if args.test_list is None or (args.train_list is None and args.adapter is None):
+        if args.test_list is None or (args.train_list is None and trains(args)):
             raise ValueError("--novel-list needs the lists of the base classes: add --train-list and --test-list")
         lists = BaseNovelLists(ListFiles(args.train_list, args.test_list), args.novel_list)
     elif args.annotations is not None and args.annotations.is_dir() and args.train_list is None:
@@ -241,6 +265,24 @@ def read_source(args: argparse.Namespace, source: Source) -> LabelledVideos:
     for line in (data.missing, *data.remarks):
         announce(line)
     return data
+
+
+def task_of(name: str, data: LabelledVideos, videos: Path, source: Source) -> Task:
+    """The training videos of a data set where the name is "train", else its test videos."""
+    part = "train" if name == "train" else "test"
+    own = data.train if part == "train" else data.test
+    found = [0] * len(data.classes)
+    for video in own:
+        found[video.label] += 1
+    split = "train" if part == "train" else data.tested
+    lists = source.lists and (source.lists.train if part == "train" else source.lists.test)
+    origin = {
+        "videos": str(videos),
+        "annotations": str(lists or source.annotations or videos),
+        "names": None if source.names is None else str(source.names),
+        "split": split,
+    }
+    return Task(name, own, data.classes, data.listed[part], found, origin)
 
 
 def few_shots(task: Task, data: LabelledVideos, args: argparse.Namespace) -> list[LabelledVideo]:
@@ -275,10 +317,13 @@ def target_tasks(name: str, videos: Path, annotations: Path, names: Path | None 
         announce(f"{name}: tested on split {', '.join(map(str, splits))}")
     tasks = []
     for split in splits or (1,):
-        data = read_labels(videos, Source(annotations, names=names, split=split, tests_only=True))
+        source = Source(annotations, names=names, split=split, tests_only=True)
+        data = read_labels(videos, source)
         for line in (data.missing, *data.remarks):
             announce(line)
-        tasks.append(Task(f"{name} split {split}" if splits else name, data.test, data.classes))
+        if not splits and data.tested is not None:
+            announce(f"{name}: tested on the {data.tested} videos")
+        tasks.append(task_of(f"{name} split {split}" if splits else name, data, videos, source))
     return tasks
 
 
@@ -286,7 +331,8 @@ def restrict(task: Task, name: str, classes: list[int]) -> Task:
     """The part of a task that is of some classes, which alone count as answers."""
     numbers = {label: number for number, label in enumerate(classes)}
     videos = [video._replace(label=numbers[video.label]) for video in task.videos if video.label in numbers]
-    return Task(name, videos, [task.classes[label] for label in classes])
+    listed, found = ([own[label] for label in classes] for own in (task.listed, task.found))
+    return Task(name, videos, [task.classes[label] for label in classes], listed, found, task.origin)
 
 
 def draw_shots(task: Task, args: argparse.Namespace) -> list[LabelledVideo]:
@@ -327,67 +373,132 @@ class Recognizer:
         paths = [video.path for video in task.videos]
         clips = TrainingClips(paths, args.frames, self.preprocess, args.seed, args.stride, args.flip)
         loader, order = train_loader(clips, args.batch, args.workers)
-        objective, test = MeanObjective(loss_of), lambda: self.test(tests, ONE_VIEW)
-        record = {"class_names": task.classes, "template": vilt_prompt.TEMPLATE}
-        return fit(self.model, loader, order, objective, test, self.plan, self.run, record)
+        objective = MeanObjective(loss_of)
+        used = [(video.path, task.classes[video.label]) for task in (task, *tests) for video in task.videos]
+        roots = dict.fromkeys(Path(task.origin["videos"] or "") for task in (task, *tests))
+        return fit(
+            self.model,
+            loader,
+            order,
+            objective,
+            lambda: self.test(tests, ONE_VIEW).metrics[PROMPTED],
+            self.plan,
+            self.run,
+            fingerprint(roots, used),
+            {"class_names": task.classes, "template": vilt_prompt.TEMPLATE},
+        )
 
     def temperature(self) -> float:
         """Returns tau, or the model's own temperature."""
         given = self.args.temperature
         return 1 / self.model.logit_scale.exp().item() if given == "model" else float(given)
 
-    def test(self, tasks: list[Task], views: Views) -> dict[str, float]:
+    def run_all(
+        self, train: Task | None, tests: list[Task], views: Views
+    ) -> tuple[dict[str, float], dict[str, float], dict[str, list[int]]]:
+        """Trains where there is something to train on, and tests with and without prompts.
+
+        Returns:
+            The results, those of the frozen model, and which videos of each test could be decoded. Where nothing is
+            trained and no adapter is given, the results are those of the frozen model.
+        """
+        found: dict[str, dict[str, float]] = {}
+        numbers: dict[str, list[int]] = {}
+        only_frozen = train is None and self.args.adapter is None
+        if self.args.evaluate_before or only_frozen:
+            tested = self.test(tests, views, (FROZEN,))
+            found, numbers = dict(tested.metrics), tested.numbers
+        if train is not None:
+            for name, value in found.get(FROZEN, {}).items():
+                announce(f"before the training: {name} {value:.2f}")
+            announce(f"{len(train.videos)} videos of {len(train.classes)} classes to train on")
+            metrics = self.train(train, tests)
+            if metrics is not None and views == ONE_VIEW:
+                found[PROMPTED] = metrics
+        kinds = [kind for kind in (PROMPTED, FROZEN) if kind not in found and not (only_frozen and kind == PROMPTED)]
+        if kinds:
+            tested = self.test(tests, views, kinds)
+            found, numbers = found | tested.metrics, tested.numbers
+        return found.get(PROMPTED, found[FROZEN]), found[FROZEN], numbers
+
+    def test(self, tasks: list[Task], views: Views, kinds: Sequence[str] = (PROMPTED,)) -> Tested:
+        """Tests the model with its prompts, without them, or both on the same decoded videos."""
+        self.model.eval()
+        numbers: dict[str, list[int]] = {}
+        probabilities: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
+        for task in tasks:
+            numbers[task.name], of_kind = self.probabilities(task, views, kinds)
+            for kind, own in of_kind.items():
+                probabilities[kind].append(own)
+            if PROMPTED in kinds and ranks.rank() == 0:
+                file = self.run.path / f"predictions-{task.name.replace(' ', '-')}.csv"
+                write_predictions(file, task, numbers[task.name], of_kind[PROMPTED])
+        labels = [torch.tensor([task.videos[number].label for number in numbers[task.name]]) for task in tasks]
+        metrics = {kind: self.metrics(tasks, labels, own) for kind, own in probabilities.items()}
+        return Tested(metrics, numbers)
+
+    def metrics(self, tasks: list[Task], labels: list[Tensor], probabilities: list[Tensor]) -> dict[str, float]:
         """Top-1 of each task in percent, and what sums them up; then top-5."""
         top1: dict[str, float] = {}
         top5: dict[str, float] = {}
-        self.model.eval()
-        for task in tasks:
-            numbers, probabilities = self.probabilities(task, views)
-            labels = torch.tensor([task.videos[number].label for number in numbers])
-            top1[f"{task.name} top-1"] = 100 * top_k_accuracy(probabilities, labels)
+        for task, own_labels, own in zip(tasks, labels, probabilities, strict=True):
+            top1[f"{task.name} top-1"] = 100 * top_k_accuracy(own, own_labels)
             if len(task.classes) > 5:
-                top5[f"{task.name} top-5"] = 100 * top_k_accuracy(probabilities, labels, 5)
-            if ranks.rank() == 0:
-                file = self.run.path / f"predictions-{task.name.replace(' ', '-')}.csv"
-                write_predictions(file, task, numbers, probabilities)
+                top5[f"{task.name} top-5"] = 100 * top_k_accuracy(own, own_labels, 5)
         if self.args.setting == "base-to-novel":
             top1["harmonic mean"] = harmonic_mean(*top1.values())
         elif len(tasks) > 1:
             for dataset in dict.fromkeys(task.name.partition(" split ")[0] for task in tasks):
-                own = [value for name, value in top1.items() if name.startswith(f"{dataset} split ")]
-                if own:
-                    top5[f"{dataset} mean top-1"] = sum(own) / len(own)
+                splits = [value for name, value in top1.items() if name.startswith(f"{dataset} split ")]
+                if splits:
+                    top5[f"{dataset} mean top-1"] = sum(splits) / len(splits)
         return top1 | top5
 
     @torch.no_grad()
-    def probabilities(self, task: Task, views: Views) -> tuple[list[int], Tensor]:
-        """Numbers of the videos that could be decoded, ascending, and their probabilities of the classes, (B, C)."""
+    def probabilities(self, task: Task, views: Views, kinds: Sequence[str]) -> tuple[list[int], dict[str, Tensor]]:
+        """Returns the numbers of the decoded videos, ascending, and by kind their class probabilities, (B, C)."""
         args, device = self.args, self.plan.device
         clips = EvalClips([video.path for video in task.videos], args.frames, self.preprocess, args.stride, views)
-        with autocast(self.plan):
-            classes = self.model.encode_text(self.tokenizer(task.classes).to(device), normalize=True).float()
-            frozen = None
-            if args.frozen_weight != 1:
-                frozen = vilt_prompt.scenario_features(self.model, self.tokenizer, task.classes).float()
-        temperature = self.temperature()
-        mine: dict[int, Tensor] = {}
+        weight, temperature = args.frozen_weight, self.temperature()
+        # The frozen model's scores are computed once, for its own results and for `--frozen-weight`.
+        needed = [kind for kind in (PROMPTED, FROZEN) if kind in kinds or (kind == FROZEN and weight != 1)]
+        classes = {kind: self.class_features(task.classes, kind) for kind in needed}  # [C, D] each
+        mine: dict[int, list[Tensor]] = {}  # a row for each kind
         quiet = ranks.rank() != 0
         for batch in tqdm(eval_loader(clips, args.batch, args.workers), desc=task.name, unit="batch", disable=quiet):
             report(batch, self.run)
             if batch.videos is None:
                 continue
             videos = batch.videos.to(device).flatten(0, 1)  # [B, V, T, 3, H, W] -> [B * V, T, 3, H, W]
-            cosines = args.frozen_weight * (self.features(videos) @ classes.T)  # [B * V, C]
-            if frozen is not None:
-                with self.model.disable_adapter():
-                    cosines += (1 - args.frozen_weight) * (self.features(videos) @ frozen.T)
-            logits = (cosines / temperature).unflatten(0, batch.videos.shape[:2])  # [B, V, C]
-            mine |= dict(zip(batch.numbers.tolist(), average_views(logits).cpu(), strict=True))
+            cosines = {}  # [B * V, C] each
+            for kind in needed:
+                with self.prompts(kind):
+                    cosines[kind] = self.features(videos) @ classes[kind].T
+            if PROMPTED in kinds and weight != 1:
+                cosines[PROMPTED] = weight * cosines[PROMPTED] + (1 - weight) * cosines[FROZEN]
+            for kind in kinds:
+                logits = (cosines[kind] / temperature).unflatten(0, batch.videos.shape[:2])  # [B, V, C]
+                for number, row in zip(batch.numbers.tolist(), average_views(logits).cpu(), strict=True):
+                    mine.setdefault(number, []).append(row)
         everyone = {number: row for part in ranks.gather(mine) for number, row in part.items()}
         if not everyone:
             raise ValueError(f"none of the {len(task.videos)} videos of {task.name} can be decoded")
         numbers = sorted(everyone)
-        return numbers, torch.stack([everyone[number] for number in numbers])
+        return numbers, {
+            kind: torch.stack([everyone[number][place] for number in numbers]) for place, kind in enumerate(kinds)
+        }
+
+    def class_features(self, classes: list[str], kind: str) -> Tensor:
+        """Normalised features of the classes, (C, D); the frozen model gets the hand-crafted prompt around them."""
+        with autocast(self.plan):
+            if kind == FROZEN:
+                return vilt_prompt.scenario_features(self.model, self.tokenizer, classes).float()
+            tokens = self.tokenizer(classes).to(self.plan.device)
+            return self.model.encode_text(tokens, normalize=True).float()
+
+    def prompts(self, kind: str) -> contextlib.AbstractContextManager[Any]:
+        """A block in which the model has its prompts, or has none."""
+        return self.model.disable_adapter() if kind == FROZEN else contextlib.nullcontext()
 
     def features(self, videos: Tensor) -> Tensor:
         """Returns normalised features of videos (B, T, 3, H, W), (B, D), in float32."""
@@ -415,11 +526,29 @@ def parse_views(text: str) -> Views:
     return Views(int(temporal), int(spatial))
 
 
+def count(task: Task, decoded: Sequence[LabelledVideo], tested: bool) -> dict[str, Any]:
+    """Counts the videos of a task, of all classes and of each: listed, found on disk, used, decoded and tested."""
+    counts = {"listed": task.listed, "found": task.found}
+    counts["used"], counts["decoded"] = (
+        [labels.count(label) for label in range(len(task.classes))]
+        for labels in ([video.label for video in videos] for videos in (task.videos, decoded))
+    )
+    if tested:
+        counts["tested"] = counts["decoded"]
+    return {"from": task.origin} | count_videos(task.classes, counts)
+
+
 def main() -> None:
     """Trains and tests."""
     args = arguments()
     check_temperature(args.temperature)
     check_weight(args.frozen_weight)
+    with RunLog() as log:
+        train_and_test(args, log)
+
+
+def train_and_test(args: argparse.Namespace, log: RunLog) -> None:
+    """Runs the script with its options, and writes the results."""
     device = ranks.start(args.device)
     views, schedule = parse_views(args.views), plan(args, device)
     train, tests = read_tasks(args)
@@ -427,20 +556,26 @@ def main() -> None:
         for line in compared_with_paper(args, PAPER[args.setting], others(args.setting)):
             announce(line)
     run = RunFolder(args.out, settings(args), args.resume)
+    log.open(run.path / "log.txt")
+    note_start(args)
     torch.manual_seed(args.seed)
     clip, preprocess, tokenizer = load_clip(args.model, args.pretrained, device)
     model = prompted(clip, args).to(device)
     recognizer = Recognizer(model, tokenizer, preprocess, args, schedule, run)
-    results = None
+    metrics, frozen, numbers = recognizer.run_all(train, tests, views)
+    videos: dict[str, Any] = {}
+    notes: dict[str, str] = {}
     if train is not None:
-        announce(f"{len(train.videos)} videos of {len(train.classes)} classes to train on")
-        results = recognizer.train(train, tests)
-    if results is None or views != ONE_VIEW:
-        results = recognizer.test(tests, views)
-    for name, value in results.items():
-        announce(f"{name:24} {value:6.2f}")
-    if ranks.rank() == 0:
-        (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        failed = run.failed()
+        decoded = [video for video in train.videos if str(video.path) not in failed]
+        videos["train"] = count(train, decoded, tested=False)
+    for task in tests:
+        videos[task.name] = count(task, [task.videos[number] for number in numbers[task.name]], tested=True)
+        note = of_listed(len(numbers[task.name]), sum(task.listed))
+        notes |= {f"{task.name} top-1": note, f"{task.name} top-5": note}
+    for line in shown(metrics, frozen, notes):
+        announce(line)
+    run.write_results(record(args, metrics, frozen, videos))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 from examples.paper.lists.msrvtt import PROTOCOLS
-from examples.paper.training.options import add_training_options, compared_with_paper, settings
+from examples.paper.training.options import add_training_options, compared_with_paper, settings, trains
 from examples.startup.command_line import Help, announce, before_imports, run_script
 from examples.startup.model_options import add_model_options
 
@@ -55,9 +55,10 @@ def arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     before_imports(arguments)
 
-import json
-from collections.abc import Callable
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import open_clip
 import torch
@@ -70,12 +71,28 @@ from examples.paper.protocols.metrics import Retrieval, retrieval_metrics
 from examples.paper.training.batches import EvalClips, TrainingClips, eval_loader, train_loader
 from examples.paper.training.fit import Plan, autocast, fit, report
 from examples.paper.training.gradients import JointObjective
+from examples.paper.training.record import fingerprint, note_start, of_listed, record, shown
 from examples.paper.training.run_folder import RunFolder
 from examples.paper.training.setup import plan, prompted
 from examples.startup import ranks
-from examples.startup.base_model import Preprocess, load_clip
+from examples.startup.base_model import Preprocess, Tokenizer, load_clip
+from examples.startup.run_log import RunLog
 
 CHUNK = 256  # frames, or captions, that one pass takes without gradients
+PROMPTED, FROZEN = "prompted", "frozen"  # the model with its prompts, and without them
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The results of a test.
+
+    Attributes:
+        metrics: Of the model with and without prompts, as far as they were tested, by name.
+        numbers: Which videos could be decoded.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    numbers: list[int]
 
 
 @dataclass(frozen=True)
@@ -83,7 +100,8 @@ class Retriever:
     """A prompted model with all objects that its test needs."""
 
     model: vilt_prompt.PromptPeftModel
-    tokenize: Callable[[list[str]], Tensor]
+    tokenizer: Tokenizer
+    room: dict[str, int]  # tokens of a caption with prompts, and without them
     preprocess: Preprocess
     args: argparse.Namespace
     plan: Plan
@@ -92,7 +110,7 @@ class Retriever:
     def train(self, captions: Captions, test: Captions) -> dict[str, float] | None:
         """Trains on pairs of a video and one caption of it; returns what `fit` does."""
         args = self.args
-        tokens = self.tokenize(captions.texts).to(self.plan.device)
+        tokens = self.tokenizer(captions.texts, context_length=self.room[PROMPTED]).to(self.plan.device)
         # Each process computes its own rows against everyone's columns; gradients flow through the gathered features.
         criterion = open_clip.ClipLoss(
             local_loss=True, gather_with_grad=True, rank=ranks.rank(), world_size=ranks.world_size()
@@ -112,23 +130,71 @@ class Retriever:
         clips = TrainingClips(paths, args.frames, self.preprocess, args.seed, args.stride, args.flip)
         loader, order = train_loader(clips, args.batch, args.workers)
         objective = JointObjective(features, loss_of)
-        return fit(self.model, loader, order, objective, lambda: self.test(test), self.plan, self.run)
+        used = [
+            (own.paths[video], text)
+            for own in (captions, test)
+            for video, text in zip(own.videos, own.texts, strict=True)
+        ]
+        return fit(
+            self.model,
+            loader,
+            order,
+            objective,
+            lambda: self.test(test).metrics[PROMPTED],
+            self.plan,
+            self.run,
+            fingerprint([args.videos], used),
+        )
 
-    def test(self, captions: Captions) -> dict[str, float]:
-        """Recall in percent and ranks, in both directions."""
+    def run_all(self, train: Captions | None, test: Captions) -> tuple[dict[str, float], dict[str, float], list[int]]:
+        """Trains where there is something to train on, and tests with and without prompts.
+
+        Returns:
+            The results, those of the frozen model, and which videos of the test could be decoded. Where nothing is
+            trained and no adapter is given, the results are those of the frozen model.
+        """
+        found: dict[str, dict[str, float]] = {}
+        numbers: list[int] = []
+        only_frozen = train is None and self.args.adapter is None
+        if self.args.evaluate_before or only_frozen:
+            tested = self.test(test, (FROZEN,))
+            found, numbers = dict(tested.metrics), tested.numbers
+        if train is not None:
+            for name, value in found.get(FROZEN, {}).items():
+                announce(f"before the training: {name} {value:.2f}")
+            announce(f"{len(train.paths)} videos with {len(train.texts)} captions to train on")
+            metrics = self.train(train, test)
+            if metrics is not None:
+                found[PROMPTED] = metrics
+        kinds = [kind for kind in (PROMPTED, FROZEN) if kind not in found and not (only_frozen and kind == PROMPTED)]
+        if kinds:
+            tested = self.test(test, kinds)
+            found, numbers = found | tested.metrics, tested.numbers
+        return found.get(PROMPTED, found[FROZEN]), found[FROZEN], numbers
+
+    def test(self, captions: Captions, kinds: Sequence[str] = (PROMPTED,)) -> Tested:
+        """Recall in percent and ranks, in both directions, with prompts, without them, or both."""
         self.model.eval()
-        videos = self.video_features(captions.paths)
+        videos = self.video_features(captions.paths, kinds)
         place = {video: row for row, video in enumerate(videos)}
         kept = [number for number, video in enumerate(captions.videos) if video in place]
-        texts = self.text_features([captions.texts[number] for number in kept])
         owners = torch.tensor([place[captions.videos[number]] for number in kept])
-        return percent(retrieval_metrics(texts @ torch.stack(list(videos.values())).T, owners))
+        metrics = {}
+        for number, kind in enumerate(kinds):
+            texts = self.text_features([captions.texts[caption] for caption in kept], kind)
+            features = torch.stack([rows[number] for rows in videos.values()])  # [B, D]
+            metrics[kind] = percent(retrieval_metrics(texts @ features.T, owners))
+        return Tested(metrics, list(videos))
+
+    def prompts(self, kind: str) -> contextlib.AbstractContextManager[Any]:
+        """A block in which the model has its prompts, or has none."""
+        return self.model.disable_adapter() if kind == FROZEN else contextlib.nullcontext()
 
     @torch.no_grad()
-    def video_features(self, paths: list[Path]) -> dict[int, Tensor]:
-        """Number of each video that can be decoded, ascending, to its normalised features, (D,)."""
+    def video_features(self, paths: list[Path], kinds: Sequence[str]) -> dict[int, list[Tensor]]:
+        """Number of each video that can be decoded, ascending, to its normalised features by kind, (D,) each."""
         clips = EvalClips(paths, self.args.frames, self.preprocess, self.args.stride)
-        mine: dict[int, Tensor] = {}
+        mine: dict[int, list[Tensor]] = {}
         quiet = ranks.rank() != 0
         for batch in tqdm(eval_loader(clips, self.args.batch, self.args.workers), desc="test", disable=quiet):
             report(batch, self.run)
@@ -136,21 +202,24 @@ class Retriever:
                 continue
             videos = batch.videos.squeeze(1).to(self.plan.device)  # [B, 1, T, 3, H, W] -> [B, T, 3, H, W]
             chunk = self.args.frames_per_chunk or CHUNK
-            with autocast(self.plan):
-                features = self.model.encode_video(videos, normalize=True, frames_per_chunk=chunk).float().cpu()
-            mine |= dict(zip(batch.numbers.tolist(), features, strict=True))
+            for kind in kinds:
+                with autocast(self.plan), self.prompts(kind):
+                    features = self.model.encode_video(videos, normalize=True, frames_per_chunk=chunk).float().cpu()
+                for number, row in zip(batch.numbers.tolist(), features, strict=True):
+                    mine.setdefault(number, []).append(row)
         everyone = {number: row for part in ranks.gather(mine) for number, row in part.items()}
         if not everyone:
             raise ValueError(f"none of the {len(paths)} videos of the test can be decoded")
         return dict(sorted(everyone.items()))
 
     @torch.no_grad()
-    def text_features(self, texts: list[str]) -> Tensor:
+    def text_features(self, texts: list[str], kind: str) -> Tensor:
         """Normalised features, (C, D)."""
         rows = []
         for start in range(0, len(texts), CHUNK):
-            tokens = self.tokenize(texts[start : start + CHUNK]).to(self.plan.device)
-            with autocast(self.plan):
+            own = texts[start : start + CHUNK]
+            tokens = self.tokenizer(own, context_length=self.room[kind]).to(self.plan.device)
+            with autocast(self.plan), self.prompts(kind):
                 rows.append(self.model.encode_text(tokens, normalize=True).float().cpu())
         return torch.cat(rows)
 
@@ -167,36 +236,53 @@ def percent(result: Retrieval) -> dict[str, float]:
     return rows
 
 
+def count(captions: Captions, listed: int, decoded: int, tested: bool) -> dict[str, Any]:
+    """Counts the videos: listed, found on disk, decoded and tested; and the captions."""
+    counts = {"listed": listed, "found": len(captions.paths), "decoded": decoded}
+    return counts | ({"tested": decoded} if tested else {}) | {"captions": len(captions.texts)}
+
+
 def main() -> None:
     """Trains and tests."""
-    args = arguments()
+    with RunLog() as log:
+        train_and_test(arguments(), log)
+
+
+def train_and_test(args: argparse.Namespace, log: RunLog) -> None:
+    """Runs the script with its options, and writes the results."""
     device = ranks.start(args.device)
     schedule = plan(args, device)
-    data = read_captions(args.videos, args.annotations, args.protocol, tests_only=args.adapter is not None)
+    data = read_captions(args.videos, args.annotations, args.protocol, tests_only=not trains(args))
     for line in (data.missing, *data.remarks):
         announce(line)
     if data.train is not None:
         for line in compared_with_paper(args, PAPER, OTHERS):
             announce(line)
     run = RunFolder(args.out, settings(args), args.resume)
+    log.open(run.path / "log.txt")
+    note_start(args)
     torch.manual_seed(args.seed)
     clip, preprocess, tokenizer = load_clip(args.model, args.pretrained, device)
     model = prompted(clip, args).to(device)
-    room = clip.context_length - int(vars(model.peft_config["default"])["n_ctx"])
-
-    def tokenize(texts: list[str]) -> Tensor:
-        return tokenizer(texts, context_length=room)
-
-    retriever = Retriever(model, tokenize, preprocess, args, schedule, run)
-    results = None
+    whole = clip.context_length
+    room = {PROMPTED: whole - int(vars(model.peft_config["default"])["n_ctx"]), FROZEN: whole}
+    retriever = Retriever(model, tokenizer, room, preprocess, args, schedule, run)
+    metrics, frozen, numbers = retriever.run_all(data.train, data.test)
+    origin = {"videos": str(args.videos), "annotations": str(args.annotations)}
+    videos: dict[str, Any] = {}
     if data.train is not None:
-        announce(f"{len(data.train.paths)} videos with {len(data.train.texts)} captions to train on")
-        results = retriever.train(data.train, data.test)
-    results = results or retriever.test(data.test)
-    for name, value in results.items():
-        announce(f"{name:28} {value:6.2f}")
-    if ranks.rank() == 0:
-        (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        failed = run.failed()
+        decoded = sum(str(path) not in failed for path in data.train.paths)
+        videos["train"] = {"from": origin | {"split": "train"}} | count(
+            data.train, data.listed["train"], decoded, tested=False
+        )
+    videos["test"] = {"from": origin | {"split": data.tested}} | count(
+        data.test, data.listed["test"], len(numbers), tested=True
+    )
+    note = of_listed(len(numbers), data.listed["test"])
+    for line in shown(metrics, frozen, dict.fromkeys(metrics, note)):
+        announce(line)
+    run.write_results(record(args, metrics, frozen, videos))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from examples.startup.run_log import LOGGER
+
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
@@ -25,9 +27,10 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def announce(line: str | None) -> None:
-    """Prints a line, if there is one; of several processes, the first one does."""
+    """Prints a line, if there is one; of several processes, the first one does. It also goes to the run's log."""
     if line and int(os.environ.get("RANK", "0")) == 0:
         print(line)
+        LOGGER.info(line)
 
 
 def before_imports(arguments: Callable[[], object]) -> None:

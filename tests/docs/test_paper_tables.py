@@ -15,7 +15,8 @@ from docs.paper_tables import cells, filled, flops, hours, read
 
 def run_folder(folder: Path, **results: float) -> Path:
     folder.mkdir()
-    (folder / "results.json").write_text(json.dumps({name.replace("_", " "): value for name, value in results.items()}))
+    metrics = {name.replace("_", " "): value for name, value in results.items()}
+    (folder / "results.json").write_text(json.dumps({"metrics": metrics}))
     return folder
 
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from examples.paper import recognition
 from examples.paper.training import run_folder
 from examples.startup import command_line
 from examples.video import decoding
-from examples.video.sampling import crop_boxes, frame_views
+from examples.video.sampling import crop_boxes, frame_views, sample_frames
 from tests.support import video_sets
 
 QUICK = ["--model", video_sets.MODEL, "--device", "cpu", "--workers", "0", "--frames", "2", "--batch", "4"]
@@ -65,6 +66,11 @@ def adapter(out: Path, name: str = "last") -> dict[str, torch.Tensor]:
     return load_file(out / name / "adapter_model.safetensors")
 
 
+def metrics(out: Path) -> dict[str, float]:
+    found: dict[str, float] = json.loads((out / "results.json").read_text())["metrics"]
+    return found
+
+
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -88,7 +94,7 @@ def test_few_shot_learns(script, tmp_path, capsys):
     assert [row[0] for row in rows(out / "test.csv")] == ["5", "10"]
     predictions = rows(out / "predictions-test.csv")
     assert [row[1] for row in predictions] == [label for _, label, split in table if split == "test"]
-    results = json.loads((out / "results.json").read_text())
+    results = metrics(out)
     right = sum(row[1] == row[2] for row in predictions)
     assert results == {"test top-1": 100 * right / 4}
     assert right >= 2
@@ -96,7 +102,7 @@ def test_few_shot_learns(script, tmp_path, capsys):
     assert adapter(out, "best").keys() == adapter(out).keys()
     data[-1] = 16  # nothing is drawn, so that there are not as many does not matter
     script("few-shot", *data, *QUICK, "--adapter", out / "last", "--out", tmp_path / "again")
-    assert json.loads((tmp_path / "again" / "results.json").read_text()) == results
+    assert metrics(tmp_path / "again") == results
     assert not (tmp_path / "again" / "train.csv").exists()
 
 
@@ -162,7 +168,7 @@ def test_targets_of_one_name_are_told_apart(ucf101, tmp_path, monkeypatch):
 
 def test_base_to_novel(script, hmdb51, tmp_path):
     script("base-to-novel", *hmdb51, *QUICK, "--out", tmp_path, "--shots", 2, "--epochs", 1)
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = metrics(tmp_path)
     assert list(results) == ["base top-1", "novel top-1", "harmonic mean"]
     # "wave" has most videos; of the three others, equally frequent, the first is base, too.
     assert {row[1] for row in rows(tmp_path / "predictions-base.csv")} == {"brush hair", "wave"}
@@ -204,7 +210,7 @@ def test_zero_shot_on_other_data_sets(script, ucf101, hmdb51, tmp_path):
     source = video_sets.folders(tmp_path / "source", test=0)
     targets = ["--target", ucf101[1], ucf101[3], "--target", hmdb51[1], hmdb51[3]]
     script("zero-shot", "--videos", source, *targets, *QUICK, "--out", tmp_path / "out", "--epochs", 1)
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    results = metrics(tmp_path / "out")
     splits = [f"{name} split {n} top-1" for name in ("UCF-101", "hmdb51") for n in (1, 2, 3)]
     assert list(results) == [*splits, "UCF-101 mean top-1", "hmdb51 mean top-1"]
     for name in ("UCF-101", "hmdb51"):
@@ -212,11 +218,11 @@ def test_zero_shot_on_other_data_sets(script, ucf101, hmdb51, tmp_path):
         assert results[f"{name} mean top-1"] == pytest.approx(mean)
     again = ["zero-shot", "--videos", source, *targets, *QUICK, "--out", tmp_path / "out", "--epochs", 1, "--resume"]
     script(*again)
-    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
+    assert metrics(tmp_path / "out") == results
     # The adapter alone is enough for further data sets.
     again = [*targets[:3], *QUICK, "--adapter", tmp_path / "out" / "last", "--out", tmp_path / "again"]
     script("zero-shot", *again)
-    assert json.loads((tmp_path / "again" / "results.json").read_text()).items() <= results.items()
+    assert metrics(tmp_path / "again").items() <= results.items()
 
 
 def test_ssv2_and_other_prompts(script, tmp_path):
@@ -348,6 +354,93 @@ def test_suspicious_rows_are_printed(listed, capsys):
     ]
 
 
+# --- results that compare -----------------------------------------------------------------------------------------
+
+
+def test_results_hold_everything_that_they_depend_on(script, uninterrupted, damaged):
+    results = json.loads((uninterrupted / "results.json").read_text())
+    train, test = results["videos"]["train"], results["videos"]["test"]
+    names = ("listed", "found", "used", "decoded")
+    assert [train[name] for name in names] == [12, 12, 12, 10]
+    assert [test[name] for name in (*names, "tested")] == [3, 3, 3, 2, 2]
+    assert list(train["classes"]["yo yo"].values()) == [4, 4, 4, 2]
+    assert test["classes"]["archery"] == {"listed": 1, "found": 1, "used": 1, "decoded": 0, "tested": 0}
+    assert test["from"] == {
+        "videos": str(damaged[1]),
+        "annotations": str(damaged[3]),
+        "names": None,
+        "split": "test",
+    }
+    assert results["options"]["split"] == 1
+    assert results["options"]["shots"] == 4
+    assert results["options"]["lr"] == 8e-3
+    assert results["seed"] == 0
+    assert results["decoder"] == decoding.decoder()
+    assert results["versions"]["torch"] == torch.__version__
+    assert results["machine"]["processes"] == 1
+    assert results["machine"]["cores"] == os.cpu_count()
+    assert results["metrics"].keys() == results["frozen"].keys() == {"test top-1"}
+
+
+def test_a_log_says_what_was_printed(uninterrupted):
+    lines = (uninterrupted / "log.txt").read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
+    said = [line[20:] for line in lines]
+    assert (
+        sum(line.startswith(("command: ", "options: ", "versions: ", "machine: ", "decoder: ")) for line in said) == 5
+    )
+    assert "12 videos of 3 classes to train on" in said
+    assert sum(line.startswith("skipped: ") for line in said) == 3
+    assert sum(line.startswith("epoch ") and "test top-1" in line for line in said) == 3
+    (result,) = (line for line in said if line.startswith("test top-1"))
+    assert re.fullmatch(r"test top-1 of 2 of 3 videos +\d+\.\d\d  \(frozen model \d+\.\d\d\)", result)
+
+
+def frozen_top1(table: Path, names: list[str], frames: int) -> float:
+    """Of the bare model, with the hand-crafted prompt."""
+    clip, _, preprocess = open_clip.create_model_and_transforms(video_sets.MODEL)
+    texts = open_clip.get_tokenizer(video_sets.MODEL)([f"a video of a person doing {name}." for name in names])
+    right = []
+    with torch.no_grad():
+        classes = clip.encode_text(texts, normalize=True)
+        for path, label, *_ in rows(table):
+            pictures = decoding.read_frames(Path(path), lambda total: sample_frames(total, frames))
+            video = clip.encode_image(torch.stack([preprocess(picture) for picture in pictures])).mean(0)
+            right.append(names[int((classes @ video).argmax())] == label)
+    return 100 * sum(right) / len(right)
+
+
+def test_the_frozen_model_stands_beside_every_result(script, ucf101, tmp_path, capsys):
+    names = ["apply eye makeup", "yo yo", "archery"]
+    run = ["few-shot", *ucf101, *QUICK, "--shots", 1, "--epochs", 1]
+    script(*run, "--out", tmp_path / "after")
+    expected = frozen_top1(tmp_path / "after" / "predictions-test.csv", names, 2)
+    results = json.loads((tmp_path / "after" / "results.json").read_text())
+    assert results["frozen"] == {"test top-1": pytest.approx(expected)}
+    assert f"(frozen model {expected:.2f})" in capsys.readouterr().out
+    script(*run, "--evaluate-before", "--out", tmp_path / "before")
+    shown = capsys.readouterr().out
+    assert shown.index(f"before the training: test top-1 {expected:.2f}") < shown.index(
+        "3 videos of 3 classes to train"
+    )
+    again = json.loads((tmp_path / "before" / "results.json").read_text())
+    assert (again["metrics"], again["frozen"]) == (results["metrics"], results["frozen"])
+    script(*run[:-1], 0, "--out", tmp_path / "frozen")
+    alone = json.loads((tmp_path / "frozen" / "results.json").read_text())
+    assert alone["metrics"] == alone["frozen"] == results["frozen"]
+    assert not (tmp_path / "frozen" / "last").exists()
+    assert list(alone["videos"]) == ["test"]
+
+
+def test_the_frozen_model_needs_no_training_videos(script, tmp_path):
+    videos, annotations = video_sets.ucf101(tmp_path)
+    for file in videos.rglob("*_g0[89]_*"):
+        file.unlink()
+    data = ["--videos", videos, "--annotations", annotations, "--epochs", 0]
+    script("few-shot", *data, *QUICK, "--out", tmp_path / "out", "--views", "2x1")
+    assert list(metrics(tmp_path / "out")) == ["test top-1"]
+
+
 # --- after a kill -------------------------------------------------------------------------------------------------
 
 LONG = ["--shots", 4, "--batch", 2, "--epochs", 3, "--save-every", 4, "--test-every", 1]
@@ -375,8 +468,13 @@ def uninterrupted(damaged, tmp_path_factory):
 def assert_same_run(out: Path, uninterrupted: Path) -> None:
     for name in ("last", "best"):
         assert same(adapter(out, name), adapter(uninterrupted, name))
-    for table in ("train.csv", "test.csv", "predictions-test.csv", "results.json"):
+    for table in ("train.csv", "test.csv", "predictions-test.csv"):
         assert (out / table).read_text() == (uninterrupted / table).read_text(), table
+    results = [json.loads((folder / "results.json").read_text()) for folder in (out, uninterrupted)]
+    for own in results:
+        for name in ("out", "resume", "workers"):
+            del own["options"][name]
+    assert results[0] == results[1]
     states = [torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (out, uninterrupted)]
     for one, other in zip(*(state["optimizer"]["state"].values() for state in states), strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
@@ -428,7 +526,10 @@ def test_resume_after_any_step(script, damaged, uninterrupted, tmp_path, monkeyp
 def test_a_finished_run_is_resumed_by_its_test_alone(script, damaged, uninterrupted, capsys):
     results = (uninterrupted / "results.json").read_text()
     script("few-shot", *damaged, *QUICK, *LONG, "--out", uninterrupted, "--resume")
-    assert (uninterrupted / "results.json").read_text() == results
+    resumed = (uninterrupted / "results.json").read_text().replace('"resume": true', '"resume": false')
+    assert resumed == results
+    log = (uninterrupted / "log.txt").read_text()
+    assert log.count(" command: ") == 2  # One log for the run, whatever happened to it.
     assert len(rows(uninterrupted / "train.csv")) == 18
 
 
@@ -521,6 +622,21 @@ def test_a_run_does_not_go_on_with_other_videos(script, tmp_path):
         file.rename(file.with_stem(f"new_{file.stem}"))
     with pytest.raises(SystemExit, match="out holds a run on other videos: put those back, or choose another --out"):
         script(*run)
+
+
+def test_a_run_moves_to_other_storage(script, tmp_path, monkeypatch):
+    root = video_sets.folders(tmp_path / "set", train=3)
+    run = [*QUICK, "--shots", 2, "--epochs", 1, "--resume"]
+    script("few-shot", "--videos", root, *run, "--out", tmp_path / "out")
+    results = metrics(tmp_path / "out")
+    shutil.move(root, tmp_path / "elsewhere")
+    shutil.move(tmp_path / "out", tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    script("few-shot", "--videos", "elsewhere", *run, "--out", "moved")
+    assert metrics(tmp_path / "moved") == results
+    video_sets.write_video(next((tmp_path / "elsewhere" / "train").rglob("0.mp4")), (1, 2, 3), frames=9)
+    with pytest.raises(SystemExit, match="moved holds a run on other videos: put those back"):
+        script("few-shot", "--videos", "elsewhere", *run, "--out", "moved")
 
 
 def test_a_file_is_no_folder_of_a_run(script, ucf101, tmp_path):

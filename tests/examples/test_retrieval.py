@@ -33,12 +33,17 @@ def script(monkeypatch):
     return run
 
 
+def metrics(out: Path) -> dict[str, float]:
+    found: dict[str, float] = json.loads((out / "results.json").read_text())["metrics"]
+    return found
+
+
 @pytest.mark.parametrize("layout", [video_sets.msrvtt, video_sets.msvd, video_sets.lsmdc, video_sets.didemo])
 def test_every_data_set(script, tmp_path, layout):
     videos, annotations = layout(tmp_path)
     out = tmp_path / "out"
     script("--videos", videos, "--annotations", annotations, *QUICK, "--epochs", 1, "--out", out)
-    results = json.loads((out / "results.json").read_text())
+    results = metrics(out)
     kinds = ["R@1", "R@5", "R@10", "median rank", "mean rank"]
     assert list(results) == [f"{way} {kind}" for way in ("text to video", "video to text") for kind in kinds]
     assert results["text to video R@5"] == 100  # no test has more than three videos
@@ -63,11 +68,17 @@ def test_captions_find_the_clips_that_they_were_trained_on(script, tmp_path):
     with (tmp_path / "out" / "train.csv").open(newline="") as lines:
         losses = [float(row["loss"]) for row in csv.DictReader(lines)]
     assert sum(losses[-2:]) < 0.6 * sum(losses[:2])
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    results = metrics(tmp_path / "out")
     assert results["text to video R@1"] == results["video to text R@1"] == 100
     assert (tmp_path / "out" / "skipped.txt").read_text().count("\n") == 1
     script(*data, *QUICK, "--adapter", tmp_path / "out" / "last", "--out", tmp_path / "again")
-    assert json.loads((tmp_path / "again" / "results.json").read_text()) == results
+    assert metrics(tmp_path / "again") == results
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    listed, found, decoded = 9, 9, 8
+    counts = {"listed": listed, "found": found, "decoded": decoded, "captions": found}
+    assert record["videos"]["train"] == counts | {"from": record["videos"]["train"]["from"]}
+    assert record["videos"]["test"] == counts | {"tested": decoded, "from": record["videos"]["test"]["from"]}
+    assert "text to video R@1 of 8 of 9 videos" in (tmp_path / "out" / "log.txt").read_text()
 
 
 def test_metrics_against_the_model(script, tmp_path):
@@ -95,10 +106,36 @@ def test_metrics_against_the_model(script, tmp_path):
     for own in (0, 1):
         best = max(similarity[2 * own][own], similarity[2 * own + 1][own])
         video_ranks.append(1 + sum(similarity[2 * (1 - own) + n][own] >= best for n in (0, 1)))
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    results = metrics(tmp_path / "out")
     assert results["text to video mean rank"] == pytest.approx(sum(text_ranks) / 4)
     assert results["video to text mean rank"] == pytest.approx(sum(video_ranks) / 2)
     assert results["text to video R@1"] == 100 * text_ranks.count(1) / 4
+
+
+def test_the_frozen_model_stands_beside_the_result(script, tmp_path, capsys):
+    videos, annotations = video_sets.msvd(tmp_path)
+    data = ["--videos", videos, "--annotations", annotations, *QUICK]
+    script(*data, "--epochs", 1, "--evaluate-before", "--out", tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    script(*data, "--epochs", 0, "--out", tmp_path / "frozen")
+    assert metrics(tmp_path / "frozen") == results["frozen"]
+    assert not (tmp_path / "frozen" / "last").exists()
+    clip, _, preprocess = open_clip.create_model_and_transforms(video_sets.MODEL)
+    texts = [f"{n} {text}" for n in (2, 3) for text in ("a man runs", 'he says "hi", then runs')]
+    tokens = open_clip.get_tokenizer(video_sets.MODEL)(texts)
+    own = []
+    for n in (2, 3):
+        pictures = decoding.read_frames(videos / f"-id{n}_{n}_{n + 5}.avi", lambda total: sample_frames(total, 2))
+        own.append(torch.stack([preprocess(picture) for picture in pictures]))
+    with torch.no_grad():
+        frames = torch.stack([clip.encode_image(pictures).mean(0) for pictures in own])
+        similarity = (
+            torch.nn.functional.normalize(clip.encode_text(tokens), dim=-1)
+            @ torch.nn.functional.normalize(frames, dim=-1).T
+        )
+    right = [int(row.argmax()) == number // 2 for number, row in enumerate(similarity)]
+    assert results["frozen"]["text to video R@1"] == 25 * sum(right)
+    assert "before the training: text to video R@1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -98,11 +98,12 @@ def test_scores_against_open_clip(
     tau = 1 / clip.logit_scale.exp().item() if temperature == "model" else float(temperature)
     expected = (((1 - weight) * frozen + weight * prompted) / tau).softmax(-1)
     recognizer = recognition.Recognizer(model, tokenizer, preprocess, args, plan(args, torch.device("cpu")), None)
-    task = recognition.Task("test", [LabelledVideo(file, 0, "") for file in files], names)
+    none = [0] * len(names)
+    task = recognition.Task("test", [LabelledVideo(file, 0, "") for file in files], names, none, none, {})
     monkeypatch.setattr(recognition, "report", lambda batch, run: None)  # there is no folder of a run
-    numbers, probabilities = recognizer.probabilities(task, ONE_VIEW)
+    numbers, probabilities = recognizer.probabilities(task, ONE_VIEW, [recognition.PROMPTED])
     assert numbers == [0, 1]
-    torch.testing.assert_close(probabilities, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(probabilities[recognition.PROMPTED], expected, atol=1e-5, rtol=1e-4)
 
 
 def script(module: object, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
@@ -162,11 +163,11 @@ def test_retrieval_tests_an_adapter_without_training_videos(
     own = ["--videos", videos, "--annotations", annotations, *QUICK]
     run(*own, "--epochs", 1, "--out", tmp_path / "run")
     assert "not given in the paper: depth None (few-shot recognition's)" not in capsys.readouterr().out
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    results = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
     for number in range(4):
         (videos / f"video{number}.mp4").unlink()
     (annotations / "MSRVTT_train.9k.csv").unlink()
     shutil.rmtree(tmp_path / "run" / "best")
     run(*own, "--adapter", tmp_path / "run", "--out", tmp_path / "again")
     assert f"the adapter is {tmp_path / 'run' / 'last'}" in capsys.readouterr().err
-    assert json.loads((tmp_path / "again" / "results.json").read_text()) == results
+    assert json.loads((tmp_path / "again" / "results.json").read_text())["metrics"] == results

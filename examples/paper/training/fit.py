@@ -1,9 +1,7 @@
 """The training loop of the examples: AdamW, a cosine, mixed precision, several processes, going on after a kill."""
 
 import contextlib
-import hashlib
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +19,7 @@ from examples.paper.training.memory import advice, free_bytes, needs
 from examples.paper.training.random_state import random_state, set_random_state
 from examples.paper.training.run_folder import RunFolder
 from examples.startup import ranks
+from examples.startup.run_log import LOGGER
 from examples.startup.trained import save_settings
 from vilt_prompt import PromptPeftModel
 
@@ -68,6 +67,7 @@ def fit(
     test: Callable[[], dict[str, float]],
     plan: Plan,
     run: RunFolder,
+    videos: str,
     record: Mapping[str, Any] | None = None,
 ) -> dict[str, float] | None:
     """Trains the prompts, and keeps the adapter of the last epoch and the one of the best test.
@@ -80,6 +80,7 @@ def fit(
         test: Returns metrics; the first decides which adapter is best.
         plan: How.
         run: Where results go, and where an earlier process stopped.
+        videos: From `record.fingerprint`: which videos train and test.
         record: Facts about the training that the adapters record: arguments of `save_pretrained`.
 
     Returns:
@@ -94,8 +95,6 @@ def fit(
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
     scaler = torch.amp.GradScaler(plan.device.type, enabled=plan.precision == "fp16")
     step, best, metrics = 0, -math.inf, None
-    paths = "\n".join(map(str, loader.dataset.paths))  # type: ignore[attr-defined]
-    videos = hashlib.sha256(os.fsencode(paths)).hexdigest()
     if run.checkpoint is not None:
         if run.checkpoint["videos"] != videos:
             raise ValueError(f"{run.path} holds a run on other videos: put those back, or choose another --out")
@@ -147,6 +146,9 @@ def fit(
             if epoch % plan.test_every == 0 or step == total:
                 metrics = test()
                 run.log("test", step, metrics)
+                if ranks.rank() == 0:
+                    shown = ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
+                    LOGGER.info(f"epoch {epoch}, step {step}, loss {loss:.4f}: {shown}")
                 first = next(iter(metrics.values()))
                 if first > best:
                     best = first
@@ -191,9 +193,14 @@ def train_step(
 def report(batch: Batch, run: RunFolder) -> None:
     """Says once of each video that it cannot be decoded, or only in part."""
     for line in run.unreported(batch.failures):
-        tqdm.write(f"skipped: {line}")
+        _say(f"skipped: {line}")
     for line in run.unreported(batch.damages, "damaged.txt"):
-        tqdm.write(f"used without its damaged part: {line}")
+        _say(f"used without its damaged part: {line}")
+
+
+def _say(line: str) -> None:
+    tqdm.write(line)
+    LOGGER.info(line)
 
 
 def out_of_memory(network: nn.Module, videos: Tensor, numbers: Tensor, objective: Objective, plan: Plan) -> str:

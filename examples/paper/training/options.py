@@ -14,7 +14,7 @@ METHODS = ("coop", "independent", "maple", "vilt", "vpt_deep", "vpt_shallow")  #
 PRECISIONS = ("fp32", "bf16", "fp16")
 # Those that may differ after a restart without changing the result.
 NOT_SETTINGS = {
-    *("out", "resume", "workers", "device", "save_every", "test_every", "adapter"),
+    *("out", "resume", "workers", "device", "save_every", "test_every", "adapter", "evaluate_before"),
     *("grad_checkpointing", "micro_batch", "frames_per_chunk"),
 }
 
@@ -33,7 +33,7 @@ def add_training_options(parser: argparse.ArgumentParser, **presets: Any) -> Non
     prompts.add_argument("--K", type=int, help="text leads in layers 1..K, vision in the rest")
 
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int, help="times that each video is seen")
+    training.add_argument("--epochs", type=int, help="times that each video is seen; 0: test the frozen model alone")
     training.add_argument("--batch", type=int, help="videos in a step, of all processes together")
     training.add_argument("--lr", type=float, help="learning rate at the start, of a cosine to 0")
     training.add_argument("--weight-decay", type=float, help="of AdamW")
@@ -65,6 +65,11 @@ def add_training_options(parser: argparse.ArgumentParser, **presets: Any) -> Non
     run = parser.add_argument_group("run")
     run.add_argument("--out", type=Path, required=True, help="folder for adapters, logs and the checkpoint")
     run.add_argument("--adapter", help="test this adapter, a folder or a repository of the Hub, instead of training")
+    run.add_argument(
+        "--evaluate-before",
+        action="store_true",
+        help="test the frozen model before the training, not after it",
+    )
     run.add_argument("--resume", action="store_true", help="go on where a killed run stopped, if there is one in --out")
     run.add_argument("--save-every", type=int, help="steps between checkpoints; each epoch ends with one, too")
     run.add_argument("--test-every", type=int, help="epochs between tests; the last one ends with one, too")
@@ -74,10 +79,30 @@ def add_training_options(parser: argparse.ArgumentParser, **presets: Any) -> Non
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What decides the result, as plain values."""
-    chosen = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
-    plain: dict[str, Any] = json.loads(json.dumps(chosen, default=str))  # paths, also those in lists, as text
+    """Returns the options that decide the result, as plain values.
+
+    Where files are is none of them: a run may move. Which videos they list is compared by `record.fingerprint`.
+    """
+    return {
+        name: value
+        for name, value in all_options(args).items()
+        if name not in NOT_SETTINGS and not _holds_paths(getattr(args, name))
+    }
+
+
+def all_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns all options as plain values, paths as text."""
+    plain: dict[str, Any] = json.loads(json.dumps(vars(args), default=str))
     return plain
+
+
+def _holds_paths(value: object) -> bool:
+    return isinstance(value, Path) or (isinstance(value, list) and all(map(_holds_paths, value)))
+
+
+def trains(args: argparse.Namespace) -> bool:
+    """Whether a run trains prompts; else it tests an adapter, or the frozen model."""
+    return args.adapter is None and args.epochs > 0
 
 
 def compared_with_paper(args: argparse.Namespace, paper: dict[str, Any], others: dict[str, str]) -> list[str]:

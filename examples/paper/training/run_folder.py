@@ -1,6 +1,7 @@
 """The folder of a run: a checkpoint to resume from, logs, and a list of skipped videos."""
 
 import csv
+import json
 import os
 import pickle
 from collections.abc import Iterable
@@ -112,6 +113,19 @@ class RunFolder:
                 file.writelines(f"{line}\n" for line in new)
             self._reported.update(new)
         return new
+
+    def failed(self) -> set[str]:
+        """The files that no process could decode, as text."""
+        file = self.path / "skipped.txt"
+        if not file.is_file():
+            return set()
+        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        return {line.partition(" cannot be decoded as a video")[0] for line in lines}
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Writes `results.json`; of several processes, number 0 does."""
+        if ranks.rank() == 0:
+            (self.path / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
     def _tensorboard(self) -> Any:
         try:

@@ -12,8 +12,8 @@ from examples.startup.trained import find_adapter
 
 def plan(args: argparse.Namespace, device: torch.device) -> Plan:
     """How to train, from the options."""
-    counts = ("epochs", "batch", "frames", "stride", "save_every", "test_every", "micro_batch", "frames_per_chunk")
-    least = dict.fromkeys(counts, 1) | {"workers": 0}
+    counts = ("batch", "frames", "stride", "save_every", "test_every", "micro_batch", "frames_per_chunk")
+    least = dict.fromkeys(counts, 1) | {"workers": 0, "epochs": 0}
     for name, bound in least.items():
         value = getattr(args, name)
         if value is not None and value < bound:
