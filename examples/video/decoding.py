@@ -16,6 +16,9 @@ from torch import Tensor
 
 from examples.video.files import is_video, walk_files
 
+# torchcodec seeks by the times in these containers. Of AVI files and MPEG streams it returns other frames than wanted.
+_TIMED = {"mov", "mp4", "matroska", "webm"}
+
 
 class Frames(NamedTuple):
     """Frames of a video.
@@ -54,7 +57,7 @@ def read_video(path: Path, choose: Callable[[int], Tensor]) -> Frames:
             try:
                 return _read_with_torchcodec(path, choose)
             except (RuntimeError, IndexError, ValueError):
-                pass  # PyAV goes on after a damaged packet.
+                pass  # PyAV reads more formats, and goes on after a damaged packet.
         return read_with_pyav(path, choose)
     except (av.FFmpegError, IndexError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path} cannot be decoded as a video: {' '.join(str(error).split())}") from error
@@ -104,6 +107,8 @@ def threads() -> int:
 
 def _read_with_torchcodec(path: Path, choose: Callable[[int], Tensor]) -> Frames:
     with av.open(path) as container:
+        if not _TIMED & {*container.format.name.split(",")}:
+            raise ValueError(f"torchcodec seeks to other frames in files of the format {container.format.name}")
         stream = _moving_pictures(container).index
     decoder = torchcodec()(str(path), stream_index=stream, dimension_order="NHWC", num_ffmpeg_threads=threads())
     numbers = choose(len(decoder)).flatten().tolist()

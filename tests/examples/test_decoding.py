@@ -64,7 +64,7 @@ def write_sound(path: Path, cover: bool = False) -> None:
         if cover:
             picture = container.add_stream("mjpeg", rate=1)
             picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
-            picture.disposition = av.stream.Disposition.attached_pic
+            picture.disposition = av.stream.Disposition.attached_pic.value  # PyAV 17 takes the number alone
         music = container.add_stream("aac", rate=44100)
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         sound.sample_rate = 44100
@@ -111,6 +111,7 @@ def test_only_the_frames_between_a_key_frame_and_the_wanted_one_are_decoded(tmp_
         decoding, "_decode_ranges", lambda path, own, times: ranges.append(own) or decode(path, own, times)
     )
     monkeypatch.setattr(decoding, "_decode_all", None)
+    monkeypatch.setattr(decoding, "torchcodec", lambda: None)
     decoding.read_frames(path, lambda total: torch.tensor([2, 20]))
     ((first, second),) = ranges
     keys = [number for number, packet in enumerate(packets(path)) if packet.is_keyframe]
@@ -235,7 +236,7 @@ def test_torchcodec_and_pyav_agree(tmp_path, name):
         assert abs(difference).max() <= 2
 
 
-def test_torchcodec_is_taken_where_it_works(monkeypatch):
+def test_torchcodec_is_taken_where_it_works(tmp_path, monkeypatch):
     frames = torch.arange(5 * 2 * 2 * 3, dtype=torch.uint8).view(5, 2, 2, 3)
 
     class Decoder:
@@ -255,10 +256,15 @@ def test_torchcodec_is_taken_where_it_works(monkeypatch):
     decoding.torchcodec.cache_clear()
     try:
         pictures = decoding.read_frames(VIDEO, lambda total: sample_frames(total, 2))
+        streams = [
+            decoding.read_frames(write_h264(tmp_path / name), lambda total: torch.tensor([total - 1]))
+            for name in ("a.avi", "a.ts")
+        ]
     finally:
         monkeypatch.undo()
         decoding.torchcodec.cache_clear()
     assert [np.asarray(picture).tolist() for picture in pictures] == frames[sample_frames(5, 2)].tolist()
+    assert [own[0].size for own in streams] == [(64, 48)] * 2  # PyAV's: torchcodec would return other frames of these
 
 
 def test_folders_of_videos(tmp_path):
