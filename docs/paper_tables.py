@@ -82,7 +82,7 @@ def read(cell: str, runs: Sequence[Path]) -> list[float]:
 
     Args:
         cell: One of `cells()`.
-        runs: Folders of `examples/recognition.py`, each with a `results.json`.
+        runs: Folders of `python -m examples.paper.recognition`, each with a `results.json`.
 
     Returns:
         Top-1; under `supervised` top-1 and top-5; under `base-to-novel` base, novel and their harmonic mean.
