@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Generator
 from importlib.metadata import version
 
 # Tensors this small cost more to share out between threads than to compute. pytest-xdist runs a worker on each core
@@ -50,6 +51,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for package, lowest, reason in needs:
             if Version(version(package)) < Version(lowest):
                 item.add_marker(pytest.mark.skip(reason=f"{reason} needs {package} {lowest}"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test printed may hold names of files in no encoding, which pytest-xdist's workers cannot send."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture
