@@ -191,14 +191,15 @@ def test_a_run_has_its_adapter_frames_and_temperature(kept, script, adapter, vid
     run, video = tmp_path / "run", videos / "b" / "one.avi"
     shutil.copytree(adapter, run / kept)
     trained.save_settings(run / kept, {"frames": 3, "temperature": 0.5})
-    script(video, "--adapter", run, "--classes", *CLASSES, "--out", tmp_path / "run-out")
+    base = ["--model", video_sets.MODEL]  # a copied adapter does not know where it is
+    script(video, "--adapter", run, *base, "--classes", *CLASSES, "--out", tmp_path / "run-out")
     said = capsys.readouterr().err
     assert f"the adapter is {run / kept}\n" in said
     assert "--frames 3: as in training\n--temperature 0.5: as in training\n" in said
     options = ["--frames", 3, "--temperature", 0.5, "--out", tmp_path / "out"]
     script(video, "--adapter", adapter, "--classes", *CLASSES, *options)
     assert torch.equal(probabilities(tmp_path / "run-out")[1], probabilities(tmp_path / "out")[1])
-    script(video, "--adapter", run, "--classes", *CLASSES, "--out", tmp_path / "model", "--temperature", "model")
+    script(video, "--adapter", run, *base, "--classes", *CLASSES, "--out", tmp_path / "model", "--temperature", "model")
     assert not torch.allclose(probabilities(tmp_path / "model")[1], probabilities(tmp_path / "out")[1])
 
 

@@ -24,6 +24,7 @@ from vilt_prompt import PromptConfig, from_pretrained, push_to_hub
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 ROOT = Path(__file__).resolve().parents[2]
+PUSHED_CLIP = "local-dir:emoji-vit-12x128"  # without its path, which means nothing to others
 SMALL_CLIP = f"local-dir:{ROOT / 'examples' / 'small_clip' / 'emoji-vit-12x128'}"
 FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
 REPO = "me/prompts"
@@ -396,13 +397,15 @@ def test_the_model_card(small, hub):
     assert result["task"] == {"type": "video-classification"}
     assert result["dataset"] == {"type": "ucf-101", "name": "UCF-101"}
     assert result["metrics"] == [{"type": "top-1-accuracy", "value": 62.5, "name": "top-1 accuracy"}]
-    for said in ("pip install vilt-prompt", "import vilt_prompt", "KeyError", "ViLT-CLIP", "水泳", "62.5", SMALL_CLIP):
+    for said in ("pip install vilt-prompt", "import vilt_prompt", "KeyError", "ViLT-CLIP", "水泳", "62.5", PUSHED_CLIP):
         assert said in card.text, said
 
 
 @pytest.mark.slow
 def test_the_cards_snippet_runs_in_a_new_process(small, hub, tmp_path):
     (snippet,) = re.findall(r"```python\n(.*?)```", hub.files("me/emoji")["README.md"].decode(), flags=re.DOTALL)
+    assert f'base_model="local-dir:path/to/{Path(SMALL_CLIP).name}"' in snippet
+    snippet = snippet.replace(f"local-dir:path/to/{Path(SMALL_CLIP).name}", SMALL_CLIP)
     colours = ["red", "green", "blue"]
     program = f"""
 from PIL import Image
@@ -424,7 +427,7 @@ print(json.dumps(probabilities.tolist()))
     assert done.returncode == 0, done.stderr
     printed = torch.tensor(json.loads(done.stdout.splitlines()[-1]))
 
-    model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms("me/emoji")
+    model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms("me/emoji", base_model=SMALL_CLIP)
     assert not model.training
     video = torch.stack([preprocess(Image.new("RGB", (80, 60), colour)) for colour in colours])[None]
     names = ["running", 'a "quoted" | name', "水泳"]
@@ -461,7 +464,7 @@ def test_what_create_model_and_transforms_needs(hub, tmp_path):
 
 
 def test_training_goes_on_from_create_model_and_transforms(small):
-    model, _, _ = vilt_prompt.create_model_and_transforms("me/emoji", is_trainable=True)
+    model, _, _ = vilt_prompt.create_model_and_transforms("me/emoji", base_model=SMALL_CLIP, is_trainable=True)
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trainable
     assert all(".default" in name for name in trainable)
@@ -469,12 +472,14 @@ def test_training_goes_on_from_create_model_and_transforms(small):
 
 
 def test_the_tokenizer_is_as_long_as_the_text_tower(small):
-    model, _, tokenizer = vilt_prompt.create_model_and_transforms("me/emoji", force_context_length=16)
+    model, _, tokenizer = vilt_prompt.create_model_and_transforms(
+        "me/emoji", base_model=SMALL_CLIP, force_context_length=16
+    )
     assert model.encode_text(tokenizer(["running"])).shape == (1, 128)
 
 
 def test_the_base_in_half_precision(small):
-    model, _, _ = vilt_prompt.create_model_and_transforms("me/emoji", precision="bf16")
+    model, _, _ = vilt_prompt.create_model_and_transforms("me/emoji", base_model=SMALL_CLIP, precision="bf16")
     assert model.visual.conv1.weight.dtype == torch.bfloat16
 
 
