@@ -90,8 +90,13 @@ class Videos(Dataset[tuple[Tensor, int]]):
 def find_videos(folder: Path) -> tuple[list[str], Files]:
     """The names of the folders in a folder, which are the classes, and the videos in them."""
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if {"train", "test"} <= {*classes}:
+        raise ValueError(f"{folder} holds train and test: use {folder / 'train'} --validate {folder / 'test'}")
     every = [(path, label) for label, name in enumerate(classes) for path in sorted((folder / name).rglob("*"))]
+    every = [(path, label) for path, label in every if path.is_file() and not path.name.startswith(".")]
     files = [(path, label) for path, label in every if path.suffix.lower() in SUFFIXES]
+    if len(files) < len(every):
+        print(f"{len(every) - len(files)} of {len(every)} files in {folder} are not videos: they are left out")
     empty = [name for label, name in enumerate(classes) if label not in {own for _, own in files}]
     if len(classes) < 2 or empty:
         raise ValueError(f"{folder} must hold at least 2 folders with videos, got {classes}, without videos: {empty}")
@@ -137,8 +142,11 @@ def main() -> None:
     if others != folders:
         raise ValueError(f"{args.validate} must hold the folders {folders}, got {others}")
     train_files, test_files = (files, test_files) if test_files else hold_out(files)
-    # "HorseRiding" and "horse_riding" become "horse riding".
-    names = [re.sub("(?<=[a-z])(?=[A-Z])", " ", folder).replace("_", " ").lower() for folder in folders]
+    # "HorseRiding" and "horse_riding" become "horse riding", "BMXRiding" becomes "bmx riding".
+    words = [re.sub("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", " ", folder) for folder in folders]
+    names = [" ".join(word.replace("_", " ").lower().split()) for word in words]
+    if len({*names}) < len(names):
+        raise ValueError(f"two of the folders {folders} have the same name in plain words")
 
     pretrained = None if ":" in args.model else args.pretrained
     clip, _, preprocess = open_clip.create_model_and_transforms(args.model, pretrained=pretrained, device=device)
