@@ -70,7 +70,7 @@ def _layer(block: Block, x: Tensor, prompt: Tensor | None, layout: Layout, prefi
     b, p = prefixes
     queries, keys_values, prompt_kv = block.qkv(x, prompt)
     (prefix_q, q), (prefix_kv, kv) = _apart(queries, b, p), _apart(keys_values, b, p)
-    # A first token sees only itself: attention gives its value, or nothing where dropout takes that.
+    # With one token, the output of attention is that token's value. Only dropout can change it.
     if p == 1 and not block.dropout:
         attended = prefix_kv[1]  # [b h p c]
     else:

@@ -60,7 +60,7 @@ class Tower(Protocol):
         """Encode images or texts.
 
         Args:
-            inputs: Images (B, 3, H, W), or token ids (C, L).
+            inputs: Images (B, 3, H, W), or token ids (C, L), or what `pack` returned for them.
             prompts: The (n, d) prompt that enters each layer. None: no fresh prompt.
             with_tokens: Whether the tokens of the last layer are wanted too.
 

@@ -22,8 +22,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vilt_prompt.towers.blocks import Block, join
 
-# The tokens of a row, unless a text has more. Scores between different texts are computed and masked, a hundredth of a
-# token's work in a tower 512 wide; but a few large products take less time than many small ones.
+# The most tokens of a row; if one text has more, every row may be that long. Several texts share a row because a few
+# large products take less time than many small ones. The masked scores between them are a hundredth of a token's work
+# in a tower 512 wide. With 36 or 44, rows of the names of HMDB-51 fill badly.
 ROW = 40
 
 
@@ -39,7 +40,7 @@ class PackedTexts(NamedTuple):
         ids: (N,), the id of each packed token.
         columns: (N,), its column among the tokens after the first.
         nodes: (G, L), the packed token at each place.
-        places: (N,), the place of each packed token among the G L.
+        places: (N,), the first place of each packed token among the G L.
         seen: (G, L, L) bool, the places of its row that the token at each place sees.
         ends: (C,), the packed token that ends each text.
         asking: (G, A), the number of each row's texts.
@@ -178,7 +179,7 @@ def in_rows(texts: Sequence[list[int]]) -> list[list[int]]:
     """
     most = max(ROW, *map(len, texts))
     rows: list[list[int]] = []
-    length = most  # of the last row
+    length = most  # of the last row: full at the start, so that the first text opens one
     before: list[int] = []
     for number in sorted(range(len(texts)), key=texts.__getitem__):
         text = texts[number]
