@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import open_clip
@@ -15,6 +16,8 @@ TINY: dict[str, Any] = {
     "vision_cfg": {"image_size": 16, "layers": 3, "width": 32, "head_width": 16, "patch_size": 4},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
+# ViT-B/16 with all its layers and a narrow width: for counts of operations, which do not depend on the width.
+NARROW = "narrow-ViT-B-16"
 N_CTX = 10
 
 
@@ -39,11 +42,16 @@ class Sizes(NamedTuple):
 
 
 def configuration(model: str) -> dict[str, Any]:
-    """open_clip's configuration of a model; "tiny" is ours.
+    """open_clip's configuration of a model; "tiny" and "narrow-ViT-B-16" are ours.
 
     Raises:
         ValueError: If open_clip does not know the model.
     """
+    if model == NARROW:
+        found = open_clip.get_model_config("ViT-B-16")
+        found["vision_cfg"] |= {"width": 64, "head_width": 32}
+        found["text_cfg"] |= {"width": 64, "heads": 2}
+        return found
     found = TINY if model == "tiny" else open_clip.get_model_config(model)
     if found is None:
         raise ValueError(f"open_clip has no model {model!r}: choose one of {', '.join((*MODELS, 'tiny'))}")
@@ -72,8 +80,8 @@ def sizes(model: str) -> Sizes:
 def build(model: str, device: str) -> nn.Module:
     """The model in eval mode and frozen, under a fixed seed."""
     torch.manual_seed(0)
-    if model == "tiny":
-        built = open_clip.CLIP(**{**TINY, "vision_cfg": dict(TINY["vision_cfg"]), "text_cfg": dict(TINY["text_cfg"])})
+    if model in ("tiny", NARROW):
+        built = open_clip.CLIP(**copy.deepcopy(configuration(model)))
     else:
         built = open_clip.create_model(model)
     return built.to(device).eval().requires_grad_(False)
