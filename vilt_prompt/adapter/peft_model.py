@@ -13,7 +13,6 @@ from huggingface_hub import CommitInfo
 from peft import PeftModel, peft_model
 from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
-from peft.utils import hotswap
 from torch import Tensor, nn
 
 from vilt_prompt.adapter.fitting import check_equal_shapes, resolve_for
@@ -61,6 +60,9 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
     ) -> None:
         super().__init__(model, peft_config, adapter_name, **kwargs)
         self.config = ModelConfig()
+        from peft.utils import hotswap  # here, for `import peft` does not load it, and importing the library should not
+
+        hotswap.CONFIG_KEYS_TO_CHECK[KEY] = _NotSwapped()
         if isinstance(peft_config, SavedConfig) and peft_config.files is not None:
             self._awaited = peft_config.files, self.peft_config[adapter_name]
 
@@ -323,4 +325,3 @@ PEFT_TYPE_TO_PREFIX_MAPPING[KEY] = PREFIX
 MODEL_TYPE_TO_PEFT_MODEL_MAPPING[TASK_TYPE] = PromptPeftModel
 # PEFT before 0.15 has a table of its own in this module.
 getattr(peft_model, "PEFT_TYPE_TO_MODEL_MAPPING", {})[KEY] = PromptTuner
-hotswap.CONFIG_KEYS_TO_CHECK[KEY] = _NotSwapped()
