@@ -73,7 +73,7 @@ def test_it_runs(saved, tmp_path, monkeypatch):
 
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    notebook = nbformat.from_dict(saved)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
     start = time.perf_counter()
     NotebookClient(notebook, timeout=2 * SECONDS, resources={"metadata": {"path": str(tmp_path)}}).execute()
     before, after, average = accuracies(printed(notebook))
