@@ -18,7 +18,7 @@ from examples.miniature.jobs import (
 )
 from examples.miniature.markdown import WITHOUT, markdown
 from examples.miniature.paired import Comparison, Metric, Pair, Scores, compare, mean_of, value
-from examples.miniature.primary import METRICS, Question, answers, verdict
+from examples.miniature.primary import METRICS, QUESTIONS, Question, answers, verdict
 from examples.miniature.rows import Row, with_averages
 from examples.miniature.run import WEIGHTS
 from examples.miniature.scores import RECALL_AT, Cell, Records, common, scores_of
@@ -117,18 +117,21 @@ def filled(page: str, records: Records, tasks: Tasks) -> str:
 def primary(records: Records, tasks: Tasks) -> str:
     """The six primary comparisons, with corrected intervals, and verdicts where all planned runs are there."""
     planned = len(PERSONS) * SEEDS
-    rows = [
-        [
-            f"{answer.question.first.title} - {answer.question.second.title}",
-            answer.question.metric,
-            f"{len(answer.cells)} of {planned}",
-            f"{100 * answer.comparison.difference:+.1f} ({_signed(answer.comparison.corrected)})",
-            verdict(answer) if len(answer.cells) == planned else "unfinished",
-        ]
-        for answer in answers(records, tasks)
-    ]
+    answered = {answer.question: answer for answer in answers(records, tasks)}
+    rows = []
+    for question in QUESTIONS:
+        row = [f"{question.first.title} - {question.second.title}", question.metric]
+        if answer := answered.get(question):
+            row += [
+                f"{len(answer.cells)} of {planned}",
+                f"{100 * answer.comparison.difference:+.1f} ({_signed(answer.comparison.corrected)})",
+                verdict(answer) if len(answer.cells) == planned else "unfinished",
+            ]
+        else:
+            row += [f"0 of {planned}", WITHOUT, "not run"]
+        rows.append(row)
     header = ["primary comparison", "metric", "runs", "points (corrected interval)", "result"]
-    return markdown(header, rows) if rows else NOT_RUN
+    return markdown(header, rows) if answered else NOT_RUN
 
 
 def folds(records: Records, tasks: Tasks) -> str:
