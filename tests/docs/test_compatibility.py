@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "compatibility.md").read_text()
+VERSIONS = "package | lowest | a year ago | newest tried"
 
 
 def rows(header: str) -> list[list[str]]:
@@ -18,11 +19,20 @@ def rows(header: str) -> list[list[str]]:
 def test_the_versions_are_those_that_are_tested():
     lowest = dict(re.findall(r'^    "([\w-]+)>=([\d.]+)",$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE))
     middle = dict(re.findall(r"([\w-]+)==([\d.]+)", (ROOT / ".ci" / "minimum").read_text()))
-    table = rows("package | lowest | a year ago | newest tried")
+    table = rows(VERSIONS)
     assert [row[0] for row in table] == ["torch", "open_clip_torch", "timm", "transformers", "peft", "huggingface_hub"]
     for package, least, year_ago, _ in table:
         assert least == lowest[package]
         assert year_ago == middle[package]
+
+
+def test_what_older_versions_lack_is_of_versions_that_are_allowed():
+    lowest = {package.removesuffix("_torch"): least for package, least, *_ in rows(VERSIONS)}
+    named = [re.fullmatch(r"(\w+) before ([\d.]+)", row[0]) for row in rows("with | this is missing")]
+    before = [found.groups() for found in named if found]
+    assert before
+    for package, version in before:
+        assert [*map(int, lowest[package].split("."))] < [*map(int, version.split("."))], package
 
 
 def test_each_row_says_whether_it_works_and_names_a_test():
