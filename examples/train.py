@@ -18,21 +18,21 @@ from pathlib import Path
 
 def arguments() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        description=str(__doc__).partition("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     add = parser.add_argument
     add("videos", type=Path, help="folder with a folder of videos for each class, which has the name of the class")
-    add("--validate", type=Path, metavar="FOLDER", help="such a folder for validation; None: hold out a fifth")
-    add("--out", type=Path, default=Path("adapter"), help="folder to save the adapter to")
-    add("--model", default="ViT-B-16-quickgelu", help="an open_clip name, or local-dir:FOLDER, or hf-hub:REPOSITORY")
-    add("--pretrained", default="openai", help="weights of --model, unless it is local-dir: or hf-hub:")
-    add("--device", help="such as cpu or cuda; None: a GPU where there is one")
-    add("--frames", type=int, default=8, help="frames of each video")
-    add("--batch", type=int, default=8, help="videos in each training step")
-    add("--epochs", type=int, default=10, help="times that every video is seen")
-    add("--lr", type=float, default=8e-3, help="learning rate at the start; it falls along a cosine")
-    add("--workers", type=int, default=os.cpu_count(), help="processes that decode videos; 0: only this one")
+    add("--validate", type=Path, metavar="FOLDER", help="such a folder for validation (default: a fifth is held out)")
+    add("--out", type=Path, default=Path("adapter"), help="folder to save the adapter to (default: %(default)s)")
+    model = "an open_clip name, or local-dir:FOLDER, or hf-hub:REPOSITORY (default: %(default)s)"
+    add("--model", default="ViT-B-16-quickgelu", help=model)
+    add("--pretrained", help="weights of --model (default: openai); local-dir: and hf-hub: bring their own")
+    add("--device", help="such as cpu or cuda (default: a GPU where there is one)")
+    add("--frames", type=int, default=8, help="frames of each video (default: %(default)s)")
+    add("--batch", type=int, default=8, help="videos in each training step (default: %(default)s)")
+    add("--epochs", type=int, default=10, help="times that every video is seen (default: %(default)s)")
+    add("--lr", type=float, default=8e-3, help="learning rate at the start, then a cosine (default: %(default)s)")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    add("--workers", type=int, default=cores, help="decoding processes; 0: only this one (default: %(default)s)")
     return parser.parse_args()
 
 
@@ -49,7 +49,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 import vilt_prompt
 
-SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+SUFFIXES = {".3gp", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
 Files = list[tuple[Path, int]]  # videos, each with the number of its class
 Preprocess = Callable[[Image.Image], Tensor]
 
@@ -92,8 +92,10 @@ def find_videos(folder: Path) -> tuple[list[str], Files]:
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if {"train", "test"} <= {*classes}:
         raise ValueError(f"{folder} holds train and test: use {folder / 'train'} --validate {folder / 'test'}")
-    every = [(path, label) for label, name in enumerate(classes) for path in sorted((folder / name).rglob("*"))]
-    every = [(path, label) for path, label in every if path.is_file() and not path.name.startswith(".")]
+    every = []
+    for label, name in enumerate(classes):
+        paths = [path.relative_to(folder) for path in sorted((folder / name).rglob("*")) if path.is_file()]
+        every += [(folder / path, label) for path in paths if not any(part.startswith(".") for part in path.parts)]
     files = [(path, label) for path, label in every if path.suffix.lower() in SUFFIXES]
     if len(files) < len(every):
         print(f"{len(every) - len(files)} of {len(every)} files in {folder} are not videos: they are left out")
@@ -135,6 +137,9 @@ def main() -> None:
         raise ValueError(f"{args.out} holds an adapter already: choose another --out")
     if min(args.frames, args.batch, args.epochs) < 1:
         raise ValueError("--frames, --batch and --epochs must be at least 1")
+    if ":" in args.model and args.pretrained:
+        raise ValueError(f"{args.model} brings its own weights: leave out --pretrained")
+    pretrained = None if ":" in args.model else args.pretrained or "openai"
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)  # for the prompts, and the choice and order of videos and frames
     folders, files = find_videos(args.videos)
@@ -148,8 +153,10 @@ def main() -> None:
     if len({*names}) < len(names):
         raise ValueError(f"two of the folders {folders} have the same name in plain words")
 
-    pretrained = None if ":" in args.model else args.pretrained
-    clip, _, preprocess = open_clip.create_model_and_transforms(args.model, pretrained=pretrained, device=device)
+    try:
+        clip, _, preprocess = open_clip.create_model_and_transforms(args.model, pretrained=pretrained, device=device)
+    except RuntimeError as error:
+        raise ValueError(f"open_clip cannot load {args.model}: {error}") from error
     tokenizer = open_clip.get_tokenizer(args.model)
     model = vilt_prompt.wrap(clip, K=6, n_ctx=10, base_model=args.model, base_pretrained=pretrained)
     model.print_trainable_parameters()
@@ -186,7 +193,7 @@ def main() -> None:
         print(f"epoch {epoch}: loss {sum(losses) / len(losses):.3f}, {score:.1%} of the validation videos right")
 
     # The names and the template are recorded, so that others can run the adapter.
-    metrics = {"top-1 accuracy": score}
+    metrics = {f"top-1 accuracy on {len(test_files)} validation videos": score}
     model.save_pretrained(args.out, class_names=names, template=vilt_prompt.TEMPLATE, metrics=metrics)
     (args.out / "training.json").write_text(json.dumps({"frames": args.frames}))  # predict.py takes as many
     print(f"saved {args.out}")
@@ -198,7 +205,7 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("train.py: stopped", file=sys.stderr)
         sys.exit(130)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         lines = str(error).split("\n")
         if lines[0].startswith("Caught "):  # In a process of the loader: its traceback, and the message at the end.
             lines = [lines[-1] or lines[-2]]

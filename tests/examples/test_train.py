@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 import vilt_prompt
 from examples import train
 from examples.startup.trained import training_settings
+from examples.video import files
 from examples.video.decoding import read_frames
 from examples.video.sampling import sample_frames
 from tests.support import video_sets
@@ -79,12 +80,63 @@ def test_from_a_folder_to_an_adapter_that_predicts(
             action = file.relative_to(clips).parts[0].replace("_", " ")
             right += names[int((feature @ class_features.T).argmax())] == action
     assert f"{right / 12:.1%} of the validation videos right\nsaved {out}" in printed.out
-    assert str(right / 12)[:6] in card
+    assert f"| top-1 accuracy on 12 validation videos | {right / 12:g} |" in card
 
     again = tmp_path / "again"
     run(monkeypatch, clips, *OPTIONS, "--validate", clips, "--epochs", 3, "--batch", 5, "--out", again)
     one, other = (load_file(folder / "adapter_model.safetensors") for folder in (out, again))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Empty files below a folder, which is returned."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_hidden_files_are_left_out_and_files_that_are_not_read_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = touch(tmp_path, "a/c.mp4", "b/deep/d.WEBM", "b/e.gif")
+    found = (["a", "b"], [(root / "a/c.mp4", 0), (root / "b/deep/d.WEBM", 1), (root / "b/e.gif", 1)])
+    assert train.find_videos(root) == found
+    touch(root, "a/.DS_Store", "a/._c.mp4", "b/.ipynb_checkpoints/d-checkpoint.mp4", ".cache/x/f.mp4", "list.csv")
+    assert train.find_videos(root) == found
+    assert capsys.readouterr().out == ""
+    touch(root, "a/notes.txt", "b/deep/cover.jpg")
+    assert train.find_videos(root) == found
+    assert capsys.readouterr().out == f"2 of 5 files in {root} are not videos: they are left out\n"
+
+
+def test_its_endings_are_some_of_those_that_the_other_scripts_read() -> None:
+    assert train.SUFFIXES < files.SUFFIXES
+
+
+def test_help_shows_defaults_where_there_are_some(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(37)), raising=False)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
+    with pytest.raises(SystemExit):
+        train.arguments()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "(default: None)" not in printed
+    for default in ("ViT-B-16-quickgelu", "openai", "0.008", "a GPU where there is one", "a fifth is held out"):
+        assert f"(default: {default})" in printed
+    assert "0: only this one (default: 37)" in printed  # the processors that this process may use
+
+
+def test_mistakes_in_the_program_keep_their_traceback(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(vilt_prompt, "scenario_features", broken)
+    with pytest.raises(RuntimeError, match="^shapes cannot be multiplied$"):
+        run(monkeypatch, clips, *OPTIONS, "--out", tmp_path / "adapter")
 
 
 def test_a_fifth_of_each_class_is_held_out() -> None:
@@ -154,15 +206,19 @@ def test_nothing_of_the_examples_is_imported() -> None:
         (["videos", "--validate", "single"], r"single must hold the folders \['b.*juggling'\], got \['a', 'b'\]"),
         (["videos", "--frames", "0"], "--frames, --batch and --epochs must be at least 1"),
         (["videos", "--out", "made"], "made holds an adapter already: choose another --out"),
-        (["videos", "--model", "ViT-Z"], "ViT-Z"),
+        (["videos", "--model", "ViT-Z"], "open_clip cannot load ViT-Z: .*ViT-Z"),
+        (["videos", "--pretrained", "openai"], "emoji-vit-12x128 brings its own weights: leave out --pretrained"),
+        (["."], r"\. holds train and test: use train --validate test"),
+        (["equal"], r"two of the folders \['HorseRiding', 'horse_riding'\] have the same name in plain words"),
     ],
 )
 def test_what_is_wrong_is_one_clear_line(
     arguments: list[str], message: str, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for file in ("one/a/c.mp4", "empty/a/c.mp4", "empty/b/c.txt", "single/a/c.mp4", "single/a/d.mp4", "single/b/c.mp4"):
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).touch()
+    touch(tmp_path, "one/a/c.mp4", "empty/a/c.mp4", "empty/b/c.txt")
+    touch(tmp_path, "single/a/c.mp4", "single/a/d.mp4", "single/b/c.mp4")
+    touch(tmp_path, "train/a/c.mp4", "test/a/c.mp4")
+    touch(tmp_path, *(f"equal/{name}/{file}.mp4" for name in ("HorseRiding", "horse_riding") for file in "cd"))
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "adapter_config.json").touch()
     (tmp_path / "videos").symlink_to(clips)
