@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 import vilt_prompt
 from examples.data import clips
 from examples.paper import recognition
+from examples.paper.tasks import Task, read_tasks
 from examples.paper.training import run_folder
 from examples.startup import command_line
 from examples.video import decoding
@@ -110,7 +111,7 @@ def test_shots_are_grouped_and_nested_on_request(ucf101, monkeypatch):
     def shots(count: int, *more: object) -> list[str]:
         arguments = ["few-shot", *ucf101, "--out", "x", "--shots", count, *more]
         monkeypatch.setattr(sys, "argv", ["recognition.py", *map(str, arguments)])
-        train, _ = recognition.read_tasks(recognition.arguments())
+        train, _ = read_tasks(recognition.arguments())
         return [video.path.stem.partition("_")[2] for video in train.videos]
 
     for seed in range(5):
@@ -128,7 +129,7 @@ def test_missing_videos_do_not_move_classes_between_base_and_novel(tmp_path, mon
     def split() -> list[list[str]]:
         arguments = ["--videos", str(videos), "--annotations", str(annotations), "--shots", "1", "--out", "x"]
         monkeypatch.setattr(sys, "argv", ["recognition.py", "base-to-novel", *arguments])
-        train, tests = recognition.read_tasks(recognition.arguments())
+        train, tests = read_tasks(recognition.arguments())
         assert train.classes == tests[0].classes
         return [task.classes for task in tests]
 
@@ -148,7 +149,7 @@ def test_targets_of_one_name_are_told_apart(ucf101, tmp_path, monkeypatch):
     def names(*targets: list[str]) -> list[str]:
         options = [option for target in targets for option in ("--target", *target)]
         monkeypatch.setattr(sys, "argv", ["recognition.py", "zero-shot", *options, "--adapter", "any", "--out", "x"])
-        train, tests = recognition.read_tasks(recognition.arguments())
+        train, tests = read_tasks(recognition.arguments())
         assert train is None
         return [task.name for task in tests]
 
@@ -245,7 +246,7 @@ def options(*arguments: object) -> object:
         return recognition.arguments()
 
 
-def stems(task: recognition.Task) -> list[tuple[str, str]]:
+def stems(task: Task) -> list[tuple[str, str]]:
     return [(video.path.stem, task.classes[video.label]) for video in task.videos]
 
 
@@ -279,7 +280,7 @@ def listed(tmp_path):
 def test_few_shot_lists_are_used_as_they_are(listed, capsys):
     own = ["few-shot", "--videos", listed / "videos", "--annotations", listed / "shots"]
     names = ["--names", listed / "labels" / "all.csv"]
-    train, tests = recognition.read_tasks(options(*own, *names, "--shots", 2))
+    train, tests = read_tasks(options(*own, *names, "--shots", 2))
     expected = [(f"{n.replace(' ', '_')}_{clip}", n) for n in ("run", "brush hair", "jump", "climb") for clip in (0, 1)]
     assert stems(train) == expected
     assert stems(tests[0])[:3] == [("run_3", "run"), ("run_4", "run"), ("brush_hair_3", "brush hair")]
@@ -287,22 +288,22 @@ def test_few_shot_lists_are_used_as_they_are(listed, capsys):
         "few_shot_2.txt is used as it is, nothing is drawn: 2 training videos of each class" in capsys.readouterr().out
     )
     lists = ["--train-list", listed / "shots/train1_few_shot_3.txt", "--test-list", listed / "shots/val1.txt"]
-    train, _ = recognition.read_tasks(options(*own[:3], *lists, *names))
+    train, _ = read_tasks(options(*own[:3], *lists, *names))
     assert len(train.videos) == 12
     assert "3 training videos of each class" in capsys.readouterr().out
-    drawn, _ = recognition.read_tasks(options(*own[:3], *lists, *names, "--shots", 2))
+    drawn, _ = read_tasks(options(*own[:3], *lists, *names, "--shots", 2))
     assert len(drawn.videos) == 8
     with pytest.raises(ValueError, match="the classes are numbers, such as 0 of run_0.avi .*--names FILE"):
-        recognition.read_tasks(options(*own, "--shots", 2))
+        read_tasks(options(*own, "--shots", 2))
     with pytest.raises(ValueError, match="--train-list and --test-list belong together"):
-        recognition.read_tasks(options(*own[:3], *lists[:2], *names))
+        read_tasks(options(*own[:3], *lists[:2], *names))
 
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_base_and_novel_lists_are_used_as_they_are(listed, seed):
     own = ["base-to-novel", "--videos", listed / "videos", "--annotations", listed / "novel", "--seed", seed]
     names = ["--names", listed / "labels" / "base.csv", "--novel-names", listed / "labels" / "novel.csv"]
-    train, (base, novel) = recognition.read_tasks(options(*own, *names))
+    train, (base, novel) = read_tasks(options(*own, *names))
     clips = (seed, seed + 1)
     assert stems(train) == [(f"{n.replace(' ', '_')}_{clip}", n) for n in ("run", "brush hair") for clip in clips]
     assert stems(base) == [(f"{n.replace(' ', '_')}_{clip}", n) for n in ("run", "brush hair") for clip in (3, 4)]
@@ -311,43 +312,43 @@ def test_base_and_novel_lists_are_used_as_they_are(listed, seed):
     folder = listed / "novel"
     lists = ["--train-list", folder / f"fs_base_s{seed + 1}_train.txt", "--test-list", folder / "base_val.txt"]
     lists += ["--novel-list", folder / "novel_val.txt"]
-    assert recognition.read_tasks(options(*own[:3], *lists, *names)) == (train, [base, novel])
+    assert read_tasks(options(*own[:3], *lists, *names)) == (train, [base, novel])
     with pytest.raises(ValueError, match="numbered apart: say what they are called with --names FILE and --novel"):
-        recognition.read_tasks(options(*own, *names[:2]))
+        read_tasks(options(*own, *names[:2]))
     with pytest.raises(ValueError, match="--novel-list needs the lists of the base classes: add --train-list and"):
-        recognition.read_tasks(options(*own[:3], *lists[4:], *names))
+        read_tasks(options(*own[:3], *lists[4:], *names))
 
 
 def test_targets_are_tested_on_the_splits_that_are_there(listed, capsys, monkeypatch):
     target = ["--target", listed / "videos", listed / "shots", listed / "labels" / "all.csv"]
     for name in ("run_0.avi", "run_1.avi"):
         (listed / "videos" / name).unlink()  # a training video, which this test does not use
-    _, tests = recognition.read_tasks(options("zero-shot", *target, "--adapter", "any"))
+    _, tests = read_tasks(options("zero-shot", *target, "--adapter", "any"))
     assert [task.name for task in tests] == ["videos split 1", "videos split 3"]
     assert [len(task.videos) for task in tests] == [8, 4]
     assert capsys.readouterr().out == "videos: tested on split 1, 3\n"
     one = ["--target", listed / "videos", listed / "shots" / "val3.txt", listed / "labels" / "all.csv"]
-    (test,) = recognition.read_tasks(options("zero-shot", *one, "--adapter", "any"))[1]
+    (test,) = read_tasks(options("zero-shot", *one, "--adapter", "any"))[1]
     assert (test.name, len(test.videos)) == ("videos", 4)
     with pytest.raises(ValueError, match=r"--target takes VIDEOS ANNOTATIONS \[NAMES\], got "):
-        recognition.read_tasks(options("zero-shot", *target[:2], "--adapter", "any"))
+        read_tasks(options("zero-shot", *target[:2], "--adapter", "any"))
 
 
 def test_an_adapter_is_tested_without_training_videos(listed, tmp_path):
     for file in (listed / "videos").glob("*_[012].avi"):
         file.unlink()
     own = ["few-shot", "--videos", listed / "videos", "--adapter", "any", "--names", listed / "labels" / "all.csv"]
-    train, tests = recognition.read_tasks(options(*own, "--annotations", listed / "shots"))
+    train, tests = read_tasks(options(*own, "--annotations", listed / "shots"))
     assert train is None
     assert len(tests[0].videos) == 8
-    train, tests = recognition.read_tasks(options(*own, "--test-list", listed / "shots" / "val3.txt"))
+    train, tests = read_tasks(options(*own, "--test-list", listed / "shots" / "val3.txt"))
     assert len(tests[0].videos) == 4
 
 
 def test_suspicious_rows_are_printed(listed, capsys):
     table = [("run_0.avi", "run", "train"), ("run_0.avi", "run", "test"), ("run_1.avi", "run", "tset")]
     mine = video_sets.write_csv(listed / "mine.csv", ["video", "label", "split"], table)
-    recognition.read_tasks(options("supervised", "--videos", listed / "videos", "--annotations", mine))
+    read_tasks(options("supervised", "--videos", listed / "videos", "--annotations", mine))
     assert capsys.readouterr().out.splitlines() == [
         "1 rows of an unknown split are left out: run_1.avi ('tset', mine.csv, row 3)",
         "1 videos are in training and test: run_0.avi",

@@ -18,6 +18,7 @@ import vilt_prompt
 from examples import predict
 from examples.paper import recognition, retrieval
 from examples.paper.lists.label_files import LabelledVideo
+from examples.paper.tasks import Task
 from examples.paper.training.batches import ONE_VIEW
 from examples.paper.training.options import compared_with_paper
 from examples.paper.training.setup import plan
@@ -99,7 +100,7 @@ def test_scores_against_open_clip(
     expected = (((1 - weight) * frozen + weight * prompted) / tau).softmax(-1)
     recognizer = recognition.Recognizer(model, tokenizer, preprocess, args, plan(args, torch.device("cpu")), None)
     none = [0] * len(names)
-    task = recognition.Task("test", [LabelledVideo(file, 0, "") for file in files], names, none, none, {})
+    task = Task("test", [LabelledVideo(file, 0, "") for file in files], names, none, none, {})
     monkeypatch.setattr(recognition, "report", lambda batch, run: None)  # there is no folder of a run
     numbers, probabilities = recognizer.probabilities(task, ONE_VIEW, [recognition.PROMPTED])
     assert numbers == [0, 1]
