@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, measure, models
 
 
 @pytest.mark.slow
@@ -33,6 +34,27 @@ def test_all_tables(tmp_path):
     for measured in ("encode_text, hmdb51", "step, hmdb51, 2 frames", "encode_video, 2 frames"):
         assert [line for line in text.splitlines() if measured in line and "| library |" in line]
     assert "which fits 11 GB" in text
+
+
+class BenchWithoutModel:
+    sizes = models.sizes("tiny")
+
+    def subject(self, name, case, inputs, memory):
+        return name
+
+    def gradients(self):
+        return torch.ones(2)
+
+
+def test_a_difference_that_is_nan_exceeds_the_bound(monkeypatch):
+    def run(subject, case):
+        is_bad = subject == "library" and case.measure == "image"
+        return None, torch.tensor([1.0, float("nan") if is_bad else 2.0])
+
+    monkeypatch.setattr(measure, "run", run)
+    rows = list(gpu.exactness(BenchWithoutModel(), "tiny", "cpu", "hmdb51"))[2:]
+    assert len(rows) == 3
+    assert all("| nan |" in row and row.endswith("**exceeded** |") for row in rows)
 
 
 def test_without_a_gpu_it_says_so(monkeypatch, capsys):
