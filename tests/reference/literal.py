@@ -218,7 +218,7 @@ def pooling(clip: nn.Module) -> tuple[str, int]:
 
 
 def literal_encode_text(clip: nn.Module, ids: Tensor, prompts: Prompts) -> Tensor:
-    """Encodes token ids with prompts between them, Eq. 5 and 10-11.
+    """Encodes token ids with prompts between them, Eq. 7 and 10-11.
 
     Args:
         clip: An open_clip model without prompts of its own.
@@ -304,7 +304,7 @@ def pooled_columns(ids: Tensor, pool_type: str, eos_id: int) -> Tensor:
 
 
 def literal_encode_image(clip: nn.Module, images: Tensor, prompts: Prompts) -> Tensor:
-    """Encodes `[class, patches, P]`, Eq. 7; the first layer's prompt goes through `ln_pre` and none is pooled.
+    """Encodes `[class, patches, P]`, Eq. 5; the first layer's prompt goes through `ln_pre` and none is pooled.
 
     Args:
         clip: An open_clip model with a ViT, without prompts of its own.

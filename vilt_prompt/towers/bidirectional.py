@@ -30,7 +30,7 @@ def run_bidirectional(
     pooled: Pooled = None,
     checkpointing: bool,
 ) -> Tensor:
-    """Run tokens through all layers, [x, _] = V_i([x, P_i]) (Eq. 7 and 11).
+    """Run tokens through all layers, [x, _] = V_i([x, P_i]) (Eq. 5 and 11).
 
     Args:
         blocks: The layers, all decomposed or all whole.

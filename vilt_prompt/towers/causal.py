@@ -33,7 +33,7 @@ def run_causal(
     enter: Callable[[Tensor], Tensor],
     checkpointing: bool,
 ) -> Tensor:
-    """Run texts through all layers, [W, _] = T_i([W, P_i]) (Eq. 5 and 10).
+    """Run texts through all layers, [W, _] = T_i([W, P_i]) (Eq. 7 and 10).
 
     Args:
         blocks: The layers.
