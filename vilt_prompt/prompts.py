@@ -1,5 +1,7 @@
 """Which prompt enters which layer of which tower, and the maps F and F~ (Eq. 10 and 11).
 
+P_i is the prompt that enters layer i, with layers counted from 1. The paper calls it P_{i-1}.
+
 Shapes: n prompt vectors, k learned layers of a tower, d_t and d_v the widths of the text and the vision tower.
 """
 
@@ -68,17 +70,20 @@ class PromptTable:
                     table[tower][i] = Source(tower, i)
         else:
             proportional = config.pairing == "proportional"
-            depths = (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 0)
-            text_led = depths[0] if config.K is None else config.K
-            # Text leads in the first `text_led` text layers and their partners. Vision leads in all later layers.
-            first_led = next((i for i in range(depths[1]) if partner(i, *depths[::-1]) >= text_led), depths[1])
-            for i in range(depths[0]):
-                led = i < text_led
-                table["text"][i] = Source("text", i) if led else Source("vision", partner(i, *depths) - first_led)
-            for i in range(depths[1]):
-                led = i >= first_led
-                row = i - first_led if led else partner(i, *depths[::-1])
-                table["vision"][i] = Source("vision" if led else "text", row)
+            text_depth, vision_depth = (
+                (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 0)
+            )
+            vision_partners = [partner(i, text_depth, vision_depth) for i in range(text_depth)]  # of text layers
+            text_partners = [partner(i, vision_depth, text_depth) for i in range(vision_depth)]  # of vision layers
+            # Text leads in the first text layers and in the vision layers that are paired with one of them.
+            text_led = text_depth if config.K is None else config.K
+            vision_follows = sum(text_layer < text_led for text_layer in text_partners)
+            for i, vision_layer in enumerate(vision_partners):
+                leads = i < text_led
+                table["text"][i] = Source("text", i) if leads else Source("vision", vision_layer - vision_follows)
+            for i, text_layer in enumerate(text_partners):
+                leads = i >= vision_follows
+                table["vision"][i] = Source("vision", i - vision_follows) if leads else Source("text", text_layer)
         return cls(tuple(table["text"]), tuple(table["vision"]))
 
     def layers(self, tower: str) -> tuple[Source | None, ...]:
@@ -124,18 +129,17 @@ def entering_prompts(
     sources = table.layers(tower)
     prompts: list[Tensor | None] = [None] * len(sources)
     for leader in ("text", "vision"):
-        layers = [i for i, source in enumerate(sources) if source is not None and source.leader == leader]
-        if not layers:
+        rows = {i: source.row for i, source in enumerate(sources) if source is not None and source.leader == leader}
+        if not rows:
             continue
         entering = learned[leader]  # [k n d]
         if leader != tower:
-            rows = [source.row for source in sources if source is not None and source.leader == leader]
-            if rows != list(range(len(entering))):  # under proportional pairing layers may share or skip rows
-                entering = entering[rows]
+            if list(rows.values()) != list(range(len(entering))):  # proportional pairing may share or skip rows
+                entering = entering[list(rows.values())]
             mapper = maps[leader]
             # open_clip's convert_weights_to_lp casts every nn.Linear to half precision, and the maps with them.
             entering = mapper(entering.to(mapper.weight.dtype))  # [k n d of this tower]
-        for i, prompt in zip(layers, entering.unbind(), strict=True):
+        for i, prompt in zip(rows, entering.unbind(), strict=True):
             prompts[i] = prompt
     return prompts
 
