@@ -31,7 +31,9 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
     )
 
 
-@pytest.mark.parametrize(("alpha", "temperature"), [(8.0, 0.07), (0, 1.0), (2.5, torch.tensor(0.01))])
+@pytest.mark.parametrize(
+    ("alpha", "temperature"), [(8.0, 0.07), (0, 1.0), (2.5, torch.tensor(0.01)), (1.0, torch.tensor([0.1]))]
+)
 def test_the_loss_is_the_formula(alpha, temperature):
     torch.manual_seed(0)
     video, text, c_clip = torch.randn(4, 6).double(), torch.randn(3, 6).double(), torch.randn(3, 6).double()

@@ -1,4 +1,4 @@
-"""The training loss: cross-entropy over cosines (Eq. 13) and the scenario-guided term (Eq. 12).
+"""The training loss (Eq. 14): cross-entropy over cosines (Eq. 13) and the scenario-guided term (Eq. 12).
 
 Shapes: B videos, C classes, D features.
 """
@@ -91,7 +91,7 @@ class LossTerms(NamedTuple):
     """The two terms of the loss, detached.
 
     Attributes:
-        cross_entropy: Eq. 13, a scalar.
+        cross_entropy: Eq. 13 as a mean over the videos, a scalar.
         scenario: `scenario_loss`, a scalar, without its weight alpha.
     """
 
@@ -100,10 +100,10 @@ class LossTerms(NamedTuple):
 
 
 class ScenarioGuidedLoss(nn.Module):
-    """The training loss: cross-entropy (Eq. 13), plus alpha times the scenario-guided term (Eq. 12).
+    """The training loss (Eq. 14): cross-entropy (Eq. 13), plus alpha times the scenario-guided term (Eq. 12).
 
-    It is `cross_entropy(cos(v, c) / temperature, labels) + alpha * scenario_loss(c, c_clip)`. The paper gives no value
-    of alpha.
+    It is `cross_entropy(cos(v, c) / temperature, labels) + alpha * scenario_loss(c, c_clip)`. The cross-entropy is a
+    mean over the videos of the batch, while Eq. 13 prints a sum. The paper gives no value of alpha.
 
     Args:
         scenario_features: (C, D), from `scenario_features`.
@@ -202,9 +202,9 @@ class ScenarioGuidedLoss(nn.Module):
         labels = labels.to(video_features.device, torch.long)
         if is_readable(video_features) and is_readable(labels):
             labels = self._check_values(video_features, text_features, labels)
-        scenario = _scenario_loss(text_features, self.scenario_features)
         # In half precision, cosines divided by a small temperature would be too coarse.
         with torch.autocast(video_features.device.type, enabled=False):
+            scenario = _scenario_loss(text_features, self.scenario_features)
             video = F.normalize(_at_least_float32(video_features), dim=-1)
             text = F.normalize(_at_least_float32(text_features), dim=-1)
             cross_entropy = F.cross_entropy(video @ text.to(video).T / self.temperature, labels)
@@ -220,9 +220,10 @@ class ScenarioGuidedLoss(nn.Module):
         classes = len(text_features)
         numbers = [video_features.isfinite().all(), text_features.isfinite().all(), labels.min(), labels.max()]
         if _is_on_gpu(self.temperature):
-            numbers.append((self.temperature.detach() > 0) & self.temperature.detach().isfinite())
+            temperature = self.temperature.detach()
+            numbers.append((temperature > 0) & temperature.isfinite())
         on_device = torch.stack([number.to(labels).reshape(()) for number in numbers])
-        for (video_finite, text_finite, least, largest, *temperature), count in self._late.exchange(on_device, classes):
+        for (video_finite, text_finite, least, largest, *in_range), count in self._late.exchange(on_device, classes):
             late = " (in the call before this one)" if labels.is_cuda else ""
             if not video_finite:
                 raise ValueError(NOT_FINITE.format("video_features") + late)
@@ -230,7 +231,7 @@ class ScenarioGuidedLoss(nn.Module):
                 raise ValueError(NOT_FINITE.format("text_features") + late)
             if least < 0 or largest >= count:
                 raise ValueError(f"labels must be in 0..{count - 1}, got {least}..{largest}{late}")
-            if temperature == [0]:
+            if not all(in_range):  # one number if the temperature was on a GPU, else none
                 raise ValueError("temperature is out of range: it must be positive and finite" + late)
         if not labels.is_cuda:
             return labels
@@ -250,7 +251,7 @@ def _check_temperature(temperature: float | Tensor) -> None:
     if not isinstance(temperature, Real | Tensor):
         raise TypeError(f"temperature must be a number or a 0-dim tensor, got {temperature!r}")
     if isinstance(temperature, Tensor):
-        if temperature.numel() != 1:
+        if temperature.numel() != 1:  # the logit scale of some of open_clip's models is of shape (1,)
             raise ValueError(f"temperature must be a number or a 0-dim tensor, got shape {tuple(temperature.shape)}")
         if not is_readable(temperature):
             return
