@@ -76,10 +76,22 @@ class ToyImageTower:
 
     def __init__(self, module: ToyImageModule) -> None:
         self.module = module
-        self.stands_for = (module,)
-        self.blocks = WholeBlocks(module.layers)
-        self.layers = len(self.blocks)
-        self.image_size = module.image_size
+
+    @property
+    def stands_for(self) -> tuple[nn.Module, ...]:
+        return (self.module,)
+
+    @property
+    def blocks(self) -> WholeBlocks:
+        return WholeBlocks(self.module.layers)
+
+    @property
+    def layers(self) -> int:
+        return len(self.module.layers)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.module.image_size
 
     @classmethod
     def owns(cls, module: nn.Module) -> bool:
@@ -104,10 +116,22 @@ class ToyTextTower:
 
     def __init__(self, module: ToyTextModule) -> None:
         self.module = module
-        self.stands_for = (module,)
-        self.blocks = WholeBlocks(module.layers)
-        self.layers = len(self.blocks)
-        self.embedding = module.words
+
+    @property
+    def stands_for(self) -> tuple[nn.Module, ...]:
+        return (self.module,)
+
+    @property
+    def blocks(self) -> WholeBlocks:
+        return WholeBlocks(self.module.layers)
+
+    @property
+    def layers(self) -> int:
+        return len(self.module.layers)
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        return self.module.words
 
     @classmethod
     def owns(cls, module: nn.Module) -> bool:
