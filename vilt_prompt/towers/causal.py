@@ -1,10 +1,13 @@
 """Layers under a causal mask: open_clip's text towers, [SOS, P, name, EOS].
 
-SOS and the prompts see nothing of the name. They are one prefix, computed once for all texts. All tokens lie along one
-axis, so that each linear map runs once. A layout, `Padded` or `Packed`, says how attention finds the texts.
+SOS and the prompts see nothing of the name, so they are computed once for all texts that start with the same token.
+The prefix of the texts is SOS. A fresh prompt adds only keys and values to it, while prompts that are carried on become
+tokens of it. All tokens lie along one axis, so that each linear map runs once. A layout, `Padded` or `Packed`, says how
+attention finds the texts.
 
-Shapes: c texts, l tokens of each after the first, t = c l or fewer if packed, n prompts, p tokens of the prefix (1, or
-1 + n once prompts are carried), b prefixes (1 if all texts share it, else c), h heads, c channels of a head, d width.
+Shapes: c texts, l tokens of each after the first, t = c l or fewer if packed, n prompts, b prefixes (1 if all texts
+share it, else c), p tokens of a prefix (1, or 1 + n once prompts are carried on), h heads, d width or channels of a
+head.
 """
 
 from __future__ import annotations
@@ -47,43 +50,41 @@ def run_causal(
     Returns:
         The pooled tokens, (c, 1, d), or all of them, (c, 1 + l, d), if none are pooled.
     """
-    prefixes, prefix = first.shape[0], 1
+    b, p = first.shape[0], 1
     x = torch.cat([rearrange(first, "b 1 d -> 1 b d"), x], dim=1)  # [1 b+t d]
     for i, block in enumerate(blocks):
         prompt = entering_prompt(i, prompts, x, enter)
         if prompt is not None and is_carried(i, prompts):
-            x = _carry(x, prompt, prefixes)  # [1 b*(1+n)+t d]
-            prefix += prompt.shape[1]
+            x = _carry(x, prompt, b)  # [1 b*(1+n)+t d]
+            p += prompt.shape[1]
             prompt = None
         layer = _pooled_layer if i == len(blocks) - 1 and layout.ends is not None else _layer
-        x = run_layer(layer, block, x, prompt, layout, (prefixes, prefix), checkpointing=checkpointing)
+        x = run_layer(layer, block, x, prompt, layout, b, p, checkpointing=checkpointing)
     if layout.ends is not None:
         return rearrange(x, "1 c d -> c 1 d")
-    starts, others = x.split([prefixes * prefix, x.shape[1] - prefixes * prefix], dim=1)
+    starts, others = x.split([b * p, x.shape[1] - b * p], dim=1)
     names = rearrange(others, "1 (c l) d -> c l d", l=layout.length)
-    starts = rearrange(starts, "1 (b p) d -> b p d", b=prefixes)[:, :1]  # without prompts, [b 1 d]
+    starts = rearrange(starts, "1 (b p) d -> b p d", b=b)[:, :1]  # without prompts, [b 1 d]
     return torch.cat([starts.expand(names.shape[0], -1, -1), names], dim=1)
 
 
-def _layer(block: Block, x: Tensor, prompt: Tensor | None, layout: Layout, prefixes: tuple[int, int]) -> Tensor:
+def _layer(block: Block, x: Tensor, prompt: Tensor | None, layout: Layout, b: int, p: int) -> Tensor:
     """One layer of prefixes and texts: (1, b p + t, d) -> (1, b p + t, d)."""
-    b, p = prefixes
     queries, keys_values, prompt_kv = block.qkv(x, prompt)
     (prefix_q, q), (prefix_kv, kv) = _apart(queries, b, p), _apart(keys_values, b, p)
     # With one token, the output of attention is that token's value. Only dropout can change it.
     if p == 1 and not block.dropout:
-        attended = prefix_kv[1]  # [b h p c]
+        attended = prefix_kv[1]  # [b h p d]
     else:
         attended = block.attend(prefix_q, prefix_kv, _causal_mask(p, x.device))
-    others = layout.attend(block, q, join(prefix_kv, prompt_kv), kv)  # [1 h t c]
-    prefix = rearrange(attended, "b h p c -> 1 (b p) h c")
-    attended = torch.cat([prefix, others.transpose(1, 2)], dim=1).transpose(1, 2)  # [1 h b*p+t c], tokens outermost
+    others = layout.attend(block, q, join(prefix_kv, prompt_kv), kv)  # [1 h t d]
+    prefix = rearrange(attended, "b h p d -> 1 (b p) h d")
+    attended = torch.cat([prefix, others.transpose(1, 2)], dim=1).transpose(1, 2)  # [1 h b*p+t d], tokens outermost
     return block.update(x, attended)
 
 
-def _pooled_layer(block: Block, x: Tensor, prompt: Tensor | None, layout: Layout, prefixes: tuple[int, int]) -> Tensor:
+def _pooled_layer(block: Block, x: Tensor, prompt: Tensor | None, layout: Layout, b: int, p: int) -> Tensor:
     """The last layer, for the pooled token of each text alone: (1, b p + t, d) -> (1, c, d)."""
-    b, p = prefixes
     keys_values, prompt_kv = block.kv(x, prompt)
     prefix_kv, kv = _apart(keys_values, b, p)
     x = layout.at_ends(x[:, b * p :])  # [1 c d]
@@ -91,9 +92,9 @@ def _pooled_layer(block: Block, x: Tensor, prompt: Tensor | None, layout: Layout
 
 
 def _apart(projected: Tensor, b: int, p: int) -> tuple[Tensor, Tensor]:
-    """Prefixes and texts of (..., 1, h, b p + t, c): (..., b, h, p, c) and (..., 1, h, t, c)."""
+    """Prefixes and texts of (..., 1, h, b p + t, d): (..., b, h, p, d) and (..., 1, h, t, d)."""
     prefix, others = projected.split([b * p, projected.shape[-2] - b * p], dim=-2)
-    return rearrange(prefix, "... 1 h (b p) c -> ... b h p c", b=b), others
+    return rearrange(prefix, "... 1 h (b p) d -> ... b h p d", b=b), others
 
 
 def _carry(x: Tensor, prompt: Tensor, b: int) -> Tensor:

@@ -4,8 +4,8 @@ Under a causal mask a token's state depends only on the tokens before it. So tex
 that beginning. They are the paths of a tree whose nodes are run once, packed along one axis. Only attention takes the
 nodes in rows: a row has the nodes of some whole texts, and each token sees the nodes of its own path.
 
-Shapes: c texts, t packed tokens, g rows, l their places, a the most texts of a row, m keys before all texts, h heads, d
-channels of a head.
+Shapes: c texts, t packed tokens, g rows, l places of a row, a the most texts of a row, m keys in front of each text, h
+heads, d width or channels of a head.
 """
 
 from __future__ import annotations
@@ -32,32 +32,31 @@ class PackedTexts(NamedTuple):
     """Token ids of texts that begin with the same token, packed. `pack_text` of a wrapped model makes them.
 
     All but one of the fields are tensors, so that a compiled graph can take them as inputs: one graph serves all lists.
-    Shapes: C texts, N packed tokens, G rows, L their places, A the most texts of a row. A row that is not full, or has
-    fewer texts than others, is filled up with zeros that nothing reads.
+    A row that is not full, or has fewer texts than others, is filled up with zeros that nothing reads.
 
     Attributes:
         first: (1, 1), the id with which all texts begin.
-        ids: (N,), the id of each packed token.
-        columns: (N,), its column among the tokens after the first.
-        nodes: (G, L), the packed token at each place.
-        places: (N,), the first place of each packed token among the G L.
-        seen: (G, L, L) bool, the places of its row that the token at each place sees.
-        ends: (C,), the packed token that ends each text.
-        asking: (G, A), the number of each row's texts.
-        answers: (C,), the place of each text among the G A.
-        seen_at_ends: (G, A, L) bool, the places of its row that the last token of each text sees.
+        ids: (t,), the id of each packed token.
+        columns: (t,), its column among the tokens after the first.
+        row_tokens: (g, l), the packed token at each place.
+        token_places: (t,), the first place of each packed token among the g l.
+        seen: (g, l, l) bool, the places of its row that the token at each place sees.
+        ends: (c,), the packed token that ends each text.
+        row_texts: (g, a), the texts of each row.
+        text_places: (c,), the place of each text among the g a.
+        seen_at_ends: (g, a, l) bool, the places of its row that the last token of each text sees.
         longest: The most columns of a text, with its first token.
     """
 
     first: Tensor
     ids: Tensor
     columns: Tensor
-    nodes: Tensor
-    places: Tensor
+    row_tokens: Tensor
+    token_places: Tensor
     seen: Tensor
     ends: Tensor
-    asking: Tensor
-    answers: Tensor
+    row_texts: Tensor
+    text_places: Tensor
     seen_at_ends: Tensor
     longest: int
 
@@ -74,40 +73,42 @@ class Packed:
 
         Args:
             texts: The texts.
-            before: m, which all tokens see.
+            before: m, the number of keys in front of each text. All tokens see them.
         """
         self.texts, self.before, self.ends = texts, before, texts.ends
         self._masks: dict[str, Tensor] = {}
 
-    def attend(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
+    def attend(self, block: Block, q: Tensor, prefix_kv: Tensor, kv: Tensor) -> Tensor:
         """Let each token see the tokens of its own text.
 
         Args:
             block: The layer.
             q: (1, h, t, d) queries.
-            before: (2, 1, h, m, d) keys and values that stand before each text.
+            prefix_kv: (2, 1, h, m, d) keys and values in front of each text.
             kv: (2, 1, h, t, d) keys and values.
 
         Returns:
             (1, h, t, d).
         """
-        asked = _in_places(q, self.texts.nodes)  # [g h l d]
-        answer = block.attend(asked, self._keys(before, kv), self._mask("tokens", self.texts.seen, q.dtype))
-        return _picked(answer, self.texts.places)
+        queries = _in_places(q, self.texts.row_tokens)  # [g h l d]
+        attended = block.attend(queries, self._keys(prefix_kv, kv), self._mask("tokens", self.texts.seen, q.dtype))
+        return _picked(attended, self.texts.token_places)
 
-    def attend_at_ends(self, block: Block, q: Tensor, before: Tensor, kv: Tensor) -> Tensor:
+    def attend_at_ends(self, block: Block, q: Tensor, prefix_kv: Tensor, kv: Tensor) -> Tensor:
         """Let the tokens that end the texts, with queries (1, h, c, d), see their own texts: (1, h, c, d)."""
-        asked = _in_places(q, self.texts.asking)  # [g h a d]
-        answer = block.attend(asked, self._keys(before, kv), self._mask("ends", self.texts.seen_at_ends, q.dtype))
-        return _picked(answer, self.texts.answers)
+        queries = _in_places(q, self.texts.row_texts)  # [g h a d]
+        attended = block.attend(
+            queries, self._keys(prefix_kv, kv), self._mask("ends", self.texts.seen_at_ends, q.dtype)
+        )
+        return _picked(attended, self.texts.text_places)
 
     def at_ends(self, x: Tensor) -> Tensor:
         """The tokens of (1, t, d) that end the texts: (1, c, d)."""
         return x[:, self.ends]
 
-    def _keys(self, before: Tensor, kv: Tensor) -> Tensor:
-        """Keys and values of each row and before it: (2, g, h, m + l, d)."""
-        return join(before, _in_places(kv, self.texts.nodes))
+    def _keys(self, prefix_kv: Tensor, kv: Tensor) -> Tensor:
+        """Keys and values of each row and in front of it: (2, g, h, m + l, d)."""
+        return join(prefix_kv, _in_places(kv, self.texts.row_tokens))
 
     def _mask(self, name: str, seen: Tensor, dtype: torch.dtype) -> Tensor:
         """(g, 1, ., m + l): 0 where a key is seen, minus infinity elsewhere."""
@@ -125,44 +126,44 @@ def pack(texts: Sequence[list[int]], first: Tensor) -> PackedTexts:
         texts: The ids of each of c texts, without the first token and without padding.
         first: (1, 1), the id of the first token. All index tensors are made on its device.
     """
-    numbers_of: dict[tuple[int, int], int] = {}  # (the node before, the id) -> node; a text is a path in the tree
+    node_of: dict[tuple[int, int], int] = {}  # (parent, id) -> node; -1 is the parent of a text's first token
     ids: list[int] = []
     columns: list[int] = []
-    places: list[tuple[int, int]] = []  # (row, its place)
-    ends, answers = [0] * len(texts), [(0, 0)] * len(texts)
-    nodes_of_rows, above_of_rows, ends_of_rows = [], [], []
-    rows = in_rows(texts)
-    for row, numbers in enumerate(rows):
-        standing: dict[int, int] = {}  # node -> its place in the row
-        above: list[int] = []  # for each place, the place before it, or the place itself if a text begins there
+    token_places: list[tuple[int, int]] = []  # (row, its place)
+    ends, text_places = [0] * len(texts), [(0, 0)] * len(texts)
+    tokens_of_rows, parents_of_rows, ends_of_rows = [], [], []
+    texts_of_rows = in_rows(texts)
+    for row, numbers in enumerate(texts_of_rows):
+        place_of: dict[int, int] = {}  # node -> its place in the row
+        parents: list[int] = []  # for each place, the place of its parent, or the place itself if a text begins there
         for turn, number in enumerate(numbers):
             node = -1
             for column, token in enumerate(texts[number]):
-                before, node = node, numbers_of.setdefault((node, token), len(ids))
+                parent, node = node, node_of.setdefault((node, token), len(ids))
                 if node == len(ids):
                     ids.append(token)
                     columns.append(column)
-                    places.append((row, len(standing)))
-                if node not in standing:
-                    above.append(standing.get(before, len(standing)))
-                    standing[node] = len(standing)
-            ends[number], answers[number] = node, (row, turn)
-        nodes_of_rows.append([*standing])
-        above_of_rows.append(above)
-        ends_of_rows.append([standing[ends[number]] for number in numbers])
-    nodes, asking, end_places = _filled(nodes_of_rows), _filled(rows), _filled(ends_of_rows)
-    seen = _paths(_filled(above_of_rows))
+                    token_places.append((row, len(place_of)))
+                if node not in place_of:
+                    parents.append(place_of.get(parent, len(place_of)))
+                    place_of[node] = len(place_of)
+            ends[number], text_places[number] = node, (row, turn)
+        tokens_of_rows.append([*place_of])
+        parents_of_rows.append(parents)
+        ends_of_rows.append([place_of[ends[number]] for number in numbers])
+    row_tokens, row_texts, end_places = _filled(tokens_of_rows), _filled(texts_of_rows), _filled(ends_of_rows)
+    seen = _paths(_filled(parents_of_rows))
     device = first.device
     return PackedTexts(
         first=first,
         ids=torch.tensor(ids, device=device),
         columns=torch.tensor(columns, device=device),
-        nodes=nodes.to(device),
-        places=_flat(places, nodes.shape[1]).to(device),
+        row_tokens=row_tokens.to(device),
+        token_places=_flat(token_places, row_tokens.shape[1]).to(device),
         seen=seen.to(device),
         ends=torch.tensor(ends, device=device),
-        asking=asking.to(device),
-        answers=_flat(answers, asking.shape[1]).to(device),
+        row_texts=row_texts.to(device),
+        text_places=_flat(text_places, row_texts.shape[1]).to(device),
         seen_at_ends=seen.take_along_dim(end_places.unsqueeze(2), dim=1).to(device),
         longest=1 + max(map(len, texts)),
     )
@@ -180,17 +181,17 @@ def in_rows(texts: Sequence[list[int]]) -> list[list[int]]:
     most = max(ROW, *map(len, texts))
     rows: list[list[int]] = []
     length = most  # of the last row: full at the start, so that the first text opens one
-    before: list[int] = []
+    previous: list[int] = []
     for number in sorted(range(len(texts)), key=texts.__getitem__):
         text = texts[number]
-        shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(before, text, strict=False))))
+        shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(previous, text, strict=False))))
         if length + len(text) - shared <= most:
             rows[-1].append(number)
             length += len(text) - shared
         else:
             rows.append([number])
             length = len(text)
-        before = text
+        previous = text
     return rows
 
 
@@ -204,30 +205,30 @@ def _flat(places: Sequence[tuple[int, int]], length: int) -> Tensor:
     return torch.tensor([row * length + column for row, column in places], device="cpu")
 
 
-def _in_places(packed: Tensor, standing: Tensor) -> Tensor:
-    """Copy packed tokens to their places: (..., 1, h, t, d) -> (..., g, h, l, d), tokens outermost in memory."""
+def _in_places(packed: Tensor, rows: Tensor) -> Tensor:
+    """Copy packed tokens to the places (g, l): (..., 1, h, t, d) -> (..., g, h, l, d), tokens outermost in memory."""
     tokens = packed.movedim(-2, 0)  # [t ... 1 h d]
-    placed = tokens.index_select(0, standing.flatten()).unflatten(0, standing.shape)  # [g l ... 1 h d]
+    placed = tokens.index_select(0, rows.flatten()).unflatten(0, rows.shape)  # [g l ... 1 h d]
     return placed.squeeze(-3).movedim((0, 1), (-4, -2))  # [... g h l d]
 
 
-def _picked(answer: Tensor, places: Tensor) -> Tensor:
+def _picked(attended: Tensor, places: Tensor) -> Tensor:
     """The outputs at the given places of (g, h, l, d): (1, h, t, d)."""
-    return rearrange(rearrange(answer, "g h l d -> (g l) h d").index_select(0, places), "t h d -> 1 h t d")
+    return rearrange(rearrange(attended, "g h l d -> (g l) h d").index_select(0, places), "t h d -> 1 h t d")
 
 
-def _paths(above: Tensor) -> Tensor:
+def _paths(parents: Tensor) -> Tensor:
     """Which places are on the path to each place.
 
     Args:
-        above: (g, l), for each place, the place before it, or the place itself if a text begins there.
+        parents: (g, l), for each place, the place of its parent, or the place itself if a text begins there.
 
     Returns:
         (g, l, l) bool.
     """
-    length = above.shape[1]
-    seen = torch.eye(length, dtype=torch.bool, device="cpu").repeat(len(above), 1, 1)  # [g l l]
+    length = parents.shape[1]
+    seen = torch.eye(length, dtype=torch.bool, device="cpu").repeat(len(parents), 1, 1)  # [g l l]
     for _ in range(length.bit_length()):  # each time, twice as many tokens of each path
-        seen |= seen.take_along_dim(above.unsqueeze(2), dim=1)
-        above = above.gather(1, above)
+        seen |= seen.take_along_dim(parents.unsqueeze(2), dim=1)
+        parents = parents.gather(1, parents)
     return seen
