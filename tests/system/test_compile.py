@@ -58,15 +58,26 @@ def test_packed_texts_are_inputs_of_one_graph():
     """One graph serves any list of names, and runs no padding and no beginning twice."""
     model = wrapped("vit")
     trained = list(model.prompts.vilt_text.parameters())
+    rows: list[int] = []  # the tokens that each layer's MLP runs
+    blocks = model.get_base_model().transformer.resblocks
+    for block in blocks:
+        block.mlp.register_forward_hook(lambda module, inputs, out: rows.append(inputs[0].shape[:-1].numel()))
     torch._dynamo.reset()
     compiled = torch.compile(model.encode_text, backend="aot_eager", fullgraph=True, dynamic=True)
     for turn, classes in enumerate((40, 60, 25, 80)):
         text = zoo.text_ids("vit", [1 + row % 5 for row in range(classes)], seed=classes)
         packed = model.pack_text(text)
         assert isinstance(packed, PackedTexts)
+        rows.clear()
         with torch.compiler.set_stance("default" if turn == 0 else "fail_on_recompile"):
             got = compiled(packed)
             gradients = torch.autograd.grad(got.square().sum(), trained)
+        ends = text.argmax(dim=1).tolist()  # the end token has the largest id
+        beginnings = {
+            tuple(ids[: column + 1]) for ids, end in zip(text.tolist(), ends, strict=True) for column in range(end + 1)
+        }
+        assert len(beginnings) < sum(ends) + classes
+        assert rows == [len(beginnings)] * (len(blocks) - 1) + [classes]
         want = model.encode_text(text)
         assert (got - want).abs().max() <= TOLERANCE * want.abs().max()
         for ours, eager in zip(gradients, torch.autograd.grad(want.square().sum(), trained), strict=True):
