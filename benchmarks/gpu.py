@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ import torch
 from benchmarks import machine, measure, models
 from benchmarks.cases import Case
 from benchmarks.subjects import Bench, Inputs, Subject
+from tests.support.exactness import relative_error
 from vilt_prompt import ScenarioGuidedLoss
 
 # The largest difference of features and gradients that rounding explains, of the largest value. TF32 is off.
@@ -52,7 +54,8 @@ def exactness(bench: Bench, model: str, device: str, labels: str) -> Iterator[st
                 case = Case(device, its_precision, model, kind, mode, names, frames)
                 _, out = measure.run(bench.subject(subject, case, Inputs(case, bench.sizes), float("inf")), case)
                 found.append(out.float() if mode == "inference" else bench.gradients())
-            differences.append(float((found[0] - found[1]).abs().max() / found[0].abs().max()))
+            literal, library = found
+            differences.append(relative_error(library, literal))
         # `max` may pass over a NaN, which is at most nothing.
         verdict = "" if all(difference <= tolerance for difference in differences) else ", **exceeded**"
         shown = " | ".join(f"{difference:.1e}" for difference in differences)
@@ -104,7 +107,7 @@ def _compiled(bench: Bench, subject: Subject, case: Case, inputs: Inputs, rounds
         inputs.ids = bench.prompted.pack_text(inputs.ids)
         subject = bench.subject("library", case, inputs, float("inf"))
     parts = [torch.compile(part, dynamic=False, backend=backend) for part in subject.parts]
-    return _median(Subject(subject.name, parts, subject.trained, subject.all_weights), case, rounds)
+    return _median(dataclasses.replace(subject, parts=parts), case, rounds)
 
 
 def long_video(bench: Bench, model: str, device: str) -> Iterator[str]:

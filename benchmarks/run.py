@@ -25,6 +25,7 @@ from benchmarks.cases import Case
 from benchmarks.plot import plot
 from benchmarks.subjects import Bench, Inputs
 from benchmarks.table import tables
+from tests.support.exactness import relative_error
 
 DIFFERENCE = 1e-3  # what two ways to compute the same may differ by in float32, of the largest value
 
@@ -141,11 +142,11 @@ def measured(bench: Bench, case: Case, names: Sequence[str], rounds: int, memory
     outcomes = {}
     for name, subject in subjects.items():  # the first run, that warms up, is the one that looks at memory
         kept, out = measure.memory_of(subject, case, bench.weights())
-        outcomes[name] = out if case.mode == "inference" else bench.gradients()
+        outcomes[name] = out.float() if case.mode == "inference" else bench.gradients()
         found[name] = {"parts": len(subject.parts), "saved_bytes": kept.saved, "peak_bytes": kept.peak}
     difference = None
     if "literal" in outcomes and "library" in outcomes:
-        difference = float((outcomes["literal"] - outcomes["library"]).abs().max() / outcomes["literal"].abs().max())
+        difference = relative_error(outcomes["library"], outcomes["literal"])
         if case.precision == "fp32" and not difference < DIFFERENCE:
             raise AssertionError(f"{case.key}: library and literal computation differ by {difference:.1e}")
     if case.mode == "train" and "library" in subjects:
