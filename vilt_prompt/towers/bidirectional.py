@@ -47,7 +47,7 @@ def run_bidirectional(
     tokens = x.shape[1]
     if isinstance(blocks, WholeBlocks):
         x = blocks.run(x, prompts, before=tokens, enter=enter, seen=seen, checkpointing=checkpointing)
-        return _pick(x, pooled)
+        return pick_pooled(x, pooled)
     for i, block in enumerate(blocks):
         prompt = entering_prompt(i, prompts, x, enter)
         if prompt is not None and is_carried(i, prompts):
@@ -75,13 +75,13 @@ def _last_layer(
     mask = _mask(block, seen, x.shape[1], kv.shape[3])
     if mask is not None and mask.shape[2] > 1:  # a row for each query
         rows = mask[:, :, :tokens].expand(x.shape[0], -1, -1, -1)  # [b h l l+n]
-        mask = _pick(rows.transpose(1, 2), pooled).transpose(1, 2)
-    x = _pick(x[:, :tokens], pooled)
+        mask = pick_pooled(rows.transpose(1, 2), pooled).transpose(1, 2)
+    x = pick_pooled(x[:, :tokens], pooled)
     return block.update(x, block.attend(block.q(x), kv, mask))
 
 
-def _pick(x: Tensor, pooled: Pooled) -> Tensor:
-    """The pooled tokens of (b, l, ...)."""
+def pick_pooled(x: Tensor, pooled: Pooled) -> Tensor:
+    """The pooled tokens of (b, l, ...): (b, 1, ...) if they are given by an index for each row."""
     if isinstance(pooled, Tensor):
         return x[torch.arange(x.shape[0], device=x.device), pooled].unsqueeze(1)  # [b 1 ...]
     return x[:, :pooled]

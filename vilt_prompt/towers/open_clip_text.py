@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vilt_prompt.checks import check_placed
-from vilt_prompt.towers.bidirectional import run_bidirectional
+from vilt_prompt.towers.bidirectional import pick_pooled, run_bidirectional
 from vilt_prompt.towers.causal import run_causal
 from vilt_prompt.towers.layers import Prompts, prompt_length
 from vilt_prompt.towers.open_clip_blocks import OpenClipBlock, block_refusal, blocks_of
@@ -188,7 +188,7 @@ class OpenClipTextTower:
         if self.pool_type == "none":
             return self._project(x), tokens
         if keep_all:
-            x = _at(x, self._pooled(text, texts))  # [C 1 d]
+            x = pick_pooled(x, self._pooled(text, texts))  # [C 1 d]
         return self._project(x.squeeze(1)), tokens
 
     def _encode_packed(self, text: PackedTexts, prompts: Prompts, with_tokens: bool) -> Tensor:
@@ -254,7 +254,7 @@ class OpenClipTextTower:
                 causal=self.causal,
                 checkpointing=self.transformer.grad_checkpointing,
             )
-            return x if keep_all else _at(x, self._pooled(texts.ids, texts))
+            return x if keep_all else pick_pooled(x, self._pooled(texts.ids, texts))
         if self.causal:
             return self._run_causal(blocks, texts, prompts, keep_all)
         return run_bidirectional(
@@ -361,8 +361,3 @@ class OpenClipTextTower:
         if projection is None:
             return pooled
         return projection(pooled) if isinstance(projection, nn.Module) else pooled @ projection
-
-
-def _at(x: Tensor, columns: Tensor) -> Tensor:
-    """One token of each text (C, l, d): (C, 1, d)."""
-    return x[torch.arange(x.shape[0], device=x.device), columns].unsqueeze(1)
