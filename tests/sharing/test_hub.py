@@ -288,6 +288,10 @@ def test_a_server_that_goes_on_failing(hub, tmp_path):
     with pytest.raises(OSError, match="the server fails with 503. Push again, later"):
         push(seed=1)
     assert hub.repos[REPO].messages == ["initial commit", "Upload prompts"]
+    hub.fail(10_000, where="/storage/")
+    with pytest.raises(OSError, match="cannot be pushed to 'me/prompts': .*503.* Push again"):
+        push(seed=2)
+    hub.faults.clear()
     hub.fail(10_000)
     assert_untouched(lambda base: vilt_prompt.from_pretrained(base, REPO), "does not answer", OSError)
     assert not incomplete(tmp_path)

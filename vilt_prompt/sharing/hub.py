@@ -144,9 +144,12 @@ def push(
         def commit() -> CommitInfo:
             # An operation remembers that its file was uploaded, so each attempt needs new ones.
             operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()]
-            return api.create_commit(
-                repo_id, operations, commit_message=commit_message, revision=revision, create_pr=create_pr
-            )
+            try:
+                return api.create_commit(
+                    repo_id, operations, commit_message=commit_message, revision=revision, create_pr=create_pr
+                )
+            except RuntimeError as error:  # the client before 1.0 wraps the error of an upload
+                raise error.__cause__ or error from None
 
         # Repeating a commit is harmless: without changes the Hub makes no commit. A pull request would be opened twice.
         return commit() if create_pr else _patiently(commit)
