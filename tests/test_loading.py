@@ -43,6 +43,11 @@ REFUSED = {
         ValueError,
         "open_clip cannot build 'local-dir.*unexpected keyword argument 'image_siz'",
     ),
+    "rebuild under open_clip's name of an argument": (
+        lambda w: create_model_and_transforms("me/nothing", model_name="ViT-B-16"),
+        TypeError,
+        "are called base_model and base_pretrained here: pass those",
+    ),
     "push a model that is not wrapped": (
         lambda w: push_to_hub(w.bare, "me/prompts"),
         TypeError,

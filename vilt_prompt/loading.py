@@ -125,6 +125,8 @@ def create_model_and_transforms(
             activation than its weights need, or the adapter cannot be loaded.
         OSError: If the Hub, the connection or the disk fails.
     """
+    if {"pretrained", "model_name"} & {*model_arguments}:
+        raise TypeError("model_name and pretrained are called base_model and base_pretrained here: pass those")
     check_adapter_name(adapter_name)
     check_string("base_model", base_model)
     check_string("base_pretrained", base_pretrained)
@@ -151,8 +153,6 @@ def create_model_and_transforms(
             f"the base of the adapter {path_or_repo} is given by its architecture {name!r}, but not by its weights: "
             f"base_pretrained is missing in {where}. Pass base_pretrained=, {OR_BUILD}"
         )
-    if {"pretrained", "model_name"} & {*model_arguments}:
-        raise TypeError("model_name and pretrained are called base_model and base_pretrained here: pass those")
     settings_of_base = config.base_settings or {}
     arguments = {**building_arguments(settings_of_base), **model_arguments}
     if settings_of_base:
