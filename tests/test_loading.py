@@ -41,7 +41,7 @@ REFUSED = {
             image_siz=64,
         ),
         ValueError,
-        "open_clip cannot build 'local-dir.*unexpected keyword argument 'image_siz'",
+        "open_clip cannot build 'local-dir.*unexpected keyword argument 'image_siz'. Check .*: image_siz$",
     ),
     "rebuild under open_clip's name of an argument": (
         lambda w: create_model_and_transforms("me/nothing", model_name="ViT-B-16"),

@@ -179,4 +179,4 @@ class LateNumbers:
 
 
 class AdapterIOError(OSError, ValueError):
-    """Raised if the disk or the Hub fails while an adapter is saved, downloaded or pushed."""
+    """Raised if the disk or the Hub fails while an adapter is saved, downloaded or pushed, or its base is built."""

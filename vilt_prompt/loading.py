@@ -15,7 +15,7 @@ from torch import nn
 from vilt_prompt.adapter.fitting import check_unwrapped
 from vilt_prompt.adapter.names import check_adapter_name
 from vilt_prompt.adapter.peft_model import PromptPeftModel
-from vilt_prompt.checks import check_string
+from vilt_prompt.checks import AdapterIOError, check_string
 from vilt_prompt.config import names_weights
 from vilt_prompt.sharing.activation import check_activation_by_name
 from vilt_prompt.sharing.base_settings import building_arguments, without_overridden
@@ -172,9 +172,13 @@ def create_model_and_transforms(
             name, context_length=arguments.get("force_context_length"), cache_dir=cache_dir
         )
     except (RuntimeError, TypeError, ValueError, OSError) as error:
-        raise ValueError(
+        kind = AdapterIOError if _has_os_error(error) else ValueError
+        way_out = f"Pass base_model= and base_pretrained= of the same weights, {OR_BUILD}"
+        if isinstance(error, TypeError) and model_arguments:
+            way_out = f"Check the arguments for open_clip: {', '.join(model_arguments)}"
+        raise kind(
             f"open_clip cannot build {name!r} with weights {weights!r}, the base of the adapter {path_or_repo}: "
-            f"{error}. Pass base_model= and base_pretrained= of the same weights, {OR_BUILD}"
+            f"{error}. {way_out}"
         ) from error
     return _load(model.train(is_trainable), config, adapter_name, is_trainable), preprocess, tokenizer
 
@@ -182,8 +186,15 @@ def create_model_and_transforms(
 def _load(model: nn.Module, config: SavedConfig, adapter_name: str, is_trainable: bool) -> PromptPeftModel:
     assert config.files is not None  # just read
     source = config.files.source
+    # PEFT makes the model, which checks the files against the base model before it changes it (`inject_adapter`), and
+    # calls its `load_adapter`, which takes the tensors from the config's files.
     wrapped = PromptPeftModel.from_pretrained(model, source, adapter_name, is_trainable=is_trainable, config=config)
     return cast(PromptPeftModel, wrapped)
+
+
+def _has_os_error(error: BaseException | None) -> bool:
+    """Whether an error is an OSError, or was raised because of one. open_clip wraps those of its downloads."""
+    return error is not None and (isinstance(error, OSError) or _has_os_error(error.__cause__ or error.__context__))
 
 
 def push_to_hub(

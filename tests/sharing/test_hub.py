@@ -463,6 +463,10 @@ def test_what_create_model_and_transforms_needs(hub, tmp_path):
     wrapped(base_model="local-dir:/nowhere").save_pretrained(tmp_path / "c")
     with pytest.raises(ValueError, match="open_clip cannot build 'local-dir:/nowhere'"):
         build_it(tmp_path / "c")
+    wrapped(base_model="hf-hub:me/nowhere").save_pretrained(tmp_path / "e")
+    hub.stop()
+    with pytest.raises(OSError, match="open_clip cannot build 'hf-hub:me/nowhere'"):
+        build_it(tmp_path / "e")
     with pytest.raises(ValueError, match="another architecture"):
         build_it(tmp_path / "a", base_model=SMALL_CLIP, force_image_size=64, force_context_length=40)
 
