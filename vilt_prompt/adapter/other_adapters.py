@@ -5,7 +5,8 @@ Adapters that the attention of a block would ignore are refused in `vilt_prompt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 from peft import PeftConfig
 from torch import nn
@@ -13,19 +14,20 @@ from torch import nn
 from vilt_prompt.config import PromptConfig
 
 
-def set_aside(model: nn.Module) -> object:
-    """Remove PEFT's attribute `peft_config` from a model, and return it.
+@contextlib.contextmanager
+def without_configs(model: nn.Module) -> Iterator[None]:
+    """Remove PEFT's attribute `peft_config` from a model inside the block, and restore it afterwards.
 
-    Otherwise PEFT would add the configs of the next kind of adapter to the same dict.
+    Otherwise PEFT would add the configs of the next kind of adapter to the same dict. The attribute that PEFT sets
+    inside the block is dropped.
     """
-    return model.__dict__.pop("peft_config", None)
-
-
-def put_back(model: nn.Module, configs: object) -> None:
-    """Restore the attribute that `set_aside` removed, and drop the one that PEFT has set since."""
-    set_aside(model)
-    if configs is not None:
-        model.__dict__["peft_config"] = configs
+    configs = model.__dict__.pop("peft_config", None)
+    try:
+        yield
+    finally:
+        model.__dict__.pop("peft_config", None)
+        if configs is not None:
+            model.__dict__["peft_config"] = configs
 
 
 class PromptConfigs(dict[str, PeftConfig]):

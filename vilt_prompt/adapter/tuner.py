@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vilt_prompt.adapter.fitting import add_prompts, check_shapes, check_unwrapped, resolve_for
 from vilt_prompt.adapter.layer import PREFIX, PromptLayer
-from vilt_prompt.adapter.other_adapters import PromptConfigs, put_back, set_aside
+from vilt_prompt.adapter.other_adapters import PromptConfigs, without_configs
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.model.patching import patch, unpatch
 from vilt_prompt.model.prompted import PromptedModel
@@ -31,12 +31,8 @@ class PromptTuner(BaseTuner):
 
     def __init__(self, model: nn.Module, peft_config: Any, adapter_name: str, **kwargs: Any) -> None:
         check_unwrapped(model)
-        # Another tuner may be in the model: each keeps its own configs.
-        other_configs = set_aside(model)
-        try:
+        with without_configs(model):  # another tuner may be in the model, and each keeps its own
             super().__init__(model, PromptConfigs(peft_config), adapter_name, **kwargs)
-        finally:
-            put_back(model, other_configs)
 
     @property
     def active_adapter(self) -> str | list[str]:
@@ -124,7 +120,7 @@ class PromptTuner(BaseTuner):
             raise ValueError("adapter_names= (an adapter for each sample) is not supported: use set_adapter(name)")
         yield
 
-    # PEFT has implemented the following methods since 0.18. In older releases they are abstract.
+    # The next three methods are abstract in PEFT before 0.18.
 
     @staticmethod
     def _check_target_module_exists(peft_config: object, key: str) -> bool:
