@@ -6,7 +6,7 @@ Shapes: n prompt vectors, k learned layers of a tower, d_t and d_v the widths of
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -163,9 +163,13 @@ class PromptLayer(nn.Module, BaseTunerLayer):
                 raise ValueError(f"there is no adapter {name!r}; there are: {', '.join(self.tables)}")
         super().set_adapter(names)
         if inference_mode:  # older releases of PEFT have no such argument
-            for name in names:
-                for parameter in self.tensors(name).values():
-                    parameter.requires_grad_(False)
+            self.set_requires_grad(names, False)
+
+    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
+        """Make adapters trainable, or freeze them. Older releases of PEFT have no such method."""
+        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
+            for parameter in self.tensors(name).values():
+                parameter.requires_grad_(requires_grad)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete an adapter. If it was active, another one becomes active, frozen if the deleted one was."""

@@ -201,8 +201,7 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
             else:
                 self.add_adapter(adapter_name, saved, low_cpu_mem_usage=kwargs.get("low_cpu_mem_usage", False))
                 if is_trainable:
-                    for parameter in self.prompts.tensors(adapter_name).values():
-                        parameter.requires_grad_(True)
+                    self.set_requires_grad(adapter_name)
         tensors = {key.removeprefix(SAVED_PREFIX): tensor for key, tensor in files.tensors.items()}
         device = self.get_base_model().logit_scale.device
         self.prompts.fill(adapter_name, tensors, device, in_float32=kwargs.get("autocast_adapter_dtype", True))

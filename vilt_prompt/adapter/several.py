@@ -56,9 +56,7 @@ class SeveralAdapters:
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
         for name in names:
             self._check_known(name)
-        for name in names:
-            for parameter in self.prompts.tensors(name).values():
-                parameter.requires_grad_(requires_grad)
+        self.prompts.set_requires_grad(names, requires_grad)
 
     @property
     def active_adapter(self) -> str:
