@@ -53,12 +53,14 @@ def trainer(model, folder, **arguments) -> PromptTrainer:
 def test_it_trains_saves_and_evaluates(tmp_path):
     model = model_to_train()
     before = {name: tensor.detach().clone() for name, tensor in learnable_tensors(model).items()}
-    training = trainer(model, tmp_path, eval_strategy="steps", eval_steps=1, load_best_model_at_end=True)
+    # The higher loss counts as the better one, so that the best model is not the last one, which the model has anyway.
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": True}
+    training = trainer(model, tmp_path, eval_strategy="steps", eval_steps=1, **best)
     training.train()
-    losses = [entry["eval_loss"] for entry in training.state.log_history if "eval_loss" in entry]
-    assert len(losses) == 2
-    best = training.state.best_model_checkpoint
-    saved = vilt_prompt.from_pretrained(build("2/2"), best)
+    first, last = (entry["eval_loss"] for entry in training.state.log_history if "eval_loss" in entry)
+    assert last < first
+    assert training.state.best_model_checkpoint == str(tmp_path / "checkpoint-1")
+    saved = vilt_prompt.from_pretrained(build("2/2"), tmp_path / "checkpoint-1")
     for name, tensor in learnable_tensors(saved).items():
         torch.testing.assert_close(tensor, learnable_tensors(model)[name])
         assert not torch.equal(tensor, before[name])
