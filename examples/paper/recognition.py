@@ -126,10 +126,10 @@ def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:
 if __name__ == "__main__":
     before_imports(arguments)
 
-import contextlib
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +143,7 @@ from examples.paper.tasks import Task, read_tasks
 from examples.paper.training.batches import ONE_VIEW, EvalClips, TrainingClips, Views, eval_loader, train_loader
 from examples.paper.training.fit import Plan, autocast, fit, report
 from examples.paper.training.gradients import MeanObjective
+from examples.paper.training.phases import FROZEN, PROMPTED, Tested, prompts, run_phases
 from examples.paper.training.record import count_videos, fingerprint, note_start, of_listed, record, shown
 from examples.paper.training.run_folder import RunFolder
 from examples.paper.training.setup import plan, prompted
@@ -152,20 +153,6 @@ from examples.startup.run_log import RunLog
 
 # Frames that one pass of the model takes without gradients, so that 12 views fit into memory.
 CHUNK = 256
-PROMPTED, FROZEN = "prompted", "frozen"  # the model with its prompts, and without them
-
-
-@dataclass(frozen=True)
-class Tested:
-    """The results of a test.
-
-    Attributes:
-        metrics: Of the model with and without prompts, as far as they were tested: in percent, by name.
-        numbers: Which videos of each task could be decoded.
-    """
-
-    metrics: dict[str, dict[str, float]]
-    numbers: dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -179,8 +166,13 @@ class Recognizer:
     plan: Plan
     run: RunFolder
 
-    def train(self, task: Task, tests: list[Task]) -> dict[str, float] | None:
-        """Trains on one task; tests others now and then, on one view. Returns what `fit` does."""
+    def train(self, task: Task, tests: list[Task], views: Views) -> dict[str, float] | None:
+        """Trains on one task; tests others now and then, on one view.
+
+        Returns:
+            What `fit` returns; None where the last test has more views.
+        """
+        announce(f"{len(task.videos)} videos of {len(task.classes)} classes to train on")
         args, device = self.args, self.plan.device
         labels = torch.tensor([video.label for video in task.videos], device=device)
         tokens = self.tokenizer(task.classes).to(device)
@@ -198,7 +190,7 @@ class Recognizer:
         objective = MeanObjective(loss_of)
         used = [(video.path, task.classes[video.label]) for task in (task, *tests) for video in task.videos]
         roots = dict.fromkeys(Path(task.origin["videos"] or "") for task in (task, *tests))
-        return fit(
+        metrics = fit(
             self.model,
             loader,
             order,
@@ -209,6 +201,7 @@ class Recognizer:
             fingerprint(roots, used),
             {"class_names": task.classes, "template": vilt_prompt.TEMPLATE},
         )
+        return metrics if views == ONE_VIEW else None
 
     def temperature(self) -> float:
         """Returns tau, or the model's own temperature."""
@@ -218,32 +211,11 @@ class Recognizer:
     def run_all(
         self, train: Task | None, tests: list[Task], views: Views
     ) -> tuple[dict[str, float], dict[str, float], dict[str, list[int]]]:
-        """Trains where there is something to train on, and tests with and without prompts.
+        """Trains and tests as `run_phases` does, and returns what it does."""
+        learn = None if train is None else partial(self.train, train, tests, views)
+        return run_phases(learn, lambda kinds: self.test(tests, views, kinds), self.args)
 
-        Returns:
-            The results, those of the frozen model, and which videos of each test could be decoded. Where nothing is
-            trained and no adapter is given, the results are those of the frozen model.
-        """
-        found: dict[str, dict[str, float]] = {}
-        numbers: dict[str, list[int]] = {}
-        only_frozen = train is None and self.args.adapter is None
-        if self.args.evaluate_before or only_frozen:
-            tested = self.test(tests, views, (FROZEN,))
-            found, numbers = dict(tested.metrics), tested.numbers
-        if train is not None:
-            for name, value in found.get(FROZEN, {}).items():
-                announce(f"before the training: {name} {value:.2f}")
-            announce(f"{len(train.videos)} videos of {len(train.classes)} classes to train on")
-            metrics = self.train(train, tests)
-            if metrics is not None and views == ONE_VIEW:
-                found[PROMPTED] = metrics
-        kinds = [kind for kind in (PROMPTED, FROZEN) if kind not in found and not (only_frozen and kind == PROMPTED)]
-        if kinds:
-            tested = self.test(tests, views, kinds)
-            found, numbers = found | tested.metrics, tested.numbers
-        return found.get(PROMPTED, found[FROZEN]), found[FROZEN], numbers
-
-    def test(self, tasks: list[Task], views: Views, kinds: Sequence[str] = (PROMPTED,)) -> Tested:
+    def test(self, tasks: list[Task], views: Views, kinds: Sequence[str] = (PROMPTED,)) -> Tested[dict[str, list[int]]]:
         """Tests the model with its prompts, without them, or both on the same decoded videos."""
         self.model.eval()
         numbers: dict[str, list[int]] = {}
@@ -294,7 +266,7 @@ class Recognizer:
             videos = batch.videos.to(device).flatten(0, 1)  # [B, V, T, 3, H, W] -> [B * V, T, 3, H, W]
             cosines = {}  # [B * V, C] each
             for kind in needed:
-                with self.prompts(kind):
+                with prompts(self.model, kind):
                     cosines[kind] = self.features(videos) @ classes[kind].T
             if PROMPTED in kinds and weight != 1:
                 cosines[PROMPTED] = weight * cosines[PROMPTED] + (1 - weight) * cosines[FROZEN]
@@ -317,10 +289,6 @@ class Recognizer:
                 return vilt_prompt.scenario_features(self.model, self.tokenizer, classes).float()
             tokens = self.tokenizer(classes).to(self.plan.device)
             return self.model.encode_text(tokens, normalize=True).float()
-
-    def prompts(self, kind: str) -> contextlib.AbstractContextManager[Any]:
-        """A block in which the model has its prompts, or has none."""
-        return self.model.disable_adapter() if kind == FROZEN else contextlib.nullcontext()
 
     def features(self, videos: Tensor) -> Tensor:
         """Returns normalised features of videos (B, T, 3, H, W), (B, D), in float32."""

@@ -55,9 +55,9 @@ def arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     before_imports(arguments)
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import open_clip
@@ -71,6 +71,7 @@ from examples.paper.protocols.metrics import Retrieval, retrieval_metrics
 from examples.paper.training.batches import EvalClips, TrainingClips, eval_loader, train_loader
 from examples.paper.training.fit import Plan, autocast, fit, report
 from examples.paper.training.gradients import JointObjective
+from examples.paper.training.phases import FROZEN, PROMPTED, Tested, prompts, run_phases
 from examples.paper.training.record import fingerprint, note_start, of_listed, record, shown
 from examples.paper.training.run_folder import RunFolder
 from examples.paper.training.setup import plan, prompted
@@ -79,20 +80,6 @@ from examples.startup.base_model import Preprocess, Tokenizer, load_clip
 from examples.startup.run_log import RunLog
 
 CHUNK = 256  # frames, or captions, that one pass takes without gradients
-PROMPTED, FROZEN = "prompted", "frozen"  # the model with its prompts, and without them
-
-
-@dataclass(frozen=True)
-class Tested:
-    """The results of a test.
-
-    Attributes:
-        metrics: Of the model with and without prompts, as far as they were tested, by name.
-        numbers: Which videos could be decoded.
-    """
-
-    metrics: dict[str, dict[str, float]]
-    numbers: list[int]
 
 
 @dataclass(frozen=True)
@@ -109,6 +96,7 @@ class Retriever:
 
     def train(self, captions: Captions, test: Captions) -> dict[str, float] | None:
         """Trains on pairs of a video and one caption of it; returns what `fit` does."""
+        announce(f"{len(captions.paths)} videos with {len(captions.texts)} captions to train on")
         args = self.args
         tokens = self.tokenizer(captions.texts, context_length=self.room[PROMPTED]).to(self.plan.device)
         # Each process computes its own rows against everyone's columns; gradients flow through the gathered features.
@@ -147,32 +135,11 @@ class Retriever:
         )
 
     def run_all(self, train: Captions | None, test: Captions) -> tuple[dict[str, float], dict[str, float], list[int]]:
-        """Trains where there is something to train on, and tests with and without prompts.
+        """Trains and tests as `run_phases` does, and returns what it does."""
+        learn = None if train is None else partial(self.train, train, test)
+        return run_phases(learn, lambda kinds: self.test(test, kinds), self.args)
 
-        Returns:
-            The results, those of the frozen model, and which videos of the test could be decoded. Where nothing is
-            trained and no adapter is given, the results are those of the frozen model.
-        """
-        found: dict[str, dict[str, float]] = {}
-        numbers: list[int] = []
-        only_frozen = train is None and self.args.adapter is None
-        if self.args.evaluate_before or only_frozen:
-            tested = self.test(test, (FROZEN,))
-            found, numbers = dict(tested.metrics), tested.numbers
-        if train is not None:
-            for name, value in found.get(FROZEN, {}).items():
-                announce(f"before the training: {name} {value:.2f}")
-            announce(f"{len(train.paths)} videos with {len(train.texts)} captions to train on")
-            metrics = self.train(train, test)
-            if metrics is not None:
-                found[PROMPTED] = metrics
-        kinds = [kind for kind in (PROMPTED, FROZEN) if kind not in found and not (only_frozen and kind == PROMPTED)]
-        if kinds:
-            tested = self.test(test, kinds)
-            found, numbers = found | tested.metrics, tested.numbers
-        return found.get(PROMPTED, found[FROZEN]), found[FROZEN], numbers
-
-    def test(self, captions: Captions, kinds: Sequence[str] = (PROMPTED,)) -> Tested:
+    def test(self, captions: Captions, kinds: Sequence[str] = (PROMPTED,)) -> Tested[list[int]]:
         """Recall in percent and ranks, in both directions, with prompts, without them, or both."""
         self.model.eval()
         videos = self.video_features(captions.paths, kinds)
@@ -185,10 +152,6 @@ class Retriever:
             features = torch.stack([rows[number] for rows in videos.values()])  # [B, D]
             metrics[kind] = percent(retrieval_metrics(texts @ features.T, owners))
         return Tested(metrics, list(videos))
-
-    def prompts(self, kind: str) -> contextlib.AbstractContextManager[Any]:
-        """A block in which the model has its prompts, or has none."""
-        return self.model.disable_adapter() if kind == FROZEN else contextlib.nullcontext()
 
     @torch.no_grad()
     def video_features(self, paths: list[Path], kinds: Sequence[str]) -> dict[int, list[Tensor]]:
@@ -203,7 +166,7 @@ class Retriever:
             videos = batch.videos.squeeze(1).to(self.plan.device)  # [B, 1, T, 3, H, W] -> [B, T, 3, H, W]
             chunk = self.args.frames_per_chunk or CHUNK
             for kind in kinds:
-                with autocast(self.plan), self.prompts(kind):
+                with autocast(self.plan), prompts(self.model, kind):
                     features = self.model.encode_video(videos, normalize=True, frames_per_chunk=chunk).float().cpu()
                 for number, row in zip(batch.numbers.tolist(), features, strict=True):
                     mine.setdefault(number, []).append(row)
@@ -219,7 +182,7 @@ class Retriever:
         for start in range(0, len(texts), CHUNK):
             own = texts[start : start + CHUNK]
             tokens = self.tokenizer(own, context_length=self.room[kind]).to(self.plan.device)
-            with autocast(self.plan), self.prompts(kind):
+            with autocast(self.plan), prompts(self.model, kind):
                 rows.append(self.model.encode_text(tokens, normalize=True).float().cpu())
         return torch.cat(rows)
 

@@ -21,6 +21,7 @@ from examples.paper.lists.label_files import LabelledVideo
 from examples.paper.tasks import Task
 from examples.paper.training.batches import ONE_VIEW
 from examples.paper.training.options import compared_with_paper
+from examples.paper.training.phases import PROMPTED
 from examples.paper.training.setup import plan
 from examples.startup import command_line
 from examples.video import decoding
@@ -102,9 +103,9 @@ def test_scores_against_open_clip(
     none = [0] * len(names)
     task = Task("test", [LabelledVideo(file, 0, "") for file in files], names, none, none, {})
     monkeypatch.setattr(recognition, "report", lambda batch, run: None)  # there is no folder of a run
-    numbers, probabilities = recognizer.probabilities(task, ONE_VIEW, [recognition.PROMPTED])
+    numbers, probabilities = recognizer.probabilities(task, ONE_VIEW, [PROMPTED])
     assert numbers == [0, 1]
-    torch.testing.assert_close(probabilities[recognition.PROMPTED], expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(probabilities[PROMPTED], expected, atol=1e-5, rtol=1e-4)
 
 
 def script(module: object, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
