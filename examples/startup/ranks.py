@@ -22,8 +22,9 @@ def start(device: str | None) -> torch.device:
         dist.init_process_group("nccl" if kind.startswith("cuda") else "gloo")
     if kind == "cuda" and "LOCAL_RANK" in os.environ:
         kind = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(kind)
     try:
+        if kind.startswith("cuda:"):
+            torch.cuda.set_device(kind)
         torch.empty(0, device=kind)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(

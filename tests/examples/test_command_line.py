@@ -16,7 +16,7 @@ from PIL import Image
 
 import vilt_prompt
 from examples.paper.training import fit, options
-from examples.startup import command_line, model_options
+from examples.startup import command_line, model_options, ranks
 
 ROOT = Path(__file__).parents[2]
 FULL = Path("/dev/full")  # a file on a disk that is always full
@@ -169,3 +169,10 @@ def test_news_is_printed_by_the_first_process(
         command_line.announce(f"said by {rank}")
     command_line.announce(None)
     assert capsys.readouterr().out == "said by 0\n"
+
+
+def test_a_device_that_is_not_there_is_a_clear_error_under_torchrun_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "99")
+    with pytest.raises(ValueError, match="^--device cuda:99 cannot be used: .*; choose cpu, or cuda where there is"):
+        ranks.start("cuda")
