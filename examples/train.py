@@ -195,7 +195,8 @@ def main() -> None:
     # The names and the template are recorded, so that others can run the adapter.
     metrics = {f"top-1 accuracy on {len(test_files)} validation videos": score}
     model.save_pretrained(args.out, class_names=names, template=vilt_prompt.TEMPLATE, metrics=metrics)
-    (args.out / "training.json").write_text(json.dumps({"frames": args.frames}))  # predict.py takes as many
+    settings = {"frames": args.frames, "temperature": criterion.temperature}  # predict.py takes them over
+    (args.out / "training.json").write_text(json.dumps(settings))
     print(f"saved {args.out}")
 
 

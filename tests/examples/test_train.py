@@ -70,7 +70,7 @@ def test_from_a_folder_to_an_adapter_that_predicts(
     names = re.findall(r"^- (.*)$", card.partition("</summary>")[2], flags=re.MULTILINE)
     assert names == ["bouncing a ball", "bowing", "climbing", "juggling"]
     assert vilt_prompt.TEMPLATE in card
-    assert training_settings(str(out)) == {"frames": 4}
+    assert training_settings(str(out)) == {"frames": 4, "temperature": 0.07}
     right = 0
     with torch.no_grad():
         class_features = model.encode_text(tokenizer(names), normalize=True)
