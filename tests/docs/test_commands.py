@@ -13,20 +13,30 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = ("paper.recognition", "paper.retrieval", "predict", "quickstart", "train")
+SCRIPTS = ("miniature.ablation", "paper.recognition", "paper.retrieval", "predict", "quickstart", "train")
+SCRIPTS += ("train_accelerate", "train_lightning")
 
 
 def commands(text: str) -> list[list[str]]:
     joined = re.sub(r"\\\n\s*", "", text)
     joined = joined.replace("python examples/train.py", "python -m examples.train")
-    found = [re.search(rf"-m (examples\.(?:{'|'.join(SCRIPTS)})) (.*)", line) for line in joined.splitlines()]
-    known = [(match[1], match[2].replace("$seed", "0").replace("$shots", "16")) for match in found if match]
-    return [[script, *shlex.split(options)] for script, options in known]
+    found = [re.search(rf"-m (examples\.(?:{'|'.join(SCRIPTS)}))( .*)?$", line) for line in joined.splitlines()]
+    known = [(match[1], (match[2] or "").replace("$seed", "0").replace("$shots", "16")) for match in found if match]
+    return [[script, *shlex.split(options, comments=True)] for script, options in known]
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def test_every_script_is_shown_on_a_page():
+    shown = {script for page in PAGES for block in blocks(page) for script, *_ in commands(block)}
+    assert shown == {f"examples.{script}" for script in SCRIPTS}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_understood(page, monkeypatch):
-    for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
+    for block in blocks(page):
         for script, *arguments in commands(block):
             monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
             if "--help" not in arguments:
