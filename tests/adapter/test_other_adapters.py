@@ -31,7 +31,7 @@ IGNORED_NAMES = ["out_proj"]
 MESSAGE = r"on out_proj inside an nn.MultiheadAttention, which ignores it: adapt the whole attention, .*\[\"attn\"\]"
 
 
-def lora(target_modules: list[str]) -> LoraConfig:
+def lora(target_modules: list[str] | str) -> LoraConfig:
     return LoraConfig(target_modules=target_modules, r=2, init_lora_weights=False)  # else it starts as nothing
 
 
@@ -40,7 +40,7 @@ def wrap(base: nn.Module) -> PeftModel:
     return vilt_prompt.wrap(base, **SETTINGS).eval()
 
 
-def adapt(base: nn.Module, target_modules: list[str], inject: bool) -> PeftModel | None:
+def adapt(base: nn.Module, target_modules: list[str] | str, inject: bool) -> PeftModel | None:
     torch.manual_seed(1)
     if inject:
         inject_adapter_in_model(lora(target_modules), base).eval()
@@ -148,6 +148,14 @@ def test_lora_that_evas_attention_ignores_is_refused():
     adapt(model.get_base_model(), ["qkv"], inject=True)
     with pytest.raises(ValueError, match=message):
         model.encode_image(zoo.frames(model, 2))
+
+
+def test_lora_that_attention_pooling_ignores_is_refused():
+    base = zoo.build("coca")
+    adapt(base, r"visual\.attn_pool\.attn\.out_proj", inject=True)
+    with pytest.raises(ValueError, match=MESSAGE):
+        wrap(base)
+    vilt_prompt.wrap(base, method="coop")
 
 
 @pytest.mark.slow

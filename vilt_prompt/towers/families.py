@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias, TypeGuard, TypeVar
 
 from open_clip import CLIP, CoCa, CustomTextCLIP
-from open_clip.transformer import ResidualAttentionBlock
-from timm.models.eva import EvaBlock, EvaBlockPostNorm
 from torch import Tensor, nn
 
 from vilt_prompt.towers import open_clip_blocks, timm
@@ -27,6 +25,8 @@ Model: TypeAlias = CLIP | CustomTextCLIP | CoCa
 MODELS = (CLIP, CustomTextCLIP, CoCa)
 VISION_TOWERS: list[type[VisionTower]] = [OpenClipVisionTower, TimmVisionTower]
 TEXT_TOWERS: list[type[TextTower]] = [OpenClipTextTower, HuggingFaceTextTower]
+# Each refuses an attention of its own kind that ignores an adapter, and passes all others.
+ATTENTION_CHECKS = (open_clip_blocks.check_attention, timm.check_attention)
 
 ADD_A_TOWER = "CONTRIBUTING.md, Add a family of encoders"
 
@@ -117,12 +117,9 @@ def check_attentions(model: Model, towers: str) -> None:
     """
     for name, module in model.named_modules():
         tower = "vision" if name.startswith("visual.") else "text"
-        if towers not in ("both", tower):
-            continue
-        if isinstance(module, ResidualAttentionBlock):
-            open_clip_blocks.check_attention(module.attn)
-        elif isinstance(module, EvaBlock | EvaBlockPostNorm):
-            timm.check_attention(module.attn)
+        if towers in ("both", tower) and hasattr(module, "attn"):
+            for check in ATTENTION_CHECKS:
+                check(module.attn)
 
 
 def _family(families: Sequence[type[AnyTower]], module: nn.Module) -> type[AnyTower] | None:
