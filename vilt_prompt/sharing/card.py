@@ -184,7 +184,7 @@ def _where_the_base_is(config: JsonObject) -> str:
     """A note about a base model that open_clip does not download, because it is a file or a folder."""
     name, weights = config["base_model"] or "", config["base_pretrained"]
     is_file = weights and not name.startswith("hf-hub:") and not get_pretrained_cfg(name, weights)
-    if not name.startswith("local-dir:") and not (name and is_file):
+    if not name.startswith(LOCAL) and not (name and is_file):
         return ""
     return (
         f"The base, `{_line(_base_name(config))}`, is a folder or a file on the machine where the adapter was saved. "
