@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import time
@@ -21,21 +20,18 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-import torch
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from vilt_prompt.checks import AdapterIOError
 from vilt_prompt.config import NOTES, PEFT_TYPE, STRUCTURE, JsonObject
+from vilt_prompt.sharing.record import AGAIN, RECORD, checksum, config_text, digest, read_record, serialise
 
 CARD_NAME = "README.md"
-RECORD = "vilt_prompt"  # key of the safetensors' metadata
 
 LARGEST_CONFIG = 2**20  # bytes; the library's configs have about 5,000
 MOST_TENSORS = 100  # an adapter has at most 6; messages that name tensors must stay readable
-AGAIN = "copy it again, or download it again with force_download=True"
 ABANDONED = 3600.0  # seconds after which a temporary file must be left over from a dead process
 
 
@@ -85,11 +81,11 @@ def read(folder: Path, source: str) -> AdapterFiles:
             raise ValueError(f"{weights} holds {len(keys)} tensors: it is not an adapter of this library")
         metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in keys}
-    checksum = None
+    is_damaged = False
     if RECORD in metadata:  # PEFT's own saving leaves none
-        record, saved = _read_record(metadata[RECORD], weights)
-        checksum = _checksum(record["config"], record["replaces"], tensors), record["sha256"]
-        if record["replaces"] == _digest(content):  # the process died between the two files
+        record, saved = read_record(metadata[RECORD], weights)
+        is_damaged = checksum(record["config"], record["replaces"], tensors) != record["sha256"]
+        if record["replaces"] == digest(content):  # the process died between the two files
             config = saved
         elif config != saved:
             _compare(config, saved, folder)
@@ -97,7 +93,7 @@ def read(folder: Path, source: str) -> AdapterFiles:
     if missing:
         raise ValueError(f"{folder / CONFIG_NAME} lacks {', '.join(missing)}: {AGAIN}")
     check_numbers(tensors, str(weights))
-    if checksum is not None and checksum[0] != checksum[1]:
+    if is_damaged:
         raise ValueError(f"{weights} is damaged (its checksum differs): {AGAIN}")
     return AdapterFiles(folder, source, config, tensors, version)
 
@@ -123,7 +119,7 @@ def write(folder: Path, config: JsonObject, tensors: dict[str, Tensor], card: st
         _remove_abandoned(folder)
         text = config_text(config)
         replaces = _former_config(folder)
-        if replaces == _digest(text.encode()):
+        if replaces == digest(text.encode()):
             replaces = None
         with (
             _temporary(folder, CONFIG_NAME, text.encode()) as new_config,
@@ -143,25 +139,6 @@ def write(folder: Path, config: JsonObject, tensors: dict[str, Tensor], card: st
             f"the adapter could not be saved to {folder} ({error}): {advice} and save again. The files that the folder "
             "held are unchanged"
         ) from error
-
-
-def serialise(config: str, tensors: dict[str, Tensor], replaces: str | None = None) -> bytes:
-    """The bytes of `adapter_model.safetensors`, with the config and the digest of the config that it replaces."""
-    config = json.dumps(json.loads(config), sort_keys=True, separators=(",", ":"))
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in sorted(tensors.items())}
-    record = {"config": config, "replaces": replaces, "sha256": _checksum(config, replaces, tensors)}
-    content = save(tensors, metadata={"format": "pt", RECORD: json.dumps(record)})
-    # safetensors writes metadata in any order. The same adapter must give the same bytes, so that pushing it again
-    # makes no commit on the Hub.
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + content[end:]
-
-
-def config_text(config: JsonObject) -> str:
-    """The text of `adapter_config.json`, as PEFT writes it."""
-    return json.dumps(config, indent=2, sort_keys=True)
 
 
 def check_numbers(tensors: dict[str, Tensor], what: str) -> None:
@@ -188,7 +165,7 @@ def _former_config(folder: Path) -> str | None:
     except ValueError:
         return None
     _check_type(config, folder)
-    return _digest(content)
+    return digest(content)
 
 
 def _version(path: Path) -> tuple[int, ...]:
@@ -242,18 +219,6 @@ def _opened(weights: Path) -> Iterator[Any]:
         raise ValueError(f"{weights} is damaged ({error}): {AGAIN}") from error
 
 
-def _read_record(text: str, weights: Path) -> tuple[dict[str, str | None], JsonObject]:
-    try:
-        record = json.loads(text)
-        record = {name: record[name] for name in ("config", "replaces", "sha256")}
-        saved = json.loads(record["config"])
-        if not isinstance(saved, dict):
-            raise ValueError("its config is not a JSON object")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{weights} is damaged ({error!r} in its metadata): {AGAIN}") from error
-    return record, saved
-
-
 def _compare(config: JsonObject, saved: JsonObject, folder: Path) -> None:
     """Compare the config file with the config that was saved with the tensors.
 
@@ -276,18 +241,6 @@ def _compare(config: JsonObject, saved: JsonObject, folder: Path) -> None:
         )
     if notes:
         warnings.warn(f"{folder / CONFIG_NAME} was changed after it was saved: {notes}", stacklevel=2)
-
-
-def _checksum(config: str | None, replaces: str | None, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps([config, replaces]).encode())
-    for key, tensor in sorted(tensors.items()):
-        digest.update(json.dumps([key, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 @contextlib.contextmanager

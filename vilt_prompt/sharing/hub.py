@@ -28,7 +28,8 @@ from torch import Tensor
 
 from vilt_prompt.checks import AdapterIOError, check_string
 from vilt_prompt.config import JsonObject
-from vilt_prompt.sharing.files import CARD_NAME, config_text, serialise
+from vilt_prompt.sharing.files import CARD_NAME
+from vilt_prompt.sharing.record import config_text, serialise
 
 ATTEMPTS = 4
 FIRST_WAIT = 1.0  # seconds, doubled each time

@@ -10,8 +10,9 @@ from peft.utils import CONFIG_NAME
 
 from vilt_prompt.config import PromptConfig
 from vilt_prompt.sharing.base_place import from_folder
-from vilt_prompt.sharing.files import AGAIN, AdapterFiles, read
+from vilt_prompt.sharing.files import AdapterFiles, read
 from vilt_prompt.sharing.hub import HUB_ARGUMENTS, fetch
+from vilt_prompt.sharing.record import AGAIN
 
 KNOWN_FIELDS = {each.name for each in dataclasses.fields(PromptConfig)}
 
