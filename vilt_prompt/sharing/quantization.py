@@ -16,7 +16,8 @@ from torch import Tensor, nn
 # which is twice their rounding error.
 _INT8 = 1 / 127
 _FOUR_BITS = {"nf4": 0.16, "fp4": 0.18}  # half of the largest gap between two levels
-_TORCHAO = {"Int8Tensor": _INT8, "Float8Tensor": 1 / 8, "Int4Tensor": 1 / 7, "NF4Tensor": _FOUR_BITS["nf4"]}
+# By the start of the name of a class, such as Int8Tensor.
+_TORCHAO = {"Int8": _INT8, "Float8": 1 / 8, "Int4": 1 / 7, "NF4": _FOUR_BITS["nf4"]}
 
 
 @dataclass(frozen=True)
@@ -97,4 +98,4 @@ def _torchao_error(parameter: Tensor) -> float | None:
     bits = str(getattr(parameter, "target_dtype", "")).removeprefix("torch.int")
     if bits.isdecimal() and int(bits) > 1:  # IntxUnpackedToInt8Tensor
         return 1 / (2 ** (int(bits) - 1) - 1)
-    return next((error for name, error in _TORCHAO.items() if kind.startswith(name.removesuffix("Tensor"))), None)
+    return next((error for name, error in _TORCHAO.items() if kind.startswith(name)), None)
