@@ -56,14 +56,16 @@ class PromptConfig(PeftConfig):
         pairing: "layer" (layer i of one tower goes with layer i of the other), or "proportional": prompts in all layers
             of both towers, each paired with the layer at the same relative depth. K then counts the text tower's.
         ctx_init: A text, or token ids, whose token embeddings fill the first rows of the first text prompt.
-        base_model: open_clip's name of the base, a "hf-hub:" or a "local-dir:" name: what `create_model_and_transforms`
-            rebuilds.
-        base_pretrained: open_clip's tag of its weights.
-        base_fingerprint: What tells its weights from others; taken from the model when it is wrapped.
-        base_settings: What changes its features without changing its weights: image size, mean, standard deviation,
-            interpolation and resize mode, context length, activations, attention heads; taken from the model too.
+        base_model: The name of the base model that `create_model_and_transforms` builds: open_clip's, or one that
+            starts with "hf-hub:" or "local-dir:".
+        base_pretrained: open_clip's tag of the base model's weights.
+        base_fingerprint: Shapes and a few values of the base model's weights, by which loading recognises them. They
+            are read from the model when it is wrapped.
+        base_settings: The settings of the base model that change its features without changing its weights: image
+            size, mean, standard deviation, interpolation and resize mode, context length, activations, attention heads.
+            They are read from the model when it is wrapped.
         class_names: The names of the classes in training. Nothing depends on them, but others can predict with them.
-        template: The hand-crafted prompt of the scenario-guided term in training, likewise.
+        template: The hand-crafted prompt of the scenario-guided term in training. Nothing depends on it either.
 
     Raises:
         ValueError: If a setting is out of range, unknown, or contradicts another one.

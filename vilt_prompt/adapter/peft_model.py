@@ -60,7 +60,8 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
     ) -> None:
         super().__init__(model, peft_config, adapter_name, **kwargs)
         self.config = ModelConfig()
-        from peft.utils import hotswap  # here, for `import peft` does not load it, and importing the library should not
+        # The table is in a module that `import peft` does not load, so importing the library does not load it either.
+        from peft.utils import hotswap
 
         hotswap.CONFIG_KEYS_TO_CHECK[KEY] = _NotSwapped()
         if isinstance(peft_config, SavedConfig) and peft_config.files is not None:
@@ -91,18 +92,20 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
         If the process dies at any moment, a folder contains either the previous adapter or the new one, complete.
 
         Args:
-            save_directory: Folder of the adapter that is called "default"; the others go to subfolders of their names.
-            safe_serialization: False, pickles, is refused.
-            selected_adapters: Names of those to save; None: all.
-            save_embedding_layers: Without effect.
-            is_main_process: Nothing is written if not.
-            state_dict: The model's with whole tensors, where its parameters are in shards on several processes. The
-                main process alone needs it.
-            class_names: The names of the classes in training, for the config and the card. None: as `wrap` was told.
-            template: The hand-crafted prompt of the scenario-guided term, likewise.
-            metrics: For the card, as the rest; see `push_to_hub`.
-            dataset: As above.
-            license: As above.
+            save_directory: The folder of the adapter "default". The other adapters go to subfolders of their names.
+            safe_serialization: Must be True, because pickles are refused.
+            selected_adapters: The names of the adapters to save. None: all adapters.
+            save_embedding_layers: PEFT's argument, without effect.
+            is_main_process: Whether this process writes the files. If not, it only checks the arguments.
+            state_dict: The model's state dict with whole tensors, if its parameters are in shards on several processes.
+                Only the main process needs it.
+            class_names: The names of the classes in training, for the config and the model card. None: the names that
+                `wrap` was given.
+            template: The hand-crafted prompt of the scenario-guided term, for the config and the model card. None: the
+                template that `wrap` was given.
+            metrics: Names and values for the model card, such as {"top-1 accuracy": 93.1}.
+            dataset: The dataset of training and metrics, for the model card.
+            license: The licence of the adapter as the Hub's identifier, for the model card.
 
         Raises:
             TypeError: If an argument is of the wrong type.
