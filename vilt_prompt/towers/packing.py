@@ -4,8 +4,9 @@ Under a causal mask a token's state depends only on the tokens before it. So tex
 that beginning. They are the paths of a tree whose nodes are run once, packed along one axis. Only attention takes the
 nodes in rows: a row has the nodes of some whole texts, and each token sees the nodes of its own path.
 
-Shapes: c texts, t packed tokens, g rows, l places of a row, a the most texts of a row, m keys in front of each text, h
-heads, d width or channels of a head.
+Shapes: c texts, t packed tokens, g rows, l places of a row, a the most texts of a row, m keys in front of each text,
+h heads, d width or channels of a head. The page of `PackedTexts`, which stands alone, has C, N, G, L and A for c, t,
+g, l and a.
 """
 
 from __future__ import annotations
@@ -32,19 +33,20 @@ class PackedTexts(NamedTuple):
     """Token ids of texts that begin with the same token, packed. `pack_text` of a wrapped model makes them.
 
     All but one of the fields are tensors, so that a compiled graph can take them as inputs: one graph serves all lists.
-    A row that is not full, or has fewer texts than others, is filled up with zeros that nothing reads.
+    Shapes: C texts, N packed tokens, G rows, L their places, A the most texts of a row. A row that is not full, or has
+    fewer texts than others, is filled up with zeros that nothing reads.
 
     Attributes:
         first: (1, 1), the id with which all texts begin.
-        ids: (t,), the id of each packed token.
-        columns: (t,), its column among the tokens after the first.
-        row_tokens: (g, l), the packed token at each place.
-        token_places: (t,), the first place of each packed token among the g l.
-        seen: (g, l, l) bool, the places of its row that the token at each place sees.
-        ends: (c,), the packed token that ends each text.
-        row_texts: (g, a), the texts of each row.
-        text_places: (c,), the place of each text among the g a.
-        seen_at_ends: (g, a, l) bool, the places of its row that the last token of each text sees.
+        ids: (N,), the id of each packed token.
+        columns: (N,), its column among the tokens after the first.
+        row_tokens: (G, L), the packed token at each place.
+        token_places: (N,), the first place of each packed token among the G L.
+        seen: (G, L, L) bool, the places of its row that the token at each place sees.
+        ends: (C,), the packed token that ends each text.
+        row_texts: (G, A), the texts of each row.
+        text_places: (C,), the place of each text among the G A.
+        seen_at_ends: (G, A, L) bool, the places of its row that the last token of each text sees.
         longest: The most columns of a text, with its first token.
     """
 
