@@ -1,4 +1,4 @@
-"""Whether an adapter fits a model: all checks before the model is changed."""
+"""Whether an adapter fits a model, or another adapter: all checks before the model is changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from vilt_prompt.adapter.layer import SAVED_PREFIX, PromptLayer
 from vilt_prompt.adapter.names import check_adapter_name
-from vilt_prompt.config import PromptConfig
+from vilt_prompt.config import STRUCTURE, PromptConfig
 from vilt_prompt.prompts import PromptTable
 from vilt_prompt.sharing.activation import check_activation
 from vilt_prompt.sharing.base_model import check_base, fingerprint
@@ -136,6 +136,15 @@ def check_equal_shapes(expected: dict[str, tuple[int, ...]], found: dict[str, tu
             f"the adapter's tensors do not fit its config on this model: {'; '.join(problems[:6])}{more}. Load "
             "it onto the model that it was trained on"
         )
+
+
+def differences(first: PromptConfig, second: PromptConfig) -> str:
+    """The differences between the structures of two resolved configs, in words. Empty: none."""
+    return "; ".join(
+        f"{field} is {getattr(first, field)!r} and {getattr(second, field)!r}"
+        for field in STRUCTURE
+        if getattr(first, field) != getattr(second, field)
+    )
 
 
 def _shapes_on(model: nn.Module, config: PromptConfig) -> dict[str, tuple[int, ...]]:

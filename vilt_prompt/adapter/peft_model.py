@@ -15,10 +15,10 @@ from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from torch import Tensor, nn
 
-from vilt_prompt.adapter.fitting import check_equal_shapes, resolve_for
+from vilt_prompt.adapter.fitting import check_equal_shapes, differences, resolve_for
 from vilt_prompt.adapter.forwarded import Forwarded
 from vilt_prompt.adapter.layer import PREFIX, SAVED_PREFIX, key_of
-from vilt_prompt.adapter.several import SeveralAdapters, differences
+from vilt_prompt.adapter.several import SeveralAdapters
 from vilt_prompt.adapter.trainer import ModelConfig, TrainerMethods
 from vilt_prompt.adapter.tuner import PromptTuner
 from vilt_prompt.config import PEFT_TYPE, TASK_TYPE, JsonObject, PromptConfig, check_settings

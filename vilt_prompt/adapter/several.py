@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from peft import PeftConfig
 
+from vilt_prompt.adapter.fitting import differences
 from vilt_prompt.adapter.layer import PromptLayer
 from vilt_prompt.adapter.names import check_adapter_name
 from vilt_prompt.checks import check_choice
-from vilt_prompt.config import STRUCTURE, PromptConfig
+from vilt_prompt.config import PromptConfig
 
 
 class SeveralAdapters:
@@ -258,12 +259,3 @@ def _shares(weights: object, count: int) -> list[float]:
     if not math.isfinite(total) or min(weights) < 0 or total == 0:
         raise ValueError(f"the weights of a mean must be finite, at least 0, and not all 0, got {list(weights)}")
     return [float(weight) / total for weight in weights]
-
-
-def differences(first: PromptConfig, second: PromptConfig) -> str:
-    """The differences between the structures of two resolved configs, in words. Empty: none."""
-    return "; ".join(
-        f"{field} is {getattr(first, field)!r} and {getattr(second, field)!r}"
-        for field in STRUCTURE
-        if getattr(first, field) != getattr(second, field)
-    )
