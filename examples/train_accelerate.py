@@ -4,21 +4,14 @@ Example:
     accelerate launch --cpu --num-processes 2 -m examples.train_accelerate --steps 20
 """
 
-import argparse
+from functools import partial
 from itertools import chain, islice, repeat
 from pathlib import Path
 
+from examples.startup.launched import read_options
 
-def arguments() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60, help="optimizer steps (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=5, help="videos at once in each process (default: %(default)s)")
-    parser.add_argument("--resume", type=Path, help="folder of an adapter to go on from")
-    parser.add_argument("--out", type=Path, default=Path("accelerate-out"), help="default: %(default)s")
-    return parser.parse_args()
-
-
+ADAPTER = "the folder of an adapter"
+arguments = partial(read_options, __doc__, "accelerate-out", ADAPTER, "--batch", 5, "videos at once in each process")
 if __name__ == "__main__":
     arguments()  # Before the imports that take seconds: --help and wrong options are answered at once.
 

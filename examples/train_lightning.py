@@ -4,21 +4,13 @@ Example:
     python -m examples.train_lightning --devices 2 --steps 20
 """
 
-import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from examples.startup.launched import read_options
 
-def arguments() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60, help="default: %(default)s")
-    parser.add_argument("--devices", type=int, default=1, help="processes (default: %(default)s)")
-    parser.add_argument("--resume", type=Path, help="checkpoint to go on from, such as lightning-out/last.ckpt")
-    parser.add_argument("--out", type=Path, default=Path("lightning-out"), help="default: %(default)s")
-    return parser.parse_args()
-
-
+arguments = partial(read_options, __doc__, "lightning-out", "such as OUT/last.ckpt", "--devices", 1, "processes")
 if __name__ == "__main__":
     arguments()  # Before the imports that take seconds: --help and wrong options are answered at once.
 
@@ -26,7 +18,6 @@ import lightning
 import open_clip
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -39,26 +30,23 @@ from examples.video.dataset import VideoDataset
 class PromptTraining(lightning.LightningModule):
     """A wrapped model, its loss and its optimizer; checkpoints contain the trained tensors, but not CLIP."""
 
-    tokens: Tensor
-
     def __init__(self, model: vilt_prompt.PromptPeftModel, tokens: Tensor, criterion: nn.Module, steps: int) -> None:
         super().__init__()
-        self.model: vilt_prompt.PromptPeftModel = model
-        self.criterion, self.steps = criterion, steps
+        self.model, self.criterion, self.steps = model, criterion, steps
         self.register_buffer("tokens", tokens, persistent=False)
         self.strict_loading = False
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """The loss of a batch. Lightning runs this inside DDP's forward, so any method of the model will do."""
         videos, labels = batch
-        loss: Tensor = self.criterion(self.model.encode_video(videos), self.model.encode_text(self.tokens), labels)
+        text_features = self.model.encode_text(self.get_buffer("tokens"))
+        loss: Tensor = self.criterion(self.model.encode_video(videos), text_features, labels)
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self) -> Any:
         """AdamW on the prompts and their maps, the learning rate falling with every step."""
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=1e-3)
+        optimizer = torch.optim.AdamW([p for p in self.parameters() if p.requires_grad], lr=2e-3, weight_decay=1e-3)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
