@@ -368,26 +368,6 @@ def test_damaged_tensors(tmp_path):
     refused(tmp_path, "holds no adapter_model.safetensors")
 
 
-RECORDS = {
-    "no JSON": ("{", "JSONDecodeError"),
-    "nothing": ("{}", "KeyError.'config'."),
-    "a config that is a list": (
-        json.dumps({"config": "[]", "replaces": None, "sha256": ""}),
-        "its config is not a JSON object",
-    ),
-    "a config that is not a text": (json.dumps({"config": {}, "replaces": None, "sha256": ""}), "TypeError"),
-}
-
-
-@pytest.mark.parametrize(("record", "reason"), RECORDS.values(), ids=RECORDS)
-def test_a_damaged_record_beside_the_tensors(record, reason, tmp_path):
-    wrapped().save_pretrained(tmp_path)
-    # Not `load_file`, which maps the file that is overwritten.
-    tensors = tensors_in((tmp_path / WEIGHTS).read_bytes())
-    save_file(tensors, tmp_path / WEIGHTS, metadata={"format": "pt", "vilt_prompt": record})
-    refused(tmp_path, rf"adapter_model.safetensors is damaged \(.*{reason}.* in its metadata\): copy it again")
-
-
 def test_tensors_that_are_no_numbers(tmp_path):
     save_by_peft_alone(wrapped(), tmp_path)
     tensors = tensors_in((tmp_path / WEIGHTS).read_bytes())
