@@ -129,15 +129,6 @@ def test_the_gallery_counts_every_clip():
     assert f"{len(found[False, False])} of 30 are wrong before and after" in text
 
 
-def test_results_are_those_of_the_readme():
-    tables = [
-        re.findall(r"^top-1 in %.*?(?=^```)", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
-        for page in ("README.md", "docs/results.md")
-    ]
-    assert len(tables[0]) == 1
-    assert tables[0] == tables[1]
-
-
 def test_every_question_has_an_answer_with_code():
     _, *questions = re.split(r"^### ", (DOCS / "faq.md").read_text(), flags=re.MULTILINE)
     assert len(questions) >= 15

@@ -361,7 +361,7 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     ("options", "message"),
     [
         (["--only", "swimming"], "no run has swimming in its key: settings are base-novel, few-shot, rate, "),
-        (["--tables", str(ROOT / "README.md")], ".*README.md has no line <!-- ablation: primary -->"),
+        (["--tables", str(ROOT / "SECURITY.md")], ".*SECURITY.md has no line <!-- ablation: primary -->"),
     ],
 )
 def test_what_cannot_be_done_is_one_clear_line(
@@ -373,13 +373,15 @@ def test_what_cannot_be_done_is_one_clear_line(
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "docs" / "results.md", ROOT / "docs" / "results-details.md"], ids=lambda page: page.name
+    "page",
+    [ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "results-details.md"],
+    ids=lambda page: page.name,
 )
 def test_the_pages_are_made_of_the_packed_runs(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "<!-- ablation: " in text
     assert filled(text, unpack(ablation.PACKED), Tasks(CLIPS)) == text, (
-        f"run python -m examples.miniature.ablation --tables docs/{page}"
+        f"run python -m examples.miniature.ablation --tables {page.relative_to(ROOT)}"
     )
 
 
