@@ -1,11 +1,10 @@
-"""Listings beside the comparisons: zero-shot accuracy, learning rates, which runs are done."""
+"""Listings beside the comparisons: zero-shot accuracy and learning rates."""
 
-from examples.miniature.actions import PERSONS
-from examples.miniature.jobs import FEW, FEW_SHOT_SEEDS, FEW_SHOTS, RATES, SEEDS, SHOTS, Job
+from examples.miniature.jobs import RATES, Job
 from examples.miniature.markdown import WITHOUT, markdown
 from examples.miniature.methods import METHODS
 from examples.miniature.run import accuracy, repeated, task_of
-from examples.miniature.scores import Records, cells_of
+from examples.miniature.scores import Records
 from examples.miniature.tasks import Tasks
 
 
@@ -35,16 +34,3 @@ def rates(records: Records, tasks: Tasks) -> str:
         bold = [f"**{cell}**" if rate == best else cell for rate, cell in zip(RATES, cells, strict=True)]
         rows.append([METHODS[method].title, person, *bold])
     return markdown(["method", "person under test", *(f"{rate:g}" for rate in RATES)], rows) if rows else "Not run."
-
-
-def runs(records: Records, tasks: Tasks) -> str:
-    """How many runs of each method are done, of how many."""
-    del tasks
-    methods = dict.fromkeys(job.method for job in records if job.setting == "base-novel")
-    rows = []
-    for method in (name for name in METHODS if name in methods):
-        done = len(cells_of(records, "base-novel", method, (SHOTS,)))
-        few = len(cells_of(records, "few-shot", method, FEW_SHOTS))
-        of_few = f"{few} of {len(PERSONS) * FEW_SHOT_SEEDS}" if method in FEW else WITHOUT
-        rows.append([METHODS[method].title, f"{done} of {len(PERSONS) * SEEDS}", of_few])
-    return markdown(["runs", "base to novel", "few shots, each K"], rows) if rows else "Not run."

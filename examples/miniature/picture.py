@@ -7,11 +7,10 @@ the reader prefers them.
 from collections.abc import Iterator
 
 from examples.miniature.methods import METHODS
-from examples.miniature.paired import Comparison
 from examples.miniature.primary import METRICS
 from examples.miniature.rows import AVERAGED, Row
 from examples.miniature.scores import Records
-from examples.miniature.tables import TABLES, differences_from, table_scores
+from examples.miniature.tables import TABLES, Line, compared
 from examples.miniature.tasks import Tasks
 
 WIDTH, LEFT, RIGHT = 390, 122, 374  # the edges of the picture and of the plots
@@ -50,16 +49,20 @@ def picture(records: Records, tasks: Tasks) -> str:
         ValueError: If no method has runs that can be compared with zero-shot.
     """
     what = TABLES["methods"]
-    scores, cells = table_scores(what, records, tasks)
-    found = {row: differences_from(what, scores, row) for row in scores if row != what.reference}
+    found = compared(what, records, tasks)
     if not found:
         raise ValueError("there are no runs to draw: do some first")
-    lines: list[str] = []
+    panels: list[str] = []
     at = TOP
     for metric in METRICS:
-        methods = list(dict.fromkeys(row.method for row in found if metric in found[row]))
-        lines += _panel(metric, methods, found, at)
+        methods = list(dict.fromkeys(row.method for row in found if metric in found[row].differences))
+        panels += _panel(metric, methods, found, at)
         at += HEAD + ROW * len(methods) + GAP + 10
+    few = {METHODS[row.method].title: len(line.cells) for row, line in found.items() if len(line.cells) < what.runs}
+    if few:
+        counts = ", ".join(f"{title}: {count}" for title, count in few.items())
+        panels.append(f'<text class="small" x="14" y="{at + 8}">Fewer than {what.runs} runs: {counts}</text>')
+        at += 20
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {at}" width="{WIDTH}" height="{at}" role="img">',
         "<title>Difference from zero-shot in points, with 95% intervals, of every method</title>",
@@ -67,10 +70,9 @@ def picture(records: Records, tasks: Tasks) -> str:
         f'<rect class="page" width="{WIDTH}" height="{at}" rx="6"/>',
         '<circle class="alone" cx="18" cy="16" r="4"/><text x="28" y="20">by itself</text>',
         '<circle class="averaged" cx="108" cy="16" r="4"/><text x="118" y="20">averaged with the frozen model</text>',
-        '<text class="small" x="14" y="37">points above or below zero-shot, uncorrected 95% intervals, '
-        f"{len(cells)} of {what.runs} runs</text>",
+        '<text class="small" x="14" y="37">points above or below zero-shot, uncorrected 95% intervals</text>',
     ]
-    return "\n".join([*head, *lines, "</svg>"]) + "\n"
+    return "\n".join([*head, *panels, "</svg>"]) + "\n"
 
 
 def _x(points: float) -> float:
@@ -79,7 +81,7 @@ def _x(points: float) -> float:
     return LEFT + min(max(share, 0.0), 1.0) * (RIGHT - LEFT)
 
 
-def _panel(metric: str, methods: list[str], found: dict[Row, dict[str, Comparison]], top: int) -> Iterator[str]:
+def _panel(metric: str, methods: list[str], found: dict[Row, Line], top: int) -> Iterator[str]:
     """One metric: a line for each method, with one interval or two."""
     start, end = top + HEAD, top + HEAD + ROW * len(methods)
     yield f'<text class="title" x="14" y="{top + 16}">{metric}</text>'
@@ -90,9 +92,9 @@ def _panel(metric: str, methods: list[str], found: dict[Row, dict[str, Compariso
     for n, method in enumerate(methods):
         middle = start + ROW * (n + 0.5)
         yield f'<text class="end" x="{LEFT - 8}" y="{middle + 4:.1f}">{METHODS[method].title}</text>'
-        own = [Row(method, weight) for weight in (0.0, AVERAGED) if metric in found.get(Row(method, weight), {})]
+        own = [Row(method, weight) for weight in (0.0, AVERAGED) if Row(method, weight) in found]
         for row, shift in zip(own, (-5.5, 5.5) if len(own) > 1 else (0.0,), strict=True):
-            difference = found[row][metric]
+            difference = found[row].differences[metric]
             low, high = (100 * edge for edge in difference.interval)
             kind, y = "averaged" if row.weight else "alone", middle + shift
             yield f'<line class="{kind} interval" x1="{_x(low):.1f}" x2="{_x(high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'

@@ -23,23 +23,6 @@ def cells_of(records: Records, setting: str, method: str, shots: Sequence[int]) 
     return set.intersection(*each)
 
 
-def common(
-    records: Records, setting: str, methods: Sequence[str], shots: Sequence[int], featured: str
-) -> tuple[list[str], list[Cell]]:
-    """Chooses the methods that a table can pair, and the tests and seeds that each of these has run with every K.
-
-    Of all such choices with the featured method, if that has runs, the one with the most runs is taken. So a method
-    that has just begun does not leave the others with its few seeds.
-    """
-    cells = {method: cells_of(records, setting, method, shots) for method in methods}
-    cells = {method: own for method, own in cells.items() if own}
-    if not cells:
-        return [], []
-    choices = [own for own in cells.values() if own <= cells.get(featured, own)]
-    best = max(choices, key=lambda own: len(own) * sum(own <= other for other in cells.values()))
-    return [method for method, own in cells.items() if best <= own], sorted(best)
-
-
 def scores_of(records: Records, tasks: Tasks, setting: str, row: Row, K: int, cells: Sequence[Cell]) -> Scores:
     """For each test, the mean over runs and scenes of each action, (C,)."""
     hits: dict[str, list[bool]] = {}

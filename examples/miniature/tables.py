@@ -1,7 +1,7 @@
 """The tables of the results pages, made from the runs that are done."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from examples.miniature import listings
@@ -21,7 +21,7 @@ from examples.miniature.paired import Comparison, Metric, Pair, Scores, compare,
 from examples.miniature.primary import METRICS, QUESTIONS, Question, answers, verdict
 from examples.miniature.rows import Row, with_averages
 from examples.miniature.run import WEIGHTS
-from examples.miniature.scores import RECALL_AT, Cell, Records, common, scores_of
+from examples.miniature.scores import RECALL_AT, Cell, Records, cells_of, scores_of
 from examples.miniature.tasks import Tasks
 
 MARKED = re.compile(r"<!-- ablation: ([\w-]+) -->\n.*?<!-- /ablation -->", flags=re.DOTALL)
@@ -31,7 +31,7 @@ NOT_RUN = "Not run."
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with their means, and secondary comparisons with one of them.
+    """Secondary comparisons of rows with one of them.
 
     Attributes:
         setting: Of its runs.
@@ -40,7 +40,6 @@ class Table:
         metrics: A column for each.
         shots: The Ks of its runs.
         runs: How many runs of each row the protocol has.
-        featured: The method whose runs a table must have.
     """
 
     setting: str
@@ -49,7 +48,19 @@ class Table:
     metrics: dict[str, Metric]
     shots: tuple[int, ...] = (SHOTS,)
     runs: int = len(PERSONS) * SEEDS
-    featured: str = "vilt"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table, compared with the reference over the runs that both have.
+
+    Attributes:
+        cells: The tests and seeds of these runs.
+        differences: By the name of the metric. Each interval is as if it were the only one.
+    """
+
+    cells: list[Cell]
+    differences: dict[str, Comparison]
 
 
 _METHODS = ["zero-shot", "probe", "coop", "kgcoop", *NEIGHBOURS, "independent", "vilt"]
@@ -85,7 +96,6 @@ TABLES = {
         {f"{test} R@{k}": mean_of(f"{test} R@{k}") for test in ("base", "novel") for k in RECALL_AT},
         (0,),
         SEEDS,
-        featured="vilt-n6",
     ),
 }
 
@@ -101,7 +111,6 @@ def filled(page: str, records: Records, tasks: Tasks) -> str:
         "folds": folds,
         "zero-shot": listings.zero_shot,
         "rates": listings.rates,
-        "runs": listings.runs,
     }
 
     def between(match: re.Match[str]) -> str:
@@ -152,60 +161,60 @@ def folds(records: Records, tasks: Tasks) -> str:
 
 
 def table(what: Table, records: Records, tasks: Tasks) -> str:
-    """The mean of each row, and its difference from the reference with an interval that is not corrected."""
-    scores, cells = table_scores(what, records, tasks)
-    if what.reference not in scores:
+    """The reference in percent, and the other rows as differences from it with intervals that are not corrected."""
+    cells, found = _cells(what, records, what.reference), compared(what, records, tasks)
+    if not found:
         return NOT_RUN
-    rows = []
-    for row, own in scores.items():
-        differences = differences_from(what, scores, row)
-        cells_of_row = [
-            f"{100 * value(metric, own):.1f}" + (f" ({_signed(differences[name].interval)})" if differences else "")
-            if _has(own, name)
+    own = _scores(what, records, tasks, what.reference, cells)
+    values = [f"{100 * value(metric, own):.1f}%" for metric in what.metrics.values()]
+    rows = [[what.reference.title, str(len(cells)), _trained(what, records, what.reference, cells), *values]]
+    for row, line in found.items():
+        points = [
+            f"{100 * line.differences[name].difference:+.1f} ({_signed(line.differences[name].interval)})"
+            if name in line.differences
             else WITHOUT
-            for name, metric in what.metrics.items()
+            for name in what.metrics
         ]
-        trained = records[Job(what.setting, row.method, *cells[0], what.shots[0])]["trained"]
-        rows.append([row.title, f"{trained:,}", *cells_of_row])
-    header = ["", "trained", *what.metrics]
-    note = f"In brackets: 95% interval of the difference from {what.reference.title}, in points, not corrected."
-    return f"{_who(cells, what.runs)} {note}\n\n{markdown(header, rows)}"
+        rows.append([row.title, str(len(line.cells)), _trained(what, records, row, line.cells), *points])
+    note = (
+        "The first row in %, the others in points above or below it over the same runs; in brackets 95% intervals, not "
+        f"corrected. {what.runs} runs of each row are planned."
+    )
+    return f"{note}\n\n{markdown(['', 'runs', 'trained', *what.metrics], rows)}"
 
 
-def table_scores(what: Table, records: Records, tasks: Tasks) -> tuple[dict[Row, Scores], list[Cell]]:
-    """The scores of each row that has the runs, over the tests and seeds that all these rows have."""
-    methods = list(dict.fromkeys(row.method for row in what.rows))
-    methods, cells = common(records, what.setting, methods, what.shots, what.featured)
-    scores: dict[Row, Scores] = {}
+def compared(what: Table, records: Records, tasks: Tasks) -> dict[Row, Line]:
+    """The rows that have runs in common with the reference, without the reference itself."""
+    found: dict[Row, Line] = {}
+    known = _cells(what, records, what.reference)
     for row in what.rows:
-        if row.method in methods:
-            by_shots = {K: scores_of(records, tasks, what.setting, row, K, cells) for K in what.shots}
-            several = {f"K = {K}": own["all"] for K, own in by_shots.items() if "all" in own}
-            scores[row] = several or by_shots[what.shots[0]]
-    return scores, cells
+        cells = [cell for cell in _cells(what, records, row) if cell in known]
+        if cells and row != what.reference:
+            own, other = (_scores(what, records, tasks, each, cells) for each in (row, what.reference))
+            metrics = {name: metric for name, metric in what.metrics.items() if _has(own, name)}
+            differences = {name: compare([Pair(metric, own, other)])[0] for name, metric in metrics.items()}
+            found[row] = Line(cells, differences)
+    return found
 
 
-def differences_from(what: Table, scores: dict[Row, Scores], row: Row) -> dict[str, Comparison]:
-    """A row minus the reference, in every metric that both have; each interval as if it were the only one."""
-    if row == what.reference:
-        return {}
-    return {
-        name: compare([Pair(metric, scores[row], scores[what.reference])])[0]
-        for name, metric in what.metrics.items()
-        if _has(scores[row], name)
-    }
+def _cells(what: Table, records: Records, row: Row) -> list[Cell]:
+    """The tests and seeds that a row has run with every K."""
+    return sorted(cells_of(records, what.setting, row.method, what.shots))
+
+
+def _scores(what: Table, records: Records, tasks: Tasks, row: Row, cells: Sequence[Cell]) -> Scores:
+    """The scores of a row, by the name of the test, or of the K where the table has several."""
+    by_shots = {K: scores_of(records, tasks, what.setting, row, K, cells) for K in what.shots}
+    several = {f"K = {K}": own["all"] for K, own in by_shots.items() if "all" in own}
+    return several or by_shots[what.shots[0]]
+
+
+def _trained(what: Table, records: Records, row: Row, cells: Sequence[Cell]) -> str:
+    return f"{records[Job(what.setting, row.method, *cells[0], what.shots[0])]['trained']:,}"
 
 
 def _has(scores: Scores, metric: str) -> bool:
     return metric in scores or (metric == "harmonic mean" and {"base", "novel"} <= scores.keys())
-
-
-def _who(cells: list[Cell], planned: int) -> str:
-    """Which runs a table is made of."""
-    persons, seeds = sorted({person for person, _ in cells}), sorted({seed for _, seed in cells})
-    who = f"tested on {', '.join(persons)}; " if persons != [""] else ""
-    count = f"{planned} runs" if len(cells) == planned else f"Only {len(cells)} of {planned} planned runs"
-    return f"{count} of each row: {who}seeds {', '.join(map(str, seeds))}."
 
 
 def _signed(interval: tuple[float, float]) -> str:

@@ -27,8 +27,8 @@ from examples.miniature.rows import Row, with_averages
 from examples.miniature.run import WEIGHTS, averaged, chosen_rate, predictions, repeated, seed_of, task_of
 from examples.miniature.runs import Runs, pack, unpack
 from examples.miniature.scenes import TESTS, Scenes
-from examples.miniature.scores import common, scores_of
-from examples.miniature.tables import TABLES, filled
+from examples.miniature.scores import scores_of
+from examples.miniature.tables import TABLES, compared, filled
 from examples.miniature.tasks import Examples, Task, Tasks
 from examples.miniature.training_scenes import TrainingScenes
 from examples.startup.base_model import load_clip
@@ -347,9 +347,11 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     tasks = Tasks(ablation.some_actions(CLIPS, 3))
     assert len(tasks.actions) == 3
     page = filled("<!-- ablation: methods -->\n<!-- /ablation -->", done, tasks)
-    assert page.splitlines()[2].startswith("Only 1 of 15 planned runs of each row: tested on person; seeds 0.")
+    assert page.splitlines()[2].startswith(
+        "The first row in %, the others in points above or below it over the same runs"
+    )
     for method in methods:
-        assert f"| {METHODS[method].title} | " in page
+        assert f"| {METHODS[method].title} | 1 | " in page
 
     # Another session goes on from the packed runs.
     script("--pack", str(tmp_path / "packed.gz"))
@@ -490,23 +492,48 @@ def test_the_picture_shows_every_row_and_its_intervals() -> None:
         assert float(line.get("x1", "")) < float(circle.get("cx", "")) < float(line.get("x2", ""))
     texts = [text.text for text in root.findall("{*}text")]
     assert {"base", "novel", "harmonic mean", "ViLT", "linear probe"} <= set(texts)
-    assert any(text.endswith("6 of 15 runs") for text in texts if text)
+    assert "Fewer than 15 runs: linear probe: 6, ViLT: 6" in texts
     assert "prefers-color-scheme: dark" in drawn
     assert root.get("width") == "390"
     with pytest.raises(ValueError, match="there are no runs to draw"):
         picture({}, tasks)
 
 
-def test_what_is_paired_has_the_featured_method_and_the_most_runs() -> None:
-    def done(method: str, person: str, seeds: int) -> list[Job]:
-        return [Job("base-novel", method, person, seed, 8) for seed in range(seeds)]
+def test_each_row_is_compared_over_the_runs_that_it_has() -> None:
+    tasks, empty = Tasks(CLIPS), "<!-- ablation: summary -->\n<!-- /ablation -->"
+    records = some_runs(tasks, ("zero-shot", "vilt"), seeds=3)
+    records |= some_runs(tasks, ("probe",), seeds=1)
+    records |= made_up([Job("base-novel", "independent", "man", 7, 8)], tasks, SHARES)  # zero-shot has no seed 7
+    found = compared(TABLES["summary"], records, tasks)
+    assert {row: len(line.cells) for row, line in found.items()} == {
+        Row("probe"): 3,
+        Row("vilt"): 9,
+        Row("vilt", 0.5): 9,
+    }
 
-    jobs = done("coop", "man", 5) + done("coop", "person", 5) + done("probe", "man", 5) + done("probe", "person", 5)
-    records: dict[Job, dict[str, object]] = {job: {} for job in jobs}
-    names = ["probe", "coop", "vilt", "vpt"]
-    everything = [(person, seed) for person in ("man", "person") for seed in range(5)]
-    assert common(records, "base-novel", names, [8], "vilt") == (["probe", "coop"], everything)
-    records |= {job: {} for job in done("vilt", "person", 4) + done("vpt", "person", 1)}
-    assert common(records, "base-novel", names, [8], "vilt") == (["probe", "coop", "vilt"], everything[5:9])
-    assert common(records, "base-novel", names, [8], "coop") == (["probe", "coop"], everything)
-    assert common(records, "base-novel", names, [8, 4], "vilt") == ([], [])
+    def accuracy(method: str, test: str, seeds: int) -> float:
+        """The mean over actions of the share of right scenes, counted one by one."""
+        hits: dict[str, list[bool]] = {}
+        for job, record in records.items():
+            if job.method == method and job.seed < seeds:
+                examples = task_of(job, tasks).tests[test]
+                for label, guess in zip(repeated(examples.labels), record["predictions"][test], strict=True):
+                    hits.setdefault(examples.classes[label], []).append(label == guess)
+        return sum(sum(own) / len(own) for own in hits.values()) / len(hits)
+
+    for method, seeds in (("probe", 1), ("vilt", 3)):
+        expected = accuracy(method, "base", seeds) - accuracy("zero-shot", "base", seeds)
+        assert found[Row(method)].differences["base"].difference == pytest.approx(expected)
+    assert "novel" not in found[Row("probe")].differences
+    _, _, note, _, _, _, first, *others = filled(empty, records, tasks).splitlines()
+    assert note.endswith("15 runs of each row are planned.")
+    assert (
+        first == f"| zero-shot | 9 | 1 | {100 * accuracy('zero-shot', 'base', 3):.1f}% | " + first.split("% | ", 1)[1]
+    )
+    assert [line.split(" | ")[:2] for line in others[:3]] == [
+        ["| linear probe", "3"],
+        ["| ViLT", "9"],
+        ["| ViLT, averaged", "9"],
+    ]
+    assert filled(empty, {}, tasks).splitlines()[2] == "Not run."
+    assert ">Fewer than 15 runs: linear probe: 3, ViLT: 9<" in picture(records, tasks)
