@@ -42,7 +42,11 @@ def arguments() -> argparse.Namespace:
         "--pack", type=Path, metavar="FILE", help="write finished runs to one file, and do nothing else"
     )
     parser.add_argument(
-        "--tables", type=Path, metavar="PAGE", help=f"fill a page's tables from {PACKED.name}, and do nothing else"
+        "--tables",
+        type=Path,
+        nargs="+",
+        metavar="PAGE",
+        help=f"fill the tables of pages from {PACKED.name}, and do nothing else",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help=f"draw {PACKED.name} as SVG, and do nothing else")
     return parser.parse_args()
@@ -133,12 +137,14 @@ def attempt(job: Job, runs: Runs, base: Base, stage: Scenes, training: TrainingS
 def main() -> None:
     """Run the ablation, or write the tables of finished runs."""
     args = arguments()
-    if args.tables is not None and not MARKED.search(args.tables.read_text()):
-        raise ValueError(f"{args.tables} has no line <!-- ablation: primary --> with <!-- /ablation --> after it")
+    for page in args.tables or []:
+        if not MARKED.search(page.read_text(encoding="utf-8")):
+            raise ValueError(f"{page} has no line <!-- ablation: primary --> with <!-- /ablation --> after it")
     clips = some_actions(read_manifest(DATA, "cut_outs.csv"), args.actions)
     if args.tables is not None:
-        page = args.tables.read_text(encoding="utf-8")
-        args.tables.write_text(filled(page, unpack(PACKED), Tasks(clips)), encoding="utf-8")
+        records, tasks = unpack(PACKED), Tasks(clips)
+        for page in args.tables:
+            page.write_text(filled(page.read_text(encoding="utf-8"), records, tasks), encoding="utf-8")
         return
     if args.picture is not None:
         args.picture.write_text(picture(unpack(PACKED), Tasks(clips)), encoding="utf-8")

@@ -28,7 +28,7 @@ from examples.miniature.run import WEIGHTS, averaged, chosen_rate, predictions, 
 from examples.miniature.runs import Runs, pack, unpack
 from examples.miniature.scenes import TESTS, Scenes
 from examples.miniature.scores import scores_of
-from examples.miniature.tables import TABLES, compared, filled
+from examples.miniature.tables import MARKED, TABLES, compared, filled
 from examples.miniature.tasks import Examples, Task, Tasks
 from examples.miniature.training_scenes import TrainingScenes
 from examples.startup.base_model import load_clip
@@ -376,7 +376,7 @@ def test_what_cannot_be_done_is_one_clear_line(
 
 @pytest.mark.parametrize(
     "page",
-    [ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "results-details.md"],
+    [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("results", "results-details", "recipes"))],
     ids=lambda page: page.name,
 )
 def test_the_pages_are_made_of_the_packed_runs(page: Path) -> None:
@@ -385,6 +385,15 @@ def test_the_pages_are_made_of_the_packed_runs(page: Path) -> None:
     assert filled(text, unpack(ablation.PACKED), Tasks(CLIPS)) == text, (
         f"run python -m examples.miniature.ablation --tables {page.relative_to(ROOT)}"
     )
+
+
+def test_the_answer_quotes_the_tables() -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    answer = text.split("Every number on this page")[0]
+    tables = " ".join(match[0] for match in MARKED.finditer(text))
+    quoted = re.findall(r"\d+\.\d", answer.replace("0.07", ""))
+    assert len(quoted) >= 6
+    assert [number for number in quoted if number not in tables] == []
 
 
 def test_the_picture_is_made_of_the_packed_runs() -> None:
