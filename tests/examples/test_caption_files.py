@@ -143,7 +143,7 @@ def test_caption_csv_and_what_is_wrong(tmp_path):
         ),
         (
             _written(tmp_path / "half.csv", "video,caption,split\na.mp4,one,train\n"),
-            "name no videos to test on, or all are",
+            "half.csv name no videos with captions to test on$",
         ),
         (_written(tmp_path / "row.csv", "video,split,caption\na.mp4,train\n"), "row.csv has no caption in row 1"),
     ):
@@ -152,11 +152,13 @@ def test_caption_csv_and_what_is_wrong(tmp_path):
     folder = tmp_path / "didemo"
     folder.mkdir()
     (folder / "train_data.json").write_text(json.dumps([{"film": "a"}]))
-    with pytest.raises(ValueError, match="damaged: KeyError: 'video'"):
+    with pytest.raises(ValueError, match="train_data.json, entry 1, has no 'video', which must be a text"):
         read_captions(videos, folder)
     (folder / "train_data.json").unlink()
     (folder / "LSMDC16_annos_training.csv").write_text("clip and caption\n")
-    with pytest.raises(ValueError, match="the line 'clip and caption': expected tabs between clip, times and caption"):
+    with pytest.raises(
+        ValueError, match="in line 1 'clip and caption': expected tabs between clip, four times and caption"
+    ):
         read_captions(videos, folder)
 
 
@@ -174,3 +176,67 @@ def test_a_json_file_is_not_read_as_a_table(tmp_path):
     (tmp_path / "videodatainfo.json").write_text("{}")
     with pytest.raises(ValueError, match=r"videodatainfo.json is not a CSV file .*: for a known data set"):
         read_captions(tmp_path, tmp_path / "videodatainfo.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"vid', r"test_data.json is damaged: .*line 1 column 3"),
+        ('[{"video": "1.mov"}]', r"test_data.json, entry 1, has no 'description', which must be a text: \{\"video\""),
+        ('{"videos": []}', "test_data.json must hold a list$"),
+    ],
+)
+def test_mistakes_in_json_are_shown(tmp_path, text, message):
+    videos, annotations = video_sets.didemo(tmp_path)
+    (annotations / "test_data.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_captions(videos, annotations)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1], "MSRVTT_data.json must hold a list under 'videos'"),
+        ({"videos": [{"split": "train"}], "sentences": []}, "entry 1 of 'videos', has no 'video_id'"),
+        ({"videos": [], "sentences": [{"video_id": "video0"}]}, "entry 1 of 'sentences', has no 'caption'"),
+    ],
+)
+def test_mistakes_in_msrvtts_file_are_shown(tmp_path, content, message):
+    videos, annotations = video_sets.msrvtt(tmp_path)
+    (annotations / "MSRVTT_data.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        read_captions(videos, annotations)
+
+
+@pytest.mark.parametrize("line", ["1_Film_00.01-00.02\t1\t2\t3\t4\t\n", "a line without tabs\n"])
+def test_a_clip_without_a_caption_is_shown(tmp_path, line):
+    videos, annotations = video_sets.lsmdc(tmp_path)
+    (file,) = annotations.glob("LSMDC16_challenge_1000*.csv")
+    file.write_text(f"{file.read_text()}{line}")
+    with pytest.raises(ValueError, match=r"has in line 3 .*: expected tabs between clip, four times and caption"):
+        read_captions(videos, annotations)
+
+
+@pytest.mark.parametrize(("data", "file"), [("didemo", "train_data.json"), ("msvd", "train_list.txt")])
+def test_lists_of_training_videos_need_not_be_there_for_a_test(tmp_path, data, file):
+    videos, annotations = getattr(video_sets, data)(tmp_path)
+    (annotations / file).unlink()
+    assert read_captions(videos, annotations, tests_only=True).test.texts
+    with pytest.raises(ValueError, match=f"there is no .*{file}"):
+        read_captions(videos, annotations)
+
+
+def test_videos_that_are_all_missing_are_counted(tmp_path):
+    videos, annotations = video_sets.msvd(tmp_path)
+    for name in ("-id2_2_7.avi", "-id3_3_8.avi"):
+        (videos / name).unlink()
+    with pytest.raises(
+        ValueError, match="all 2 videos that .* names to test on are missing in .*, such as -id2_2_7.avi"
+    ):
+        read_captions(videos, annotations)
+
+
+def test_no_split_is_known(tmp_path):
+    file = _written(tmp_path / "a.csv", "video,caption,split\na.mp4,a man runs,tset\n")
+    with pytest.raises(ValueError, match=r"a.mp4 \(a.csv, row 1\) has the split 'tset'; write it .* name of the file$"):
+        read_captions(tmp_path, file)

@@ -33,7 +33,9 @@ class Harmful:
         (pickle.dumps(Harmful()), r"texts and numbers alone: it holds a (posix|nt).system. A pickle may run code"),
         (pickle.dumps({"a": [Harmful()]}, 0), r"it holds a (posix|nt).system"),
         (pickle.dumps(OrderedDict(a=["b"])), "it holds a collections.OrderedDict"),
-        (b"", "is not a pickle of lists"),
+        (b"", "raw-captions.pkl is empty"),
+        (b"\x80\x04\x8d" + b"\xff" * 7 + b"\x0f", "texts and numbers alone: .*(Error|exceeds)"),  # a wrong length
+        (pickle.dumps({"a": None}), "has for a no list of captions: None"),
         (b"no pickle", "is not a pickle of lists"),
         (pickle.dumps({"a": ["b"]})[:-9], "is not a pickle of lists"),
         (pickle.dumps(["a"]), "must hold a dict from videos to captions, it holds a list"),

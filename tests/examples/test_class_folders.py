@@ -116,3 +116,28 @@ def test_a_share_beside_splits_is_said_to_be_unused(tmp_path):
         touch(tmp_path / part / "run" / "a.mp4")
     (line,) = read_labels(tmp_path, Source(test_share=0.5)).remarks
     assert line.startswith("--test-share is not used: ")
+
+
+def test_the_cause_is_named_where_every_class_folder_is_nested(tmp_path):
+    touch(tmp_path / "run" / "day 1" / "a.mp4")
+    touch(tmp_path / "ski" / "day 1" / "b.mp4")
+    for share in (None, 0.2):
+        with pytest.raises(ValueError, match="class folder .*run holds no videos itself, but day 1/a.mp4: put videos"):
+            read_labels(tmp_path, Source(test_share=share))
+
+
+def test_folders_without_classes(tmp_path):
+    (tmp_path / ".DS_Store").touch()
+    with pytest.raises(ValueError, match=f"^{tmp_path} is empty$"):
+        read_labels(tmp_path, Source())
+    touch(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match="holds videos, such as a.mp4, but does not say their classes: put them into"):
+        read_labels(tmp_path, Source())
+
+
+def test_classes_without_training_videos_are_counted(tmp_path):
+    for name in ("train/run/a.mp4", "train/ski/b.mp4", "test/run/c.mp4", "test/sky/d.mp4"):
+        touch(tmp_path / name)
+    data = read_labels(tmp_path, Source())
+    assert data.remarks == ("1 classes have no training videos: sky",)
+    assert read_labels(tmp_path, Source(tests_only=True)).remarks == ()

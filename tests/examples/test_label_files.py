@@ -139,6 +139,8 @@ def test_what_is_wrong_with_labels_is_said(tmp_path):
     refused("there are no annotations .*nowhere", tmp_path / "nowhere")
     refused("UCF-101 holds a folder for each class, but neither train/ nor test/: give its --annotations, or", None)
     (tmp_path / "bare").mkdir()
+    refused(r"bare is empty$", None, tmp_path / "bare")
+    (tmp_path / "bare" / "readme.md").touch()
     refused(r"bare holds no annotations that are known: UCF-101 \(classInd.txt\)", None, tmp_path / "bare")
     refused("none of the 15 videos is in .*bare, such as ApplyEyeMakeup/v_", lists, tmp_path / "bare")
     refused("readme.doc is not a CSV file, a list of path and number, or", _written(tmp_path / "readme.doc", "hello"))
@@ -157,20 +159,22 @@ def test_what_is_wrong_with_labels_is_said(tmp_path):
     times = "label,youtube_id,time_start,time_end,split\na,id,,10,train\n"
     refused("rows.csv has no time_start in row 1", _written(tmp_path / "rows.csv", times))
     _written(lists / "trainlist01.txt", "Juggling/a.avi 4\n")
-    refused("Juggling/a.avi is of the class 'Juggling', which .*lists does not list", lists)
+    refused(
+        r"Juggling/a.avi \(trainlist01.txt, line 1\) is of the class 'Juggling', which .*lists does not list", lists
+    )
     (lists / "trainlist01.txt").unlink()
     refused("there is no .*trainlist01.txt", lists)
     _written(lists / "classInd.txt", "1\n")
-    refused("the annotations in .* are damaged: IndexError", lists)
+    refused("classInd.txt has in line 1 '1': expected a number and the name of a class", lists)
     (tmp_path / "json").mkdir()
     _written(tmp_path / "json" / "labels.json", "{not json")
-    refused("are damaged: JSONDecodeError", tmp_path / "json")
+    refused("labels.json is damaged: Expecting property name", tmp_path / "json")
     _written(tmp_path / "json" / "labels.json", '{"a": "0"}')
     _written(tmp_path / "json" / "train.json", '[{"id": "1", "template": null}]')
-    refused("are damaged: AttributeError", tmp_path / "json")
+    refused("train.json, entry 1, has no 'template', which must be a text", tmp_path / "json")
     (tmp_path / "hmdb").mkdir()
     _written(tmp_path / "hmdb" / "wave_test_split1.txt", "clip.avi\n")
-    refused("split1.txt has the line 'clip.avi': expected a video and 0, 1 or 2", tmp_path / "hmdb")
+    refused("split1.txt has in line 1 'clip.avi': expected a video and 0, 1 or 2", tmp_path / "hmdb")
 
 
 def test_annotations_that_went_through_an_editor(tmp_path):
@@ -266,7 +270,7 @@ def test_a_video_in_training_and_test_is_said(tmp_path):
 
 
 def test_a_video_of_two_labels_is_said(tmp_path):
-    table = "video,label,split\na.mp4,run,train\na.mp4,jump,train\nb.mp4,run,test\nb.mp4,run,test\n"
+    table = "video,label,split\na.mp4,run,train\na.mp4,jump,train\nb.mp4,run,test\nc.mp4,run,test\n"
     assert remarks(tmp_path, table) == ("1 videos have two labels: a.mp4 ('run' and 'jump')",)
 
 
@@ -276,6 +280,7 @@ def test_labels_that_differ_in_capitals_or_blanks_only_are_one(tmp_path):
     )
     assert remarks(tmp_path, table) == (
         "1 labels differ in capitals or blanks only and are read as one: 'Brush  Hair' and 'brush hair'",
+        "1 classes have no training videos: run",
     )
     data = read_labels(tmp_path, tmp_path / "mine.csv")
     assert (data.classes, data.listed["train"]) == (["brush hair", "run"], [2, 0])
@@ -287,7 +292,9 @@ def test_names_decide_the_classes_and_their_order(tmp_path):
     remarks(tmp_path, table, names=names)
     data = read_labels(tmp_path, tmp_path / "mine.csv", names=names)
     assert (data.classes, [video.label for video in data.train + data.test]) == (["run", "brush hair", "walk"], [1, 0])
-    with pytest.raises(ValueError, match=r"b.mp4 is of the class 'run', which .*names.txt does not list"):
+    with pytest.raises(
+        ValueError, match=r"b.mp4 \(mine.csv, row 2\) is of the class 'run', which .*names.txt does not list"
+    ):
         read_labels(tmp_path, tmp_path / "mine.csv", names=_written(names, "brush hair\n"))
 
 
@@ -320,3 +327,107 @@ def test_missing_videos_are_counted_and_three_are_named(tmp_path):
     mine = video_sets.write_csv(tmp_path / "mine.csv", ["video", "label", "split"], table)
     data = read_labels(tmp_path, mine)
     assert data.missing == "4 of 5 videos are missing and skipped: b.mp4, c.mp4, d.mp4, ..."
+
+
+def table_of(root: Path, text: str, *videos: str) -> LabelledVideos:
+    """The labels in a CSV file, of videos that exist."""
+    for name in videos:
+        (root / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "videos" / name).touch()
+    (root / "labels.csv").write_text(text)
+    return read_labels(root / "videos", root / "labels.csv")
+
+
+def test_numbers_that_a_spreadsheet_made_are_numbers(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"the classes are numbers, such as 0 of a.mp4 \(labels.csv, row 1\): say .*--names"
+    ):
+        table_of(tmp_path, "video,label,split\na.mp4,0.0,train\nb.mp4,1.0,test\n", "a.mp4", "b.mp4")
+
+
+def test_what_follows_a_dot_in_a_name_is_not_an_ending(tmp_path):
+    table = "video,label,split\n1.5_ab,run,train\n2.5_ab,run,train\n2,run,test\n"
+    data = table_of(tmp_path, table, "1.mp4", "2.mp4", "2.5_ab.mp4")
+    assert [video.path.name for video in data.train + data.test] == ["2.5_ab.mp4", "2.mp4"]
+    assert data.missing == "1 of 3 videos are missing and skipped: 1.5_ab"
+
+
+def test_accents_are_written_in_two_ways(tmp_path):
+    table = "video,label,split\ncaf\u00e9/caf\u00e9.mp4,run,train\nb.mp4,run,test\n"
+    data = table_of(tmp_path, table, "cafe\u0301/cafe\u0301.mp4", "bar/caf\u00e9.mp4", "b.mp4")
+    assert [video.path.parent.name for video in data.train] == ["cafe\u0301"]
+
+
+def test_repeated_rows_are_counted(tmp_path):
+    table = "video,label,split\n" + "a.mp4,run,train\n" * 3 + "b.mp4,run,test\nc.mp4,run,test\n"
+    remarks = table_of(tmp_path, table, "a.mp4", "b.mp4", "c.mp4").remarks
+    assert remarks == ("1 videos are listed more than once, and count each time: a.mp4",)
+
+
+@pytest.mark.parametrize("form", ["YoYo/{}", "YoYo\\{}", "UCF-101/YoYo/{}", "{}"])
+def test_ucf101_in_other_forms(tmp_path, form):
+    pushups = "v_HandStandPushups_g08_c01.avi"
+    for name in ("YoYo/v_YoYo_g08_c01.avi", f"HandstandPushups/{pushups}"):
+        (tmp_path / "UCF-101" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "UCF-101" / name).touch()
+    (tmp_path / "classInd.txt").write_text("2 YoYo\r\n1 HandstandPushups\r\n")
+    (tmp_path / "trainlist01.txt").write_text(f"{form.format('v_YoYo_g08_c01.avi')} 2\r\n")
+    (tmp_path / "testlist01.txt").write_text(f"{form.replace('YoYo', 'HandstandPushups').format(pushups)}\r\n")
+    data = read_labels(tmp_path / "UCF-101", tmp_path)
+    assert shape(data) == (["handstand pushups", "yo yo"], [("v_YoYo_g08_c01.avi", 1)], [(pushups, 0)])
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        (
+            "classInd.txt",
+            "1 ApplyEyeMakeup\n2\n",
+            r"classInd.txt has in line 2 '2': expected a number and the name of a",
+        ),
+        (
+            "testlist02.txt",
+            "Yo/a.avi\n",
+            r"Yo/a.avi \(testlist02.txt, line 1\) is of the class 'Yo', which .* not list: cor",
+        ),
+    ],
+)
+def test_mistakes_in_ucf101s_files_are_shown(tmp_path, file, text, message):
+    videos, annotations = video_sets.ucf101(tmp_path)
+    (annotations / file).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_labels(videos, annotations, split=2)
+
+
+def test_mistakes_in_hmdb51s_files_are_shown(tmp_path):
+    videos, annotations = video_sets.hmdb51(tmp_path)
+    file = annotations / "wave_test_split1.txt"
+    file.write_text(file.read_text().replace(" 1", "\t1"))
+    assert len(read_labels(videos, annotations).train) == 9  # tabs are read, too
+    file.write_text("a.avi 1\nb.avi 3\n")
+    with pytest.raises(
+        ValueError, match=r"wave_test_split1.txt has in line 2 'b.avi 3': expected a video and 0, 1 or 2"
+    ):
+        read_labels(videos, annotations)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("train", '[{"id": "1",', r"train.json is damaged: .*line 1 column"),
+        ("train", '{"a": 1}', r"train.json must hold a list$"),
+        ("train", '[{"id": "1"}]', r"train.json, entry 1, has no 'template', which must be a text: \{\"id\": \"1\"\}"),
+        (
+            "labels",
+            '{"Holding something": "x"}',
+            r"labels.json gives 'Holding something' the number 'x': expected 0, 1",
+        ),
+        ("labels", "[1]", r"labels.json must hold an object from the name of each class to its number"),
+    ],
+)
+def test_mistakes_in_ssv2s_files_are_shown(tmp_path, name, text, message):
+    videos, annotations = video_sets.ssv2(tmp_path)
+    (file,) = annotations.glob(f"*{name}.json")
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_labels(videos, annotations)

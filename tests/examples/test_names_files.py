@@ -45,6 +45,12 @@ def test_every_form(tmp_path, file, text, names, numbered):
         ("a.csv", "id,name\n0,run\n1,\n", "a.csv has no name in row 2"),
         ("a.txt", "name\n", "a.txt holds no class names: expected id,name rows, one name a line"),
         ("a.json", "{", "a.json is damaged"),
+        (
+            "a.json",
+            '{"0": ["run"], "1": ["jump"]}',
+            "a.json must be JSON from name to number, from number to name, or a",
+        ),
+        ("a.json", '{"0": "run", "0": "jump"}', "a.json gives '0' twice, as 'run' and as 'jump': keep one"),
         ("a.json", '{"a": "b"}', "a.json must be JSON from name to number, from number to name, or a list"),
         ("nowhere.txt", None, "there is no .*nowhere.txt"),
     ],

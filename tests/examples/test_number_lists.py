@@ -233,3 +233,51 @@ def test_one_list_is_split_by_share(tmp_path):
         read_labels(tmp_path / "videos", source)
     data = read_labels(tmp_path / "videos", replace(source, test_share=0.25))
     assert (len(data.train), len(data.test)) == (6, 2)
+
+
+def listed(root: Path, **lists: str) -> Path:
+    """A folder of lists, with class names, beside a folder with the videos a.mp4 to d.mp4."""
+    for letter in "abcd":
+        written(root / "videos" / f"{letter}.mp4", "")
+    written(root / "lists" / "names.csv", "id,name\n0,run\n1,jump\n")
+    for name, text in lists.items():
+        written(root / "lists" / name.replace("__", "."), text)
+    return root / "lists"
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"train__txt": "a.mp4 0\nb.mp4\n"}, r"train.txt has in line 2 'b.mp4': expected a path and the number"),
+        ({"train__txt": "a.mp4 run\n"}, r"train.txt has in line 1 'a.mp4 run': expected a path and the number"),
+        ({"train__txt": "a.mp4 0.0\n"}, r"train.txt has in line 1 'a.mp4 0.0': expected a path and the number"),
+        ({"train__txt": "a.mp4 0\n", "val__txt": "#videos\nb.mp4 1\n"}, r"val.txt has in line 1 '#videos': expected"),
+        ({"train__txt": "a.mp4 0\n", "val__txt": "b.mp4\n"}, r"val.txt has in line 1 'b.mp4': expected a path"),
+        ({"train1__txt": "a.mp4 0\n", "val1__txt": "b.mp4 1\n"}, r"lists holds? .*of split 1.*choose another --split"),
+    ],
+)
+def test_the_first_line_that_cannot_be_read_is_shown(tmp_path, lists, message):
+    lists = listed(tmp_path, **lists)
+    with pytest.raises(ValueError, match=message):
+        read_labels(tmp_path / "videos", Source(lists, names=lists / "names.csv", split=2))
+
+
+@pytest.mark.parametrize("val", ["path,label\nb.mp4,1\n", "label\tvideo\n1\tb.mp4\n"])
+def test_a_table_with_a_header_beside_a_list(tmp_path, val):
+    lists = listed(tmp_path, train__csv="a.mp4 0\n", val__csv=val)
+    data = read_labels(tmp_path / "videos", Source(lists, names=lists / "names.csv"))
+    assert [(video.path.name, video.label) for video in data.train + data.test] == [("a.mp4", 0), ("b.mp4", 1)]
+
+
+def test_validation_videos_that_are_not_used_are_said(tmp_path):
+    lists = listed(tmp_path, train__txt="a.mp4 0\nb.mp4 1\n", val__txt="c.mp4 1\n", test__txt="d.mp4 1\n")
+    data = read_labels(tmp_path / "videos", Source(lists, names=lists / "names.csv"))
+    assert [video.path.name for video in data.test] == ["d.mp4"]
+    assert data.remarks == (f"{lists / 'val.txt'} is not used, as {lists / 'test.txt'} is tested on",)
+
+
+def test_lists_that_count_from_one_with_names_that_have_no_numbers(tmp_path):
+    lists = listed(tmp_path, train__txt="a.mp4 1\nb.mp4 2\n", val__txt="c.mp4 2\n", names__txt="run\njump\n")
+    data = read_labels(tmp_path / "videos", Source(lists, names=lists / "names.txt"))
+    assert [video.label for video in data.train + data.test] == [0, 1, 1]
+    assert data.remarks == ("the lists count the classes from 1: their number 1 is read as 'run'",)

@@ -18,6 +18,7 @@ ROWS = [{"video": "a b.mp4", "label": "run, fast", "split": "train"}, {"video": 
         "video|label|split\na b.mp4|run, fast|train\nb.mp4|jump|\n",
         "sep=;\nvideo;label;split\na b.mp4;run, fast;train\nb.mp4;jump;\n",
         '\ufeff Video , LABEL , Split \r\n\r\n a b.mp4 , "run, fast" , train \r\n\r\nb.mp4,jump\r\n',
+        'video,label,split\ra b.mp4,"run, fast",train\rb.mp4,jump,\r',
         "\n\nvideo;label;split;\na b.mp4;run, fast;train;\nb.mp4;jump;;\n",
     ],
 )
@@ -53,3 +54,14 @@ def test_missing_columns_and_cells(tmp_path):
     (tmp_path / "a.csv").write_text("video,label\na.mp4,run\nb.mp4,\n,walk\n")
     with pytest.raises(ValueError, match=r"a.csv has no label in row 2: b.mp4,"):
         read_table(tmp_path / "a.csv").check_filled("video", "label")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_byte_order_mark(tmp_path, encoding):
+    (tmp_path / "a.csv").write_bytes("video,label\ncafé.mp4,run\n".encode(encoding))
+    assert [row.cells for row in read_table(tmp_path / "a.csv").rows] == [{"video": "café.mp4", "label": "run"}]
+
+
+def test_names_of_columns_in_words(tmp_path):
+    (tmp_path / "a.csv").write_text("File Name; Class-Name ;SPLIT\na.mp4;run;train\n")
+    assert read_table(tmp_path / "a.csv").columns == ["file_name", "class_name", "split"]

@@ -1,6 +1,5 @@
 """Which captions belong to which video: the files of MSR-VTT, MSVD, LSMDC and DiDeMo, or a CSV file."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +67,7 @@ def read_captions(
     if not annotations.exists():
         raise ValueError(f"there are no annotations {annotations}")
     files = VideoFiles(videos)
-    try:
-        rows, remarks = keep_known_splits(list(_read(annotations, protocol)), annotations)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"the annotations in {annotations} are damaged: {type(error).__name__}: {error}") from error
+    rows, remarks = keep_known_splits(list(_read(annotations, protocol, tests_only)), annotations)
     tested = tested_split(row.split for row in rows)
     remarks += unused_splits(rows, tested)
     found: dict[str, dict[Path, list[str]]] = {TRAIN: {}, "test": {}}
@@ -94,7 +90,12 @@ def read_captions(
     missing = files.report()
     for part, captions in found.items():
         if not captions and not (part == TRAIN and tests_only):
-            raise ValueError(f"the annotations in {annotations} name no videos to {part} on, or all are missing")
+            if listed[part]:
+                raise ValueError(
+                    f"all {len(listed[part])} videos that {annotations} names to {part} on are missing in {videos}, "
+                    f"such as {min(listed[part])}"
+                )
+            raise ValueError(f"the annotations in {annotations} name no videos with captions to {part} on")
     return CaptionedVideos(
         train=None if tests_only else _captions(found[TRAIN]),
         test=_captions(found["test"]),
@@ -110,7 +111,7 @@ def _captions(found: dict[Path, list[str]]) -> Captions:
     return Captions(list(found), [text for _, text in pairs], [number for number, _ in pairs])
 
 
-def _read(path: Path, protocol: str | None) -> Iterable[CaptionRow]:
+def _read(path: Path, protocol: str | None, tests_only: bool) -> Iterable[CaptionRow]:
     """Read the files."""
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
@@ -124,7 +125,7 @@ def _read(path: Path, protocol: str | None) -> Iterable[CaptionRow]:
         (("train_data.json", "test_data.json"), read_didemo),
     ):
         if any(any(path.glob(name)) for name in names):
-            return read(path)
+            return read(path, tests_only)
     raise ValueError(
         f"{path} holds no annotations that are known: MSR-VTT (MSRVTT_data.json or *videodatainfo*.json), MSVD "
         "(raw-captions.pkl or video_corpus.csv), LSMDC (LSMDC16_annos_*.csv), DiDeMo (train_data.json); for others "

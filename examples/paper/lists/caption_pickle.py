@@ -21,17 +21,23 @@ def read_caption_pickle(file: Path) -> dict[str, list[str]]:
     Raises:
         ValueError: The file is damaged, holds something else, or holds an object that would have to run code.
     """
+    if not file.stat().st_size:
+        raise ValueError(f"{file} is empty")
     try:
         with file.open("rb") as stream:
             # Texts of Python 2 are bytes in a pickle.
             content = _PlainUnpickler(stream, encoding="utf-8").load()
-    except (pickle.UnpicklingError, EOFError, UnicodeDecodeError, ValueError, IndexError, KeyError, TypeError) as error:
+    except Exception as error:  # A damaged pickle raises many kinds: a wrong length, for example, a MemoryError.
+        cause = str(error) or type(error).__name__
         raise ValueError(
-            f"{file} is not a pickle of lists, dicts, texts and numbers alone: {error}. A pickle may run code when it "
+            f"{file} is not a pickle of lists, dicts, texts and numbers alone: {cause}. A pickle may run code when it "
             "is read, so nothing else is; if you trust it, write its captions to a CSV file video,caption,split"
         ) from error
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{file} must hold a dict from videos to captions, it holds a {type(content).__name__}")
+    for video, own in content.items():
+        if not isinstance(own, list | tuple):
+            raise ValueError(f"{file} has for {video} no list of captions: {own!r:.80}")
     return {str(video): [_caption(file, video, caption) for caption in own] for video, own in content.items()}
 
 

@@ -1,14 +1,14 @@
 """Captions of MSVD, LSMDC and DiDeMo as they are distributed, and CSV files."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from examples.paper.lists.caption_pickle import read_caption_pickle
 from examples.paper.lists.caption_rows import CaptionRow
+from examples.paper.lists.json_files import read_entries, text_of
 from examples.paper.lists.splits import TRAIN
 from examples.paper.lists.tables import read_table, rename_columns
-from examples.paper.lists.text_files import read_lines, read_text
+from examples.paper.lists.text_files import read_lines
 from examples.video.files import SUFFIXES
 
 _OTHER_COLUMNS = {
@@ -18,10 +18,10 @@ _OTHER_COLUMNS = {
 }
 
 
-def read_msvd(folder: Path) -> Iterator[CaptionRow]:
+def read_msvd(folder: Path, tests_only: bool = False) -> Iterator[CaptionRow]:
     """The English captions in raw-captions.pkl or video_corpus.csv; train_list.txt and test_list.txt list videos."""
     splits = {}
-    for split in (TRAIN, "test"):
+    for split in ("test",) if tests_only else (TRAIN, "test"):
         for _, name in read_lines(folder / f"{split}_list.txt"):
             splits[name] = split
     pickled = folder / "raw-captions.pkl"
@@ -34,39 +34,43 @@ def read_msvd(folder: Path) -> Iterator[CaptionRow]:
     table.check_columns("videoid", "start", "end", "language", "description")
     for number, cells in table.rows:
         name = f"{cells['videoid']}_{cells['start']}_{cells['end']}"
-        if cells["language"] == "English" and cells["description"] and name in splits:
+        if cells["language"].lower() == "english" and cells["description"] and name in splits:
             yield CaptionRow((f"{name}.avi",), cells["description"], splits[name], f"{table.file.name}, row {number}")
 
 
-def read_lsmdc(folder: Path) -> Iterator[CaptionRow]:
+def read_lsmdc(folder: Path, tests_only: bool = False) -> Iterator[CaptionRow]:
     """Tabs between the clip, four times or more, and the caption; training, or else validation, and the 1,000."""
     trains = sorted(folder.glob("LSMDC16_annos_training.csv")) or sorted(folder.glob("LSMDC16_annos_val.csv"))
     tests = sorted(folder.glob("LSMDC16_challenge_1000*.csv"))
-    for split, files in ((TRAIN, trains[:1]), ("test", tests[:1])):
+    for split, files in ((TRAIN, [] if tests_only else trains[:1]), ("test", tests[:1])):
         for file in files:
             for number, line in read_lines(file):
-                clip, tab, rest = line.partition("\t")
-                if not tab:
-                    raise ValueError(f"{file} has the line {line!r}: expected tabs between clip, times and caption")
+                cells = line.split("\t")
+                if len(cells) < 6:
+                    raise ValueError(
+                        f"{file} has in line {number} {line!r}: expected tabs between clip, four times and caption"
+                    )
                 # Clips are in a folder for each film, whose name is theirs without the times.
-                name = f"{clip.rpartition('_')[0]}/{clip}.avi"
-                yield CaptionRow((name,), rest.rpartition("\t")[2], split, f"{file.name}, line {number}")
+                name = f"{cells[0].rpartition('_')[0]}/{cells[0]}.avi"
+                yield CaptionRow((name,), cells[-1], split, f"{file.name}, line {number}")
 
 
-def read_didemo(folder: Path) -> Iterator[CaptionRow]:
+def read_didemo(folder: Path, tests_only: bool = False) -> Iterator[CaptionRow]:
     """The descriptions of a video's moments, in train_data.json and test_data.json, are one paragraph.
 
     Some videos are named twice, under two endings, and some names end in a dot: only the name counts, without the
     ending. The test file has 1,037 names of 1,004 videos.
     """
-    for split in (TRAIN, "test"):
+    for split in ("test",) if tests_only else (TRAIN, "test"):
         names: dict[str, list[str]] = {}
         moments: dict[str, list[str]] = {}
         file = folder / f"{split}_data.json"
-        for moment in json.loads(read_text(file)):
-            video = without_ending(moment["video"])
-            names.setdefault(video, []).append(moment["video"])
-            moments.setdefault(video, []).append(moment["description"])
+        for number, moment in enumerate(read_entries(file), 1):
+            where = f"{file}, entry {number},"
+            name = text_of(moment, "video", where)
+            video = without_ending(name)
+            names.setdefault(video, []).append(name)
+            moments.setdefault(video, []).append(text_of(moment, "description", where))
         for video, descriptions in moments.items():
             yield CaptionRow(
                 (*dict.fromkeys(names[video]), video), " ".join(descriptions), split, f"{file.name}, {video}"

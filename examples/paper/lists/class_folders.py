@@ -21,8 +21,8 @@ def split_folders(folder: Path) -> dict[Path, str]:
 
 
 def has_class_folders(folder: Path) -> bool:
-    """Whether a folder holds folders with videos in them."""
-    return any(map(_holds_videos, _folders(folder)))
+    """Whether a folder holds folders with videos in them, or in folders inside them."""
+    return any(is_video(file) for home in _folders(folder) for file in walk_files(home))
 
 
 def read_class_folders(folder: Path) -> tuple[list[Row], list[str]]:

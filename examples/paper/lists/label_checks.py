@@ -12,12 +12,13 @@ from examples.paper.lists.splits import TEST, TRAIN, known_split
 AnyRow = TypeVar("AnyRow", Row, CaptionRow)
 
 
-def keep_known_splits(rows: list[AnyRow], source: object) -> tuple[list[AnyRow], list[str]]:
+def keep_known_splits(rows: list[AnyRow], source: object, advice: str = "") -> tuple[list[AnyRow], list[str]]:
     """Returns the rows of known splits, with the plain name of their split, and a remark on the others.
 
     Args:
         rows: Videos whose `split` is a text that may name a split.
         source: What messages call the annotations.
+        advice: What else may help where no row is of a known split.
 
     Raises:
         ValueError: No row is of a known split.
@@ -29,8 +30,7 @@ def keep_known_splits(rows: list[AnyRow], source: object) -> tuple[list[AnyRow],
         said = f"has the split {first.split!r}" if first.split else "has no split"
         raise ValueError(
             f"{source} names no videos of a known split, {TRAIN} or {', '.join(TEST)}: {first.names[0]} "
-            f"({first.where}) {said}; write it in the column `split` or in the name of the file, or draw the test "
-            "videos with --test-share"
+            f"({first.where}) {said}; write it in the column `split` or in the name of the file{advice}"
         )
     if not others:
         return kept, []
@@ -75,7 +75,7 @@ class Use(NamedTuple):
 
 
 def suspicious_uses(uses: Iterable[Use]) -> list[str]:
-    """Returns remarks on videos that both train and test, and on videos of two classes.
+    """Returns remarks on videos that both train and test, on videos of two classes, and on repeated rows.
 
     Args:
         uses: A use for each row that counts; rows of one video have an equal `video`.
@@ -97,4 +97,9 @@ def suspicious_uses(uses: Iterable[Use]) -> list[str]:
     )
     if labels:
         remarks.append(remark(len(labels), "videos have two labels", labels))
+    again = [
+        own[0].name for own in of_video.values() if max(Counter((use.label, use.trains) for use in own).values()) > 1
+    ]
+    if again:
+        remarks.append(remark(len(again), "videos are listed more than once, and count each time", again))
     return remarks

@@ -1,7 +1,5 @@
 """Which video shows which class: files of data sets, lists of path and number, CSV files, a folder for each class."""
 
-import csv
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +7,27 @@ from typing import NamedTuple
 
 from examples.paper.lists.class_folders import has_class_folders, read_class_folders, split_folders
 from examples.paper.lists.label_checks import Use, keep_known_splits, merge_labels, suspicious_uses, unused_splits
-from examples.paper.lists.label_tables import read_label_tables
+from examples.paper.lists.label_tables import is_label_table, read_label_tables
 from examples.paper.lists.names_files import FORMS, ClassNames, read_names
-from examples.paper.lists.number_lists import ListFiles, find_lists, is_number_list, name_numbers, read_number_list
+from examples.paper.lists.number_lists import (
+    ListFiles,
+    check_lines,
+    find_lists,
+    is_number_list,
+    list_splits,
+    misnamed_list,
+    name_numbers,
+    read_number_list,
+)
 from examples.paper.lists.official import read_hmdb51, read_ssv2, read_ucf101
+from examples.paper.lists.remarks import remark
 from examples.paper.lists.rows import Row
 from examples.paper.lists.shares import split_by_share
 from examples.paper.lists.splits import TEST, TRAIN, tested_split
 from examples.paper.lists.text_files import read_text
 from examples.paper.lists.video_files import VideoFiles
 from examples.video.class_names import clean_name, clean_names
+from examples.video.files import is_ignored, is_video
 
 
 class LabelledVideo(NamedTuple):
@@ -102,10 +111,7 @@ def read_labels(videos: Path, source: Source) -> LabelledVideos:
     folder = source.annotations or videos
     if source.lists is None and not folder.exists():
         raise ValueError(f"there are no annotations {folder}")
-    try:
-        found = _read(videos, folder, source)
-    except (KeyError, IndexError, TypeError, AttributeError, csv.Error, json.JSONDecodeError) as error:
-        raise ValueError(f"the annotations in {folder} are damaged: {type(error).__name__}: {error}") from error
+    found = _read(videos, folder, source)
     remarks = list(found.remarks)
     rows = found.rows
     if source.test_share is not None:
@@ -113,7 +119,7 @@ def read_labels(videos: Path, source: Source) -> LabelledVideos:
             remarks.append(f"--test-share is not used: {folder} says which videos are for training and which for tests")
         elif rows:
             rows = split_by_share(rows, source.test_share, source.seed)
-    rows, notes = keep_known_splits(rows, folder)
+    rows, notes = keep_known_splits(rows, folder, ", or draw the test videos with --test-share")
     remarks += notes
     if not rows:
         raise ValueError(f"{folder} names no videos")
@@ -134,6 +140,11 @@ def read_labels(videos: Path, source: Source) -> LabelledVideos:
         if path is not None:
             parts[trains].append(LabelledVideo(path, numbers[row.label], row.group))
     missing = files.report()
+    if not source.tests_only and any(row.split == TRAIN for row in rows):
+        trained = {row.label for row in rows if row.split == TRAIN}
+        untrained = [name for name in classes if name not in trained]
+        if untrained:
+            remarks.append(remark(len(untrained), "classes have no training videos", untrained))
     counts = {TRAIN: Counter[str](), "test": Counter[str]()}
     for row in rows:
         counts[TRAIN if row.split == TRAIN else "test"][row.label] += 1
@@ -185,22 +196,42 @@ def _read(videos: Path, folder: Path, source: Source) -> _Found:
     lists = None if official is not None else find_lists(folder, source.split, source.shots)
     if lists is not None:
         return _read_lists(lists, source.tests_only)
+    if official is None and list_splits(folder):
+        there = ", ".join(map(str, list_splits(folder)))
+        raise ValueError(
+            f"{folder} holds no lists of split {source.split}, but of split {there}: choose another --split"
+        )
     if any(folder.glob("*labels.json")):
         official = read_ssv2
     if official is not None:
         classes, rows = official(folder, source.split, source.tests_only)
         return _Found(rows, classes)
     tables = sorted(folder.glob("*.csv"))
-    if {table.stem for table in tables} & {TRAIN, *TEST} or (tables and not split_folders(folder)):
+    misnamed = misnamed_list(folder)
+    is_only_names = misnamed is not None and not any(map(is_label_table, tables))
+    if {table.stem for table in tables} & {TRAIN, *TEST} or (
+        tables and not split_folders(folder) and not is_only_names
+    ):
         return _Found(read_label_tables(tables))
     if split_folders(folder) or (videos == folder and has_class_folders(folder)):
+        rows, remarks = read_class_folders(folder)
         if not split_folders(folder) and source.test_share is None:
             raise ValueError(
                 f"{folder} holds a folder for each class, but neither {TRAIN}/ nor test/: give its --annotations, or "
                 "draw the test videos with --test-share 0.2"
             )
-        rows, remarks = read_class_folders(folder)
         return _Found(rows, remarks=tuple(remarks))
+    if misnamed is not None:
+        check_lines(misnamed)
+    there = [path for path in sorted(folder.iterdir()) if not is_ignored(path.name)]
+    if not there:
+        raise ValueError(f"{folder} is empty")
+    loose = next((path for path in there if is_video(path)), None)
+    if loose is not None:
+        raise ValueError(
+            f"{folder} holds videos, such as {loose.name}, but does not say their classes: put them into a folder for "
+            "each class, or give --annotations"
+        )
     raise ValueError(
         f"{folder} holds no annotations that are known: UCF-101 (classInd.txt), HMDB-51 (*_test_split1.txt), SSv2 "
         "(*labels.json), lists of path and number (train.txt, val.txt), Kinetics or others (*.csv), or folders "
@@ -216,7 +247,8 @@ def _read_lists(lists: ListFiles, tests_only: bool) -> _Found:
         if not file.is_file():
             raise ValueError(f"there is no list {file}")
         rows += read_number_list(file, split) if is_number_list(file) else read_label_tables([file], split)
-    return _Found(rows, train_list=lists.train)
+    unused = [f"{file} is not used, as {lists.test} is tested on" for file in lists.unused]
+    return _Found(rows, remarks=tuple(unused), train_list=lists.train)
 
 
 def _name_classes(
@@ -258,7 +290,10 @@ def _find_names(rows: list[Row], source: Source, folder: Path) -> tuple[ClassNam
 def _check_listed(rows: list[Row], classes: set[str], source: Path) -> None:
     for row in rows:
         if row.label not in classes:
-            raise ValueError(f"{row.names[0]} is of the class {row.label!r}, which {source} does not list")
+            raise ValueError(
+                f"{row.names[0]} ({row.where}) is of the class {row.label!r}, which {source} does not list: "
+                "correct it, or add the class"
+            )
 
 
 def _is_number(label: str) -> bool:

@@ -1,5 +1,6 @@
 """CSV files of labels: `video,label[,split][,group]`, or Kinetics' `label,youtube_id,time_start,time_end[,split]`."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def read_label_tables(files: Sequence[Path], split: str | None = None) -> list[R
     return rows
 
 
+def is_label_table(file: Path) -> bool:
+    """Whether a file is a table with a column of videos and one of labels."""
+    try:
+        return {"video", "label"} <= {*rename_columns(read_table(file), _OTHER_COLUMNS).columns}
+    except ValueError:  # Whoever needs the file says what is wrong with it.
+        return False
+
+
 def _split(table: Table, cells: dict[str, str], split: str | None) -> str:
     return split or cells.get("split") or (table.file.stem if known_split(table.file.stem) else "")
 
@@ -45,7 +54,7 @@ def _videos(table: Table, split: str | None) -> list[Row]:
     return [
         Row(
             (cells["video"],),
-            cells["label"],
+            re.sub(r"^(-?\d+)\.0+$", r"\1", cells["label"]),  # Spreadsheets write whole numbers as 3.0, too.
             cells.get("group") or cells["video"],
             _split(table, cells, split),
             f"{table.file.name}, row {number}",

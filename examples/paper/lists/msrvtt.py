@@ -1,14 +1,12 @@
 """MSR-VTT: CLIP4Clip's files of the 9K, 7K and 1k-A splits, and the official `*videodatainfo*.json`."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from examples.paper.lists.caption_rows import CaptionRow
+from examples.paper.lists.json_files import read_entries, text_of
 from examples.paper.lists.splits import TRAIN, known_split
 from examples.paper.lists.tables import read_table
-from examples.paper.lists.text_files import read_text
 
 PROTOCOLS = ("9k", "7k", "official")
 _CAPTIONS = ("MSRVTT_data.json", "*videodatainfo*.json")
@@ -34,30 +32,36 @@ def read_msrvtt(folder: Path, protocol: str | None) -> Iterator[CaptionRow]:
         ValueError: A file that the protocol needs is missing or damaged.
     """
     videos: dict[str, str] = {}
-    sentences: list[dict[str, Any]] = []
+    sentences: list[tuple[str, str]] = []  # video and caption
     for file in sorted({file for name in _CAPTIONS for file in folder.glob(name)}):
-        content = json.loads(read_text(file))
-        videos |= {video["video_id"]: known_split(video.get("split", "")) or "" for video in content["videos"]}
-        known = {(sentence["video_id"], sentence["caption"]) for sentence in sentences}
+        for number, video in enumerate(read_entries(file, "videos"), 1):
+            name = text_of(video, "video_id", f"{file}, entry {number} of 'videos',")
+            videos[name] = known_split(str(video.get("split", ""))) or ""
+        own = [
+            (text_of(sentence, "video_id", where), text_of(sentence, "caption", where))
+            for number, sentence in enumerate(read_entries(file, "sentences"), 1)
+            for where in [f"{file}, entry {number} of 'sentences',"]
+        ]
         # MSRVTT_data.json repeats the official files; within one file, two people may have written one caption.
-        sentences += [s for s in content["sentences"] if (s["video_id"], s["caption"]) not in known]
+        known = set(sentences)
+        sentences += [sentence for sentence in own if sentence not in known]
     if protocol is None:
         only_7k = (folder / "MSRVTT_train.7k.csv").is_file() and not (folder / "MSRVTT_train.9k.csv").is_file()
         protocol = "official" if not (folder / _PAIRS).is_file() else "7k" if only_7k else "9k"
     if protocol == "official":
-        for sentence in sentences:
-            split = videos.get(sentence["video_id"])
+        for video_id, caption in sentences:
+            split = videos.get(video_id)
             if not split:
-                raise ValueError(f"{folder} gives no split for {sentence['video_id']}: --protocol official needs it")
-            yield _row(sentence["video_id"], sentence["caption"], split)
+                raise ValueError(f"{folder} gives no split for {video_id}: --protocol official needs it")
+            yield _row(video_id, caption, split)
         return
     pairs = read_table(folder / _PAIRS)
     pairs.check_columns("video_id", "sentence")
     tested = {row.cells["video_id"] for row in pairs.rows}
-    trained = _training_videos(folder, protocol, videos, {sentence["video_id"] for sentence in sentences}) - tested
-    for sentence in sentences:
-        if sentence["video_id"] in trained:
-            yield _row(sentence["video_id"], sentence["caption"], TRAIN)
+    trained = _training_videos(folder, protocol, videos, {video_id for video_id, _ in sentences}) - tested
+    for video_id, caption in sentences:
+        if video_id in trained:
+            yield _row(video_id, caption, TRAIN)
     for row in pairs.rows:
         yield _row(row.cells["video_id"], row.cells["sentence"], "test")
 

@@ -2,13 +2,13 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.paper.lists.text_files import read_lines, read_text
+from examples.paper.lists.json_files import read_json
+from examples.paper.lists.text_files import read_lines
 
 FORMS = "id,name rows, one name a line, `1 Name` lines such as UCF-101's classInd.txt, or JSON {name: number}"
 _NAME_COLUMNS = ("name", "class", "class_name", "classname", "label", "label_name", "action", "display_name")
@@ -72,13 +72,10 @@ Pairs = list[tuple[str, int, str]]  # name, number, and where it is written
 
 
 def _json(file: Path) -> tuple[Pairs, bool]:
-    try:
-        content = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+    content = read_json(file)
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
         return [(name.strip(), number, f"entry {number + 1}") for number, name in enumerate(content)], False
-    if isinstance(content, dict):
+    if isinstance(content, dict) and all(isinstance(value, str | int) for value in content.values()):
         items = [(str(key).strip(), str(value).strip()) for key, value in content.items()]
         if all(_is_number(value) for _, value in items):  # {"abseiling": 0}, {"Holding something": "1"}
             return [(key, int(value), f"the entry {key!r}") for key, value in items], True
@@ -104,7 +101,10 @@ def _numbered_lines(file: Path) -> Pairs | None:
 def _table(lines: Iterable[tuple[int, str]], delimiter: str) -> Pairs | None:
     """Rows of a number and a name, the header left out; None if they are something else."""
     text = "\n".join(line for _, line in lines)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter)]
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter)]
+    except csv.Error:  # A line is longer than any table's: it is not one.
+        return None
     if len(rows[0]) < 2:
         return None
     header = None if any(_is_number(cell) for cell in rows[0]) else [cell.lower() for cell in rows[0]]

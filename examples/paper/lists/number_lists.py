@@ -1,9 +1,10 @@
 """Lists of `path number` lines, as ViFi-CLIP, X-CLIP, mmaction2, SlowFast and pytorchvideo use them."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from examples.paper.lists.label_tables import is_label_table
 from examples.paper.lists.names_files import ClassNames
 from examples.paper.lists.rows import Row, source_of
 from examples.paper.lists.text_files import read_lines
@@ -23,19 +24,22 @@ class ListFiles:
     Attributes:
         train: The videos to train on, or None.
         test: The videos to test on, or None.
+        unused: Lists of validation videos beside those to test on.
     """
 
     train: Path | None
     test: Path | None
+    unused: tuple[Path, ...] = ()
 
 
 def is_number_list(file: Path) -> bool:
-    """Whether the first lines of a file are paths that are each followed by one or more numbers."""
+    """Whether the first line of a file, and half of the first nine, are paths followed by one or more numbers."""
     if file.suffix.lower() not in ENDINGS or not file.is_file():
         return False
     try:
         lines = _entries(file)[:9]
-        return bool(lines) and all(_LINE.fullmatch(text) for _, text in lines)
+        matches = [_LINE.fullmatch(text) is not None for _, text in lines]
+        return bool(matches) and matches[0] and 2 * sum(matches) >= len(matches)
     except ValueError:  # An empty file, or no text: whoever needs it says so.
         return False
 
@@ -59,11 +63,11 @@ def read_number_list(file: Path, split: str) -> list[Row]:
     Raises:
         ValueError: A line is something else, or gives a video several classes.
     """
+    check_lines(file)
     lines = []
     for number, text in _entries(file):
         match = _LINE.fullmatch(text)
-        if match is None:
-            raise ValueError(f"{file} has in line {number} {text!r}: expected a path and the number of its class")
+        assert match is not None
         lines.append((number, text, len(re.findall(r"-?\d+", match["numbers"]))))
     # A path may itself end in a blank and a number; only numbers that every line has are columns.
     columns = min(2, *(count for *_, count in lines))
@@ -86,7 +90,8 @@ def name_numbers(rows: list[Row], names: ClassNames) -> tuple[list[Row], str | N
     """Puts names for the numbers of classes.
 
     Where the file of names counts from 1 and the lists from 0, as UCF-101's `classInd.txt` and the lists made from it
-    do, the numbers of the lists are raised by 1.
+    do, the numbers of the lists are raised by 1. They are lowered by 1 where the names have no numbers and the lists
+    count from 1.
 
     Args:
         rows: Videos whose labels are numbers, counted alike.
@@ -107,6 +112,9 @@ def name_numbers(rows: list[Row], names: ClassNames) -> tuple[list[Row], str | N
         note = (
             f"{names.file} counts the classes from 1 and the lists from 0: their number 0 is read as {names.names[1]!r}"
         )
+    elif not names.numbered and 0 not in used and last in used:
+        shift = -1
+        note = f"the lists count the classes from 1: their number 1 is read as {names.names[0]!r}"
     elif counts_from_one and not used & {0, last}:
         note = f"neither 0 nor {last} is the number of a video: numbers are read as in {names.file}, counting from 1"
     named = []
@@ -115,7 +123,7 @@ def name_numbers(rows: list[Row], names: ClassNames) -> tuple[list[Row], str | N
         if name is None:
             raise ValueError(
                 f"{row.names[0]} ({row.where}) is of the class number {row.label}, which {names.file} does not name: "
-                f"it names {min(names.names)} to {max(names.names)}"
+                f"it names {min(names.names)} to {max(names.names)}; add the class to it, or give another --names"
             )
         group = source_of(row.names[0], name) if row.group == row.names[0] else row.group
         named.append(row._replace(label=name, group=group))
@@ -126,7 +134,8 @@ def find_lists(folder: Path, split: int = 1, shots: int | None = None) -> ListFi
     """Finds the lists of a folder by their names; None: it holds none.
 
     A file is for training if a word of its name is "train", and for testing if one is "test" or else "val". Of files
-    that number their splits (`val2.txt`, `hmdb51_val_split_2_videos.txt`), the lists of the split count.
+    that number their splits (`val2.txt`, `hmdb51_val_split_2_videos.txt`), the lists of the split count. Beside a list
+    of path and number, the other one may be a table with a header.
 
     Args:
         folder: Where to look.
@@ -134,7 +143,7 @@ def find_lists(folder: Path, split: int = 1, shots: int | None = None) -> ListFi
         shots: Take `train1_few_shot_16.txt` for 16, where there is one; None: no list of few shots.
 
     Raises:
-        ValueError: Several files fit.
+        ValueError: Several files fit, or a file that is named like a list is something else.
     """
     train: list[Path] = []
     test: list[Path] = []
@@ -155,17 +164,44 @@ def find_lists(folder: Path, split: int = 1, shots: int | None = None) -> ListFi
     files = ListFiles(
         _only(own or [file for file in train if drawn[file] is None], folder, "--train-list"),
         _only(test or validation, folder, "--test-list"),
+        tuple(validation) if test else (),
     )
-    if files.train is None and files.test is not None:
-        # A list of training videos with a mistake in it must not go unnoticed beside a good one of the tests.
-        for file in sorted(folder.iterdir()):
-            if file.suffix.lower() in (".txt", ".list", ".lst") and _words(file) & _TRAINED and file not in drawn:
-                number, text = read_lines(file)[0]
-                if split_number(file) in (None, split):
-                    raise ValueError(
-                        f"{file} has in line {number} {text!r}: expected a path and the number of its class"
-                    )
-    return None if files == ListFiles(None, None) else files
+    if files == ListFiles(None, None):
+        return None
+    # A list with a mistake in it, or with a header, must not go unnoticed beside a good one.
+    if files.train is None:
+        files = replace(files, train=_other_list(folder, _TRAINED, split, {*drawn}))
+    if files.test is None:
+        others = (_other_list(folder, words, split, {*drawn}) for words in (_TESTED, _VALIDATED))
+        files = replace(files, test=next((file for file in others if file is not None), None))
+    return files
+
+
+def _other_list(folder: Path, words: set[str], split: int, known: set[Path]) -> Path | None:
+    """Returns a table that is named like a list, or None; a ValueError shows the first line of any other such file."""
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in ENDINGS or file in known or not _words(file) & words or "novel" in _words(file):
+            continue
+        if split_number(file) not in (None, split):
+            continue
+        if is_label_table(file):
+            return file
+        check_lines(file)
+    return None
+
+
+def check_lines(file: Path) -> None:
+    """Raises a ValueError that shows the first line of a list that is not a path and a number."""
+    for number, text in _entries(file):
+        if _LINE.fullmatch(text) is None:
+            raise ValueError(f"{file} has in line {number} {text!r}: expected a path and the number of its class")
+
+
+def misnamed_list(folder: Path) -> Path | None:
+    """Returns the first text file of a folder that is named like a list of videos, or None."""
+    words = _TRAINED | _TESTED | _VALIDATED
+    files = (file for file in sorted(folder.iterdir()) if file.suffix.lower() in (".txt", ".list", ".lst"))
+    return next((file for file in files if _words(file) & words and file.is_file()), None)
 
 
 def _words(file: Path) -> set[str]:

@@ -30,7 +30,7 @@ class Table:
 
     Attributes:
         file: Where it was read.
-        columns: Their names, in lower case and without blanks at both ends.
+        columns: Their names in lower case, with one underscore for blanks and hyphens between words.
         rows: The rows below the header.
     """
 
@@ -86,7 +86,7 @@ def read_table(file: Path) -> Table:
     Raises:
         ValueError: The file is empty or not text, two columns have one name, or a row has more cells than the header.
     """
-    text = read_text(file)
+    text = read_text(file).replace("\r\n", "\n").replace("\r", "\n")
     first, _, rest = text.lstrip().partition("\n")
     if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
         delimiter, text = first.strip()[4], rest
@@ -103,7 +103,7 @@ def read_table(file: Path) -> Table:
         raise ValueError(f"{file} is damaged: {error}") from error
     if not lines:
         raise ValueError(f"{file} is empty")
-    columns = [cell.strip().lower() for cell in lines[0]]
+    columns = ["_".join(cell.lower().replace("-", " ").split()) for cell in lines[0]]
     while columns and not columns[-1]:  # A delimiter at the end of the header.
         columns.pop()
     twice = next((name for number, name in enumerate(columns) if name in columns[:number]), None)

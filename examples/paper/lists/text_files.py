@@ -1,4 +1,4 @@
-"""Text as editors and spreadsheets save it: UTF-8 with or without a byte order mark, or UTF-16 with one."""
+"""Text as editors and spreadsheets save it: UTF-8 or UTF-16, with or without a byte order mark."""
 
 import codecs
 from pathlib import Path
@@ -16,15 +16,23 @@ def read_text(file: Path) -> str:
     if not file.is_file():
         raise ValueError(f"there is no {file}")
     content = file.read_bytes()
-    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        text = content.decode(encoding)
+        text = content.decode(_encoding(content))
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ValueError(f"{file} is not UTF-8 text, see line {line}: save it with the encoding UTF-8") from error
     if not text.strip():
         raise ValueError(f"{file} is empty")
     return text
+
+
+def _encoding(content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    # Text holds no zero bytes, but in UTF-16 one of the two bytes of every Latin letter and digit is zero.
+    if b"\0" in content[:2]:
+        return "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+    return "utf-8-sig"
 
 
 def read_lines(file: Path) -> list[tuple[int, str]]:

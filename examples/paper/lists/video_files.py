@@ -1,9 +1,10 @@
 """Finds the files of the videos that an annotation names: layouts on disk differ in folders and endings."""
 
+import unicodedata
 from pathlib import Path
 
 from examples.paper.lists.remarks import remark
-from examples.video.files import is_video, walk_folders
+from examples.video.files import SUFFIXES, is_video, walk_folders
 
 
 class VideoFiles:
@@ -61,14 +62,15 @@ class VideoFiles:
         """Files of that name, or else with another ending. Only named folders that exist are searched."""
         index = self._index()
         # In layouts such as CLASS/1.mp4, the 1.mp4 of another class must not stand in for a missing one.
-        home = name.parent.parts
+        home = _plain(name.parent)
         while home and home not in self._folders:
             home = home[1:]
-        for key in (name.name, name.stem):
+        # What follows a dot in a name such as "1.5_ab" is not an ending.
+        for key in (name.name, name.stem) if name.suffix.lower() in SUFFIXES else (name.name,):
             found = [
                 file
-                for file in index.get(key, [])
-                if (file.parent.parts[-len(home) :] == home or not home) and file.is_file()  # or a link to nothing
+                for file in index.get(unicodedata.normalize("NFC", key), [])
+                if (_plain(file.parent)[-len(home) :] == home or not home) and file.is_file()  # or a link to nothing
             ]
             if found:
                 return found
@@ -79,10 +81,15 @@ class VideoFiles:
         if self._by_name is None:
             self._by_name = {}
             for folder, files in walk_folders(self.folder):
-                parts = folder.relative_to(self.folder).parts
+                parts = _plain(folder.relative_to(self.folder))
                 self._folders.update(parts[start:] for start in range(len(parts)))
                 for file in files:
                     # A thumbnail or a sound track beside a video has its name, and another ending.
                     for name in (file.name, file.stem) if is_video(file) else (file.name,):
-                        self._by_name.setdefault(name, []).append(file)
+                        self._by_name.setdefault(unicodedata.normalize("NFC", name), []).append(file)
         return self._by_name
+
+
+def _plain(path: Path) -> tuple[str, ...]:
+    """The parts of a path with each accent in one character with its letter; macOS stores the two apart."""
+    return tuple(unicodedata.normalize("NFC", part) for part in path.parts)
