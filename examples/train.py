@@ -8,6 +8,7 @@ call `vilt_prompt.create_model_and_transforms("riding")`, or run examples/predic
 """
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -42,7 +43,6 @@ if __name__ == "__main__":
 import av
 import open_clip
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -50,14 +50,14 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 import vilt_prompt
 
 SUFFIXES = {".3gp", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
+IGNORED = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
 Files = list[tuple[Path, int]]  # videos, each with the number of its class
-Preprocess = Callable[[Image.Image], Tensor]
 
 
 class Videos(Dataset[tuple[Tensor, int]]):
     """Videos as (T, 3, H, W) tensors with labels: of each of T equal segments, one frame, random or the middle one."""
 
-    def __init__(self, files: Files, preprocess: Preprocess, frames: int, is_random: bool) -> None:
+    def __init__(self, files: Files, preprocess: Callable[..., Tensor], frames: int, is_random: bool) -> None:
         self.files, self.preprocess, self.frames, self.is_random = files, preprocess, frames, is_random
 
     def __len__(self) -> int:
@@ -65,37 +65,36 @@ class Videos(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         file, label = self.files[index]
-        try:
-            return torch.stack([self.preprocess(picture) for picture in self.read(file)]), label
-        except (av.FFmpegError, IndexError) as error:
-            raise ValueError(f"{file} cannot be decoded as a video: convert or remove it") from error
-
-    def read(self, file: Path) -> list[Image.Image]:
-        """The T chosen frames of a file."""
-        with av.open(file) as container:  # Headers only estimate the number of frames. Packets are not decoded here.
-            total = sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
         within = torch.rand(self.frames) if self.is_random else torch.full((self.frames,), 0.5)
-        chosen = ((torch.arange(self.frames) + within) * total / self.frames).long().clamp(max=total - 1).tolist()
-        pictures: list[Image.Image] = []
-        with av.open(file) as container:
-            for number, frame in enumerate(container.decode(container.streams.video[0])):
-                if number in chosen:  # more than once where the video is short
-                    picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
-                    pictures += [picture.rotate(frame.rotation, expand=True)] * chosen.count(number)
-                if len(pictures) == self.frames:
-                    break
-        return pictures + [pictures[-1]] * (self.frames - len(pictures))  # Damaged videos end early.
+        pictures = {}
+        try:
+            with av.open(file) as container:  # Packets are counted, not decoded: headers only estimate the number.
+                total = sum(packet.size > 0 for packet in container.demux(video=0))
+            chosen = ((torch.arange(self.frames) + within) * total / self.frames).long().tolist()
+            with av.open(file) as container:
+                for number, frame in enumerate(itertools.islice(container.decode(video=0), chosen[-1] + 1)):
+                    if number in chosen:
+                        pictures[number] = self.preprocess(frame.to_image().rotate(frame.rotation, expand=True))
+            last = max(pictures)  # Damaged videos end early.
+        except (av.FFmpegError, IndexError, ValueError) as error:
+            raise ValueError(f"{file} cannot be decoded as a video: convert or remove it") from error
+        return torch.stack([pictures[min(number, last)] for number in chosen]), label
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder is an operating system's or an editor's, such as `.DS_Store` or `__MACOSX`."""
+    return name.startswith(".") or name.lower() in IGNORED
 
 
 def find_videos(folder: Path) -> tuple[list[str], Files]:
     """The names of the folders in a folder, which are the classes, and the videos in them."""
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_ignored(path.name))
     if {"train", "test"} <= {*classes}:
         raise ValueError(f"{folder} holds train and test: use {folder / 'train'} --validate {folder / 'test'}")
-    every = []
+    every: Files = []
     for label, name in enumerate(classes):
-        paths = [path.relative_to(folder) for path in sorted((folder / name).rglob("*")) if path.is_file()]
-        every += [(folder / path, label) for path in paths if not any(part.startswith(".") for part in path.parts)]
+        paths = [path for path in sorted((folder / name).rglob("*")) if path.is_file()]
+        every += [(path, label) for path in paths if not any(map(is_ignored, path.relative_to(folder).parts))]
     files = [(path, label) for path, label in every if path.suffix.lower() in SUFFIXES]
     if len(files) < len(every):
         print(f"{len(every) - len(files)} of {len(every)} files in {folder} are not videos: they are left out")
@@ -107,8 +106,7 @@ def find_videos(folder: Path) -> tuple[list[str], Files]:
 
 def hold_out(files: Files) -> tuple[Files, Files]:
     """Splits the videos of every class at random: most to train on; a fifth, but at least one, to validate."""
-    train: Files = []
-    held_out: Files = []
+    train, held_out = [], []
     for label in sorted({label for _, label in files}):
         own = [file for file in files if file[1] == label]
         if len(own) == 1:
@@ -121,13 +119,12 @@ def hold_out(files: Files) -> tuple[Files, Files]:
 
 @torch.no_grad()
 def accuracy(model: vilt_prompt.PromptPeftModel, loader: DataLoader[tuple[Tensor, int]], classes: Tensor) -> float:
-    """The share of the videos whose own class is the nearest of the text features `classes`, (C, D)."""
-    model.eval()
+    """The percentage of the videos whose own class is the nearest of the text features `classes`, (C, D)."""
     right = []
     for videos, labels in tqdm(loader, desc="validation", unit="batch", leave=False):
         features = model.encode_video(videos.to(classes.device), normalize=True)
         right.append((features @ classes.T).argmax(dim=-1).cpu() == labels)
-    return torch.cat(right).float().mean().item()
+    return 100 * torch.cat(right).float().mean().item()
 
 
 def main() -> None:
@@ -142,11 +139,13 @@ def main() -> None:
     pretrained = None if ":" in args.model else args.pretrained or "openai"
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)  # for the prompts, and the choice and order of videos and frames
-    folders, files = find_videos(args.videos)
-    others, test_files = (folders, []) if args.validate is None else find_videos(args.validate)
-    if others != folders:
-        raise ValueError(f"{args.validate} must hold the folders {folders}, got {others}")
-    train_files, test_files = (files, test_files) if test_files else hold_out(files)
+    folders, train_files = find_videos(args.videos)
+    if args.validate:
+        others, test_files = find_videos(args.validate)
+        if others != folders:
+            raise ValueError(f"{args.validate} must hold the folders {folders}, got {others}")
+    else:
+        train_files, test_files = hold_out(train_files)
     # "HorseRiding" and "horse_riding" become "horse riding", "BMXRiding" becomes "bmx riding".
     words = [re.sub("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", " ", folder) for folder in folders]
     names = [" ".join(word.replace("_", " ").lower().split()) for word in words]
@@ -157,43 +156,38 @@ def main() -> None:
         clip, _, preprocess = open_clip.create_model_and_transforms(args.model, pretrained=pretrained, device=device)
     except RuntimeError as error:
         raise ValueError(f"open_clip cannot load {args.model}: {error}") from error
-    tokenizer = open_clip.get_tokenizer(args.model)
     model = vilt_prompt.wrap(clip, K=6, n_ctx=10, base_model=args.model, base_pretrained=pretrained)
-    model.print_trainable_parameters()
     train = DataLoader(Videos(train_files, preprocess, args.frames, True), args.batch, True, num_workers=args.workers)
     test = DataLoader(Videos(test_files, preprocess, args.frames, False), args.batch, num_workers=args.workers)
     print(f"{len(names)} classes, {len(train_files)} videos to train on, {len(test_files)} to validate")
 
     # Frozen CLIP with the text "a video of a person doing {}.": the scenario term, and what training must improve on.
+    tokenizer = open_clip.get_tokenizer(args.model)
     frozen_classes = vilt_prompt.scenario_features(model, tokenizer, names)
-    with model.disable_adapter():
-        print(f"zero-shot: {accuracy(model, test, frozen_classes):.1%} of the validation videos right")
+    with model.eval().disable_adapter():
+        print(f"zero-shot: {accuracy(model, test, frozen_classes):.1f}% of the validation videos right")
     criterion = vilt_prompt.ScenarioGuidedLoss(frozen_classes)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
     optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(train))
     tokens = tokenizer(names).to(device)
-    score = 0.0
     for epoch in range(1, args.epochs + 1):
         model.train()
         losses = []
-        progress = tqdm(train, desc=f"epoch {epoch} of {args.epochs}", unit="batch", leave=False)
-        for videos, labels in progress:
-            video_features = model.encode_video(videos.to(device))
-            loss = criterion(video_features, model.encode_text(tokens), labels.to(device))
+        for videos, labels in tqdm(train, desc=f"epoch {epoch} of {args.epochs}", unit="batch", leave=False):
+            loss = criterion(model.encode_video(videos.to(device)), model.encode_text(tokens), labels.to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-            progress.set_postfix(loss=f"{losses[-1]:.2f}")
         with torch.no_grad():
             classes = model.eval().encode_text(tokens, normalize=True)
         score = accuracy(model, test, classes)
-        print(f"epoch {epoch}: loss {sum(losses) / len(losses):.3f}, {score:.1%} of the validation videos right")
+        print(f"epoch {epoch}: loss {sum(losses) / len(losses):.3f}, {score:.1f}% of the validation videos right")
 
     # The names and the template are recorded, so that others can run the adapter.
-    metrics = {f"top-1 accuracy on {len(test_files)} validation videos": score}
+    metrics = {f"top-1 accuracy in % on {len(test_files)} validation videos": score}
     model.save_pretrained(args.out, class_names=names, template=vilt_prompt.TEMPLATE, metrics=metrics)
     settings = {"frames": args.frames, "temperature": criterion.temperature}  # predict.py takes them over
     (args.out / "training.json").write_text(json.dumps(settings))
@@ -207,7 +201,6 @@ if __name__ == "__main__":
         print("train.py: stopped", file=sys.stderr)
         sys.exit(130)
     except (OSError, ValueError) as error:
-        lines = str(error).split("\n")
-        if lines[0].startswith("Caught "):  # In a process of the loader: its traceback, and the message at the end.
-            lines = [lines[-1] or lines[-2]]
-        sys.exit(f"train.py: error: {' '.join(lines).removeprefix('ValueError: ')}")
+        # A process of the loader gives its traceback, too, with the message at the end.
+        message = " ".join(str(error).rpartition("ValueError: ")[2].split())
+        sys.exit(f"train.py: error: {message}")

@@ -12,12 +12,12 @@ SUFFIXES = {
     ".qt", ".rm", ".rmvb", ".swf", ".tod", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m",
 }
 # fmt: on
-_IGNORED = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
+IGNORED = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
 
 
 def is_ignored(name: str) -> bool:
     """Whether a name is a system's or an editor's: `._a.mp4`, `.ipynb_checkpoints`, `__MACOSX`, `Thumbs.db`."""
-    return name.startswith(".") or name.lower() in _IGNORED
+    return name.startswith(".") or name.lower() in IGNORED
 
 
 def is_video(file: Path) -> bool:

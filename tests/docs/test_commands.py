@@ -76,3 +76,20 @@ def test_every_module_that_a_page_runs_exists():
     run = {name for text in texts for name in re.findall(r"-m ((?:examples|benchmarks|docs)\.[\w.]*\w)", text)}
     assert {"examples.quickstart", "examples.paper.recognition", "benchmarks.run", "docs.paper_tables"} <= run
     assert not [name for name in run if not ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file()]
+
+
+def test_git_ignores_what_the_commands_write_into_a_clone():
+    written = {"adapter"}  # the default of examples/train.py
+    for page in (*PAGES, ROOT / "examples" / "README.md"):
+        text = re.sub(r"\\\n\s*", "", page.read_text())
+        written |= set(re.findall(r"(?:--out|mkdir -p|cat >) ([\w.-]+)", text))
+    for script in SCRIPTS:
+        source = ROOT.joinpath("examples", *script.split(".")).with_suffix(".py").read_text()
+        written |= set(re.findall(r'"([a-z]+-out)"', source))
+    assert {"videos", "mine", "runs", "clips.csv", "captions.csv", "predictions"} < written
+    assert {"quickstart-out", "ablation-out", "accelerate-out", "lightning-out"} < written
+    names = [f"{name}/" if "." not in name else name for name in sorted(written)]
+    ignored = subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True, text=True, check=False)
+    if ignored.returncode == 128:
+        pytest.skip("this is not a clone")
+    assert ignored.stdout.split() == names

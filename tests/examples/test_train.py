@@ -80,7 +80,7 @@ def test_from_a_folder_to_an_adapter_that_predicts(
             action = file.relative_to(clips).parts[0].replace("_", " ")
             right += names[int((feature @ class_features.T).argmax())] == action
     assert f"{right / 12:.1%} of the validation videos right\nsaved {out}" in printed.out
-    assert f"| top-1 accuracy on 12 validation videos | {right / 12:g} |" in card
+    assert f"| top-1 accuracy in % on 12 validation videos | {100 * right / 12:g} |" in card
 
     again = tmp_path / "again"
     run(monkeypatch, clips, *OPTIONS, "--validate", clips, "--epochs", 3, "--batch", 5, "--out", again)
@@ -103,6 +103,7 @@ def test_hidden_files_are_left_out_and_files_that_are_not_read_are_counted(
     found = (["a", "b"], [(root / "a/c.mp4", 0), (root / "b/deep/d.WEBM", 1), (root / "b/e.gif", 1)])
     assert train.find_videos(root) == found
     touch(root, "a/.DS_Store", "a/._c.mp4", "b/.ipynb_checkpoints/d-checkpoint.mp4", ".cache/x/f.mp4", "list.csv")
+    touch(root, "__MACOSX/a/._c.mp4", "a/__MACOSX/c.mp4", "b/Thumbs.db")
     assert train.find_videos(root) == found
     assert capsys.readouterr().out == ""
     touch(root, "a/notes.txt", "b/deep/cover.jpg")
@@ -112,6 +113,14 @@ def test_hidden_files_are_left_out_and_files_that_are_not_read_are_counted(
 
 def test_its_endings_are_some_of_those_that_the_other_scripts_read() -> None:
     assert train.SUFFIXES < files.SUFFIXES
+
+
+@pytest.mark.parametrize(
+    "name", ["__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", ".DS_Store", "._a.mp4", "macosx", "a.mp4"]
+)
+def test_it_ignores_what_the_other_scripts_ignore(name: str) -> None:
+    assert train.is_ignored(name) == files.is_ignored(name)
+    assert train.IGNORED == files.IGNORED
 
 
 def test_help_shows_defaults_where_there_are_some(
