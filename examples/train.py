@@ -106,7 +106,8 @@ def find_videos(folder: Path) -> tuple[list[str], Files]:
 
 def hold_out(files: Files) -> tuple[Files, Files]:
     """Splits the videos of every class at random: most to train on; a fifth, but at least one, to validate."""
-    train, held_out = [], []
+    train: Files = []
+    held_out: Files = []
     for label in sorted({label for _, label in files}):
         own = [file for file in files if file[1] == label]
         if len(own) == 1:

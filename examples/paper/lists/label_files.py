@@ -223,10 +223,10 @@ def _read(videos: Path, folder: Path, source: Source) -> _Found:
         return _Found(rows, remarks=tuple(remarks))
     if misnamed is not None:
         check_lines(misnamed)
-    there = [path for path in sorted(folder.iterdir()) if not is_ignored(path.name)]
-    if not there:
+    entries = [path for path in sorted(folder.iterdir()) if not is_ignored(path.name)]
+    if not entries:
         raise ValueError(f"{folder} is empty")
-    loose = next((path for path in there if is_video(path)), None)
+    loose = next((path for path in entries if is_video(path)), None)
     if loose is not None:
         raise ValueError(
             f"{folder} holds videos, such as {loose.name}, but does not say their classes: put them into a folder for "
