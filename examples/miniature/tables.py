@@ -144,7 +144,7 @@ def primary(records: Records, tasks: Tasks) -> str:
 
 
 def folds(records: Records, tasks: Tasks) -> str:
-    """The differences of the primary comparisons, for each person under test alone."""
+    """The primary comparisons for each person under test alone, and in how many single runs they are above 0."""
     by_question: dict[Question, dict[str, str]] = {}
     for person in PERSONS:
         for answer in answers(records, tasks, [person]):
@@ -154,10 +154,23 @@ def folds(records: Records, tasks: Tasks) -> str:
             f"{question.first.title} - {question.second.title}",
             question.metric,
             *(found.get(person, WITHOUT) for person in PERSONS),
+            above_zero(question, records, tasks),
         ]
         for question, found in by_question.items()
     ]
-    return markdown(["difference in points, tested on", "metric", *PERSONS], rows) if rows else NOT_RUN
+    header = ["difference in points, tested on", "metric", *PERSONS, "runs above 0"]
+    return markdown(header, rows) if rows else NOT_RUN
+
+
+def above_zero(question: Question, records: Records, tasks: Tasks) -> str:
+    """In how many runs, each by itself, the first row of a comparison is above the second."""
+    metric, rows = METRICS[question.metric], (question.first, question.second)
+    both = set.intersection(*(cells_of(records, "base-novel", row.method, (SHOTS,)) for row in rows))
+    differences = []
+    for cell in both:
+        first, second = (value(metric, scores_of(records, tasks, "base-novel", row, SHOTS, [cell])) for row in rows)
+        differences.append(first - second)
+    return f"{sum(difference > 0 for difference in differences)} of {len(differences)}"
 
 
 def table(what: Table, records: Records, tasks: Tasks) -> str:
