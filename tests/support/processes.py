@@ -336,6 +336,7 @@ def zero3_training(folder: Path, rank: int) -> dict:
     clip.logit_scale = nn.Parameter(clip.logit_scale.detach().reshape(1), requires_grad=False)  # it takes no scalars
     settings = {
         "train_micro_batch_size_per_gpu": 2,
+        "gradient_clipping": 0.0,  # unless it is given, the norm of all gradients is clipped to 1
         "zero_optimization": {
             "stage": 3,
             "stage3_param_persistence_threshold": 0,  # nothing is too small

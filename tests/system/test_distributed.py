@@ -213,7 +213,7 @@ def test_fully_sharded_prompts_are_not_saved_without_state_dict(outcomes, folder
     assert not (folder / "unsaved").exists()
 
 
-def test_deepspeed_zero3(folder, monkeypatch):
+def test_deepspeed_zero3_trains_and_saves_whole_tensors(folder, monkeypatch):
     pytest.importorskip("deepspeed")
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     launch("-m", "tests.support.processes", str(folder), "zero3")
@@ -221,11 +221,7 @@ def test_deepspeed_zero3(folder, monkeypatch):
     assert all(isinstance(each, dict) for each in found), found
     assert "pass state_dict=" in found[0]["without"]
     assert [outcome["whole"] for outcome in found] == [True, False]
-    model = wrapped()
-    joint = train(model, trainable(model), slice(None))
-    # Later losses differ, as the page on several GPUs says.
-    assert sum(outcome["losses"][0] for outcome in found) / 2 == pytest.approx(joint[0], rel=1e-5)
-    vilt_prompt.from_pretrained(build("4/4"), folder / "zero3")
+    assert_trained([outcome["losses"] for outcome in found], folder / "zero3")
 
 
 def test_page_on_several_gpus(folder):
