@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import pickle
 
 import pytest
 import torch
 from peft import get_layer_status, get_model_status, get_peft_model
-from peft.utils.hotswap import hotswap_adapter
 
 import vilt_prompt
 from tests.reference.literal import learnable_tensors
@@ -74,21 +72,6 @@ def test_disabling_the_casting_of_inputs_changes_nothing():
     with disable_input_dtype_casting(model):
         assert all(map(torch.equal, features(model), before))
     assert all(map(torch.equal, features(model), before))
-
-
-def test_hot_swapping_is_load_adapter(tmp_path):
-    other = wrapped(seed=1)
-    other.save_pretrained(tmp_path)
-    model = wrapped()
-    before = copy.deepcopy(learnable_tensors(model))
-    with pytest.raises(ValueError, match=r"weights of LoRA alone: model\.load_adapter\(path, adapter_name\) replaces"):
-        hotswap_adapter(model, str(tmp_path), adapter_name="default", torch_device="cpu")
-    assert all(torch.equal(tensor, before[name]) for name, tensor in learnable_tensors(model).items())
-
-    parameters = {name: tensor.data_ptr() for name, tensor in learnable_tensors(model).items()}
-    model.load_adapter(tmp_path, "default", is_trainable=True)
-    assert {name: tensor.data_ptr() for name, tensor in learnable_tensors(model).items()} == parameters
-    assert all(map(torch.equal, features(model), features(other)))
 
 
 def test_mixed_models_are_refused():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from torch import Tensor, nn
 
+from vilt_prompt.adapter import hotswap
 from vilt_prompt.adapter.fitting import check_equal_shapes, differences, resolve_for
 from vilt_prompt.adapter.forwarded import Forwarded
 from vilt_prompt.adapter.layer import PREFIX, SAVED_PREFIX, key_of
@@ -60,10 +61,7 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
     ) -> None:
         super().__init__(model, peft_config, adapter_name, **kwargs)
         self.config = ModelConfig()
-        # The table is in a module that `import peft` does not load, so importing the library does not load it either.
-        from peft.utils import hotswap
-
-        hotswap.CONFIG_KEYS_TO_CHECK[KEY] = _NotSwapped()
+        hotswap.serve_prompts(PromptPeftModel._replace_values)
         if isinstance(peft_config, SavedConfig) and peft_config.files is not None:
             self._awaited = peft_config.files, self.peft_config[adapter_name]
 
@@ -205,9 +203,7 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
                 self.add_adapter(adapter_name, saved, low_cpu_mem_usage=kwargs.get("low_cpu_mem_usage", False))
                 if is_trainable:
                     self.set_requires_grad(adapter_name)
-        tensors = {key.removeprefix(SAVED_PREFIX): tensor for key, tensor in files.tensors.items()}
-        device = self.get_base_model().logit_scale.device
-        self.prompts.fill(adapter_name, tensors, device, in_float32=kwargs.get("autocast_adapter_dtype", True))
+        self._fill(adapter_name, files, in_float32=kwargs.get("autocast_adapter_dtype", True))
         if not is_trainable:
             self.eval()
         return LoadResult([], [])
@@ -293,6 +289,23 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
         self._awaited = None
         return files if files.are_unchanged() else None
 
+    def _replace_values(self, adapter_name: str, saved: SavedConfig) -> None:
+        """Replace the values of an adapter, for PEFT's `hotswap_adapter`. Compiled graphs go on with them.
+
+        The parameters stay the same objects, of the same precision, frozen or trainable as before. If the adapter does
+        not exist, or the saved one does not fit, it is a ValueError, and the model is unchanged.
+        """
+        self._check_known(adapter_name)
+        assert saved.files is not None  # just read
+        saved.inference_mode = self.peft_config[adapter_name].inference_mode
+        self.peft_config[adapter_name] = self._replacement(adapter_name, saved)
+        self._fill(adapter_name, saved.files, in_float32=False)
+
+    def _fill(self, adapter_name: str, files: AdapterFiles, in_float32: bool) -> None:
+        tensors = {key.removeprefix(SAVED_PREFIX): tensor for key, tensor in files.tensors.items()}
+        device = self.get_base_model().logit_scale.device
+        self.prompts.fill(adapter_name, tensors, device, in_float32=in_float32)
+
     def _replacement(self, adapter_name: str, config: PromptConfig) -> PromptConfig:
         present, resolved = self.peft_config[adapter_name], resolve_for(self.get_base_model(), config, adapter_name)
         different = differences(present, resolved)
@@ -307,16 +320,6 @@ class PromptPeftModel(SeveralAdapters, TrainerMethods, Forwarded, PeftModel):
 def _has_another_card(folder: Path, card: str) -> bool:
     path = folder / CARD_NAME
     return path.exists() and path.read_bytes() != card.encode()
-
-
-class _NotSwapped(list[str]):
-    """PEFT's table of hot-swapping lists the settings of a kind of adapter that must agree. For prompts it refuses."""
-
-    def __iter__(self) -> Iterator[str]:
-        raise ValueError(
-            "PEFT's hotswap_adapter swaps the weights of LoRA alone: model.load_adapter(path, adapter_name) replaces "
-            "the values of a prompt adapter in place, and compiled graphs go on with them"
-        )
 
 
 # PEFT finds the classes of an adapter in these tables. They accept a type that is not PEFT's.
