@@ -72,7 +72,7 @@ from examples.startup import ranks
 from examples.startup.base_model import Preprocess, load_clip
 from examples.startup.trained import base_of, find_adapter, training_settings
 from examples.video.class_names import clean_names
-from examples.video.decoding import find_videos, read_frames
+from examples.video.decoding import find_videos, read_frames, read_video
 from examples.video.sampling import sample_frames
 from examples.video.strip import draw_strip
 
@@ -196,10 +196,12 @@ def main() -> None:
         writer.writerow(["video", *shown])
         for path in tqdm(paths, unit="video", disable=len(paths) == 1):
             try:
-                pictures = read_frames(path, lambda total: sample_frames(total, args.frames))
+                pictures, damage = read_video(path, lambda total: sample_frames(total, args.frames))
             except (OSError, ValueError) as error:
                 tqdm.write(f"skipped: {error}", file=sys.stderr)
                 continue
+            if damage is not None:
+                tqdm.write(f"used without its damaged part: {damage}", file=sys.stderr)
             video = torch.stack([preprocess(picture) for picture in pictures]).unsqueeze(0)  # [1, T, 3, H, W]
             row = classify(model, video.to(device), class_features, temperature, frozen, args.frozen_weight)[0].cpu()
             writer.writerow([path, *(f"{p:.9g}" for p in row.tolist())])  # enough digits to read float32 back

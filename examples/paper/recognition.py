@@ -34,6 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 # The paper's values for each setting, and the sources of the other values.
 EVERYWHERE: dict[str, Any] = {"method": "vilt", "weight_decay": 1e-3, "temperature": 0.07}
 SCHEDULE = ("epochs", "batch", "lr")
+ALPHA = 8.0
 PAPER: dict[str, dict[str, Any]] = {
     setting: EVERYWHERE | {"views": "1x1"} | {name: preset[name] for name in preset if name not in missing}
     for setting, missing in (
@@ -50,6 +51,11 @@ def others(setting: str) -> dict[str, str]:
     """The settings that the paper does not give, and where their defaults come from."""
     origin = {"batch": "base-to-novel's", "epochs": "few-shot's", "lr": "few-shot's", "alpha": "KgCoOp's"}
     return {name: source for name, source in origin.items() if name not in PAPER[setting]}
+
+
+def defaults(setting: str) -> dict[str, Any]:
+    """The defaults of the options that a setting presets, and of alpha."""
+    return PRESETS[setting] | {"alpha": ALPHA}
 
 
 def arguments() -> argparse.Namespace:
@@ -90,7 +96,7 @@ def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:
     data.add_argument("--test-share", type=float, help="where no split is given, the share of the videos to test on")
     data.add_argument("--split", type=int, choices=(1, 2, 3), default=1, help="of UCF-101 and HMDB-51")
     data.add_argument("--views", metavar="TxS", help="temporal x spatial views in the last test")
-    data.add_argument("--alpha", type=float, default=8.0, help="weight of the scenario-guided term")
+    data.add_argument("--alpha", type=float, default=ALPHA, help="weight of the scenario-guided term")
     data.add_argument(
         "--temperature", type=number_or_model, default=0.07, help="tau, divides the cosines; `model`: the model's own"
     )
@@ -343,7 +349,7 @@ def train_and_test(args: argparse.Namespace, log: RunLog) -> None:
     views, schedule = parse_views(args.views), plan(args, device)
     train, tests = read_tasks(args)
     if train is not None:
-        for line in compared_with_paper(args, PAPER[args.setting], others(args.setting)):
+        for line in compared_with_paper(args, PAPER[args.setting], others(args.setting), defaults(args.setting)):
             announce(line)
     run = RunFolder(args.out, settings(args), args.resume)
     log.open(run.path / "log.txt")
@@ -356,8 +362,8 @@ def train_and_test(args: argparse.Namespace, log: RunLog) -> None:
     videos: dict[str, Any] = {}
     notes: dict[str, str] = {}
     if train is not None:
-        failed = run.failed()
-        decoded = [video for video in train.videos if str(video.path) not in failed]
+        failed = run.failed(args.videos, [video.path for video in train.videos])
+        decoded = [video for video in train.videos if video.path not in failed]
         videos["train"] = count(train, decoded, tested=False)
     for task in tests:
         videos[task.name] = count(task, [task.videos[number] for number in numbers[task.name]], tested=True)

@@ -219,7 +219,7 @@ def train_and_test(args: argparse.Namespace, log: RunLog) -> None:
     for line in (data.missing, *data.remarks):
         announce(line)
     if data.train is not None:
-        for line in compared_with_paper(args, PAPER, OTHERS):
+        for line in compared_with_paper(args, PAPER, OTHERS, PRESET):
             announce(line)
     run = RunFolder(args.out, settings(args), args.resume)
     log.open(run.path / "log.txt")
@@ -234,8 +234,7 @@ def train_and_test(args: argparse.Namespace, log: RunLog) -> None:
     origin = {"videos": str(args.videos), "annotations": str(args.annotations)}
     videos: dict[str, Any] = {}
     if data.train is not None:
-        failed = run.failed()
-        decoded = sum(str(path) not in failed for path in data.train.paths)
+        decoded = len(data.train.paths) - len(run.failed(args.videos, data.train.paths))
         videos["train"] = {"from": origin | {"split": "train"}} | count(
             data.train, data.listed["train"], decoded, tested=False
         )

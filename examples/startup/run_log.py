@@ -24,6 +24,7 @@ class RunLog:
     def __enter__(self) -> "RunLog":
         """Begins to keep lines."""
         LOGGER.setLevel(logging.INFO)
+        LOGGER.propagate = False  # open_clip sets up the root logger, which would print every line again.
         LOGGER.addHandler(self._kept)
         return self
 

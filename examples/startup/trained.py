@@ -63,7 +63,7 @@ def base_of(adapter: str, config: PromptConfig, model: str | None, pretrained: s
     folder = Path(name.removeprefix(LOCAL))
     if model is None and name.startswith(LOCAL) and not folder.is_dir():
         is_name = folder.is_absolute() or len(folder.parts) == 1  # a pushed adapter records only the folder's name
-        relative = "" if is_name else ", given relative to the folder in which the training was started"
+        relative = "" if is_name else ", relative to the adapter or to the folder in which the training was started"
         raise ValueError(
             f"the base model of {adapter} is the folder {folder}{relative}, which is not here: say where it is with "
             f"--model {LOCAL}FOLDER"

@@ -60,7 +60,7 @@ def read_video(path: Path, choose: Callable[[int], Tensor]) -> Frames:
                 pass  # PyAV reads more formats, and goes on after a damaged packet.
         return read_with_pyav(path, choose)
     except (av.FFmpegError, IndexError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be decoded as a video: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} cannot be decoded as a video: {_cause(error)}") from error
 
 
 def find_videos(path: Path) -> list[Path]:
@@ -166,7 +166,7 @@ def read_with_pyav(path: Path, choose: Callable[[int], Tensor]) -> Frames:
     pictures, total, damage = _decode_all(path, set(numbers))
     if len(pictures) < len(set(numbers)):  # Packed or damaged streams have fewer frames than packets.
         if not total:
-            raise ValueError(f"none of its {len(packets)} frames can be decoded: {damage}")
+            raise ValueError(f"none of its {len(packets)} frames can be decoded" + (f": {damage}" if damage else ""))
         numbers = choose(total).flatten().tolist()
         pictures, _, damage = _decode_all(path, set(numbers), to_the_end=True)
     return Frames([pictures[number] for number in numbers], damage and f"{path} is damaged: {damage}")
@@ -239,7 +239,7 @@ def _decode_all(
                 frames = context.decode(packet)
             except av.FFmpegError as error:
                 damaged += 1
-                first = first or str(error)
+                first = first or _cause(error)
                 continue
             for frame in frames:
                 if decoded in wanted:
@@ -248,6 +248,12 @@ def _decode_all(
             if len(pictures) == len(wanted) and not to_the_end:
                 break
     return pictures, decoded, f"{damaged} of its packets cannot be decoded ({first})" if damaged else None
+
+
+def _cause(error: Exception) -> str:
+    """What FFmpeg says, without numbers of errors and names of its functions; the message of other errors."""
+    said = error.strerror if isinstance(error, av.FFmpegError) else None
+    return " ".join((said or str(error)).split())
 
 
 def _picture(frame: Any) -> Image.Image:

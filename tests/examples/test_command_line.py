@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import resource
 import signal
@@ -17,6 +19,7 @@ from PIL import Image
 import vilt_prompt
 from examples.paper.training import fit, options
 from examples.startup import command_line, model_options, ranks
+from examples.startup.run_log import RunLog
 
 ROOT = Path(__file__).parents[2]
 FULL = Path("/dev/full")  # a file on a disk that is always full
@@ -176,3 +179,20 @@ def test_a_device_that_is_not_there_is_a_clear_error_under_torchrun_too(monkeypa
     monkeypatch.setenv("LOCAL_RANK", "99")
     with pytest.raises(ValueError, match="^--device cuda:99 cannot be used: .*; choose cpu, or cuda where there is"):
         ranks.start("cuda")
+
+
+def test_a_line_is_printed_once_where_a_library_set_up_logging(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As open_clip does, whose `logging.info` gives the root logger a handler that prints."""
+    printed = io.StringIO()
+    handler = logging.StreamHandler(printed)
+    logging.getLogger().addHandler(handler)
+    try:
+        with RunLog() as log:
+            command_line.announce("2 videos are missing")
+            log.open(tmp_path / "log.txt")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert (printed.getvalue(), capsys.readouterr().out) == ("", "2 videos are missing\n")
+    assert (tmp_path / "log.txt").read_text().endswith(" 2 videos are missing\n")

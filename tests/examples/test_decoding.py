@@ -128,9 +128,32 @@ def test_one_damaged_packet_does_not_cost_the_video(tmp_path):
         assert len(frames.pictures) == count
         brightness.append([np.asarray(picture).mean() for picture in frames.pictures])
     assert "a.mp4 is damaged: " in frames.damage
-    assert "packets cannot be decoded (" in frames.damage
+    assert "packets cannot be decoded (Invalid data found when processing input)" in frames.damage
     assert brightness[-1] == sorted(brightness[-1])
     assert brightness[-1][-1] > 200
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"not a video\n", "Invalid data found when processing input"),
+        (b"\0" * 5000, "Invalid data found when processing input"),
+        (b"", "it is empty"),
+    ],
+)
+def test_the_cause_is_said_without_numbers_of_errors(tmp_path, content, cause):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/a.mp4 cannot be decoded as a video: {cause}$"):
+        decoding.read_frames(tmp_path / "a.mp4", lambda total: sample_frames(total, 2))
+
+
+def test_a_stream_that_gives_no_frame_and_no_error(tmp_path, monkeypatch):
+    path = write_h264(tmp_path / "a.mp4", frames=3)
+    monkeypatch.setattr(decoding, "torchcodec", lambda: None)
+    monkeypatch.setattr(decoding, "_decode_ranges", lambda *arguments: {})
+    monkeypatch.setattr(decoding, "_decode_all", lambda *arguments: ({}, 0, None))
+    with pytest.raises(ValueError, match="a.mp4 cannot be decoded as a video: none of its 3 frames can be decoded$"):
+        decoding.read_frames(path, lambda total: sample_frames(total, 2))
 
 
 def test_cut_files_give_what_they_have(tmp_path):

@@ -97,6 +97,13 @@ def test_a_folder_of_videos(script, adapter, videos, tmp_path, capsys):
         assert f"{path.name}  {CLASSES[best]} {float(expected[best]):.0%}" in shown.out
 
 
+def test_a_video_that_is_used_in_part_is_named(script, adapter, videos, tmp_path, monkeypatch, capsys):
+    read = predict.read_video
+    monkeypatch.setattr(predict, "read_video", lambda *given: read(*given)._replace(damage="one.mp4 is damaged: a bit"))
+    script(videos / "a", "--adapter", adapter, "--classes", "a", "b", "--out", tmp_path / "out")
+    assert "used without its damaged part: one.mp4 is damaged: a bit\n" in capsys.readouterr().err
+
+
 def test_a_folder_with_odd_names(script, adapter, tmp_path, monkeypatch):
     """What cannot be opened is left out, as what cannot be decoded is; a class file may come from an editor."""
     folder, out = tmp_path / "videos", tmp_path / "out"
@@ -345,8 +352,8 @@ def test_a_font_with_the_characters_is_found(monkeypatch):
         ),
         (
             ["bad.mp4", "--classes", "a", "--adapter", "moved"],
-            "the base model of moved is the folder clips/small, given relative to the folder in which the training was "
-            "started, which is not here: say where it is with --model local-dir:FOLDER",
+            "the base model of moved is the folder clips/small, relative to the adapter or to the folder in which the "
+            "training was started, which is not here: say where it is with --model local-dir:FOLDER",
         ),
         (["bad.mp4", "--classes", "a", "--device", "gpu"], "--device gpu cannot be used: .*; choose cpu, or cuda"),
         (["bad.mp4", "--classes", "a"], "none of the 1 videos can be decoded"),

@@ -16,6 +16,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import open_clip
 import pytest
@@ -69,6 +70,11 @@ def adapter(out: Path, name: str = "last") -> dict[str, torch.Tensor]:
 
 def metrics(out: Path) -> dict[str, float]:
     found: dict[str, float] = json.loads((out / "results.json").read_text())["metrics"]
+    return found
+
+
+def results_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "results.json").read_text())
     return found
 
 
@@ -640,6 +646,25 @@ def test_a_run_moves_to_other_storage(script, tmp_path, monkeypatch):
         script("few-shot", "--videos", "elsewhere", *run, "--out", "moved")
 
 
+def test_a_moved_run_still_counts_the_videos_that_it_skipped(script, tmp_path):
+    root = video_sets.folders(tmp_path / "set", train=3)
+    video_sets.damage(next((root / "train").rglob("0.mp4")))
+    run = [*QUICK, "--epochs", 1, "--resume"]
+    script("supervised", "--videos", root, *run, "--out", tmp_path / "out", "--views", "1x1")
+    counted = results_of(tmp_path / "out")["videos"]["train"]
+    assert counted["decoded"] == counted["found"] - 1
+    shutil.move(root, tmp_path / "elsewhere")
+    script("supervised", "--videos", tmp_path / "elsewhere", *run, "--out", tmp_path / "out", "--views", "1x1")
+    assert results_of(tmp_path / "out")["videos"]["train"]["decoded"] == counted["decoded"]
+
+
+def test_names_of_skipped_videos_are_compared_below_their_folder(tmp_path):
+    run = run_folder.RunFolder(tmp_path / "run", {}, resume=False)
+    run.unreported([f"old/set/{name} cannot be decoded as a video: it is empty" for name in ("a/0.mp4", "b/10.mp4")])
+    paths = [tmp_path / "new" / name for name in ("a/0.mp4", "b/0.mp4", "b/10.mp4", "0.mp4")]
+    assert run.failed(tmp_path / "new", paths) == {paths[0], paths[2]}
+
+
 def test_a_file_is_no_folder_of_a_run(script, ucf101, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"--out .*file is a file: give a folder, new or of a run to go on with"):
@@ -690,7 +715,7 @@ def test_help_shows_one_default_for_each_option(monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--videos", "nowhere"], "there is no folder of videos nowhere"),
-        (["--videos", "bare"], "bare holds no annotations that are known: UCF-101"),
+        (["--videos", "bare"], "bare is empty"),
         (["--videos", "hollow"], "hollow names no videos"),
         ([], "--videos is needed: the folder of the videos"),
         (["--videos", "set", "--shots", "9"], "'action 0' has 2 training videos, fewer than --shots 9"),

@@ -37,6 +37,12 @@ def options(*arguments: object) -> argparse.Namespace:
         return recognition.arguments()
 
 
+def compared(args: argparse.Namespace) -> list[str]:
+    setting = args.setting
+    paper, others, defaults = recognition.PAPER[setting], recognition.others(setting), recognition.defaults(setting)
+    return compared_with_paper(args, paper, others, defaults)
+
+
 @pytest.mark.parametrize(
     ("setting", "paper", "rest"),
     [
@@ -61,16 +67,19 @@ def options(*arguments: object) -> argparse.Namespace:
 )
 def test_defaults_are_said_to_be_the_papers_or_not(setting: str, paper: str, rest: str) -> None:
     args = options(setting, "--out", "x")
-    lines = compared_with_paper(args, recognition.PAPER[setting], recognition.others(setting))
+    lines = compared(args)
     assert lines == [f"as in the paper: {paper}", f"not given in the paper: {rest}"]
 
 
 def test_what_differs_from_the_paper_is_said() -> None:
     args = options("few-shot", "--out", "x", "--epochs", 5, "--temperature", "model", "--depth", 3)
-    lines = compared_with_paper(args, recognition.PAPER["few-shot"], recognition.others("few-shot"))
+    lines = compared(args)
     changed = "temperature model (paper: 0.07), depth 3 (paper: all), epochs 5 (paper: 30)"
     assert lines[1] == f"not as in the paper: {changed}"
     assert "epochs" not in lines[0]
+    assert lines[2] == "not given in the paper: batch 64 (base-to-novel's), alpha 8.0 (KgCoOp's)"
+    args = options("few-shot", "--out", "x", "--batch", 8, "--alpha", 0)
+    assert compared(args)[-1] == "not given in the paper: batch 8 (yours), alpha 0.0 (yours)"
 
 
 @pytest.mark.parametrize(

@@ -105,13 +105,16 @@ def trains(args: argparse.Namespace) -> bool:
     return args.adapter is None and args.epochs > 0
 
 
-def compared_with_paper(args: argparse.Namespace, paper: dict[str, Any], others: dict[str, str]) -> list[str]:
+def compared_with_paper(
+    args: argparse.Namespace, paper: dict[str, Any], others: dict[str, str], defaults: dict[str, Any]
+) -> list[str]:
     """Says which settings are the paper's, which differ, and which the paper does not give.
 
     Args:
         args: The options.
         paper: Names of options and the paper's values.
         others: Names of options that the paper does not give, each with the origin of its default.
+        defaults: The defaults of these options.
     """
 
     def shown(name: str) -> str:
@@ -124,5 +127,6 @@ def compared_with_paper(args: argparse.Namespace, paper: dict[str, Any], others:
     if changed:
         values = [f"{shown(name)} (paper: {'all' if paper[name] is None else paper[name]})" for name in changed]
         lines.append(f"not as in the paper: {', '.join(values)}")
-    lines.append(f"not given in the paper: {', '.join(f'{shown(name)} ({why})' for name, why in others.items())}")
+    origins = {name: why if getattr(args, name) == defaults[name] else "yours" for name, why in others.items()}
+    lines.append(f"not given in the paper: {', '.join(f'{shown(name)} ({why})' for name, why in origins.items())}")
     return lines

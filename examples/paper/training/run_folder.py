@@ -114,13 +114,26 @@ class RunFolder:
             self._reported.update(new)
         return new
 
-    def failed(self) -> set[str]:
-        """The files that no process could decode, as text."""
+    def failed(self, folder: Path, paths: Iterable[Path]) -> set[Path]:
+        """The videos that no process could decode.
+
+        Args:
+            folder: The folder of the videos. Only their names below it count: a run may have been moved with them.
+            paths: The videos to look for.
+        """
         file = self.path / "skipped.txt"
         if not file.is_file():
             return set()
         lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        return {line.partition(" cannot be decoded as a video")[0] for line in lines}
+        below = {path.relative_to(folder) if path.is_relative_to(folder) else path: path for path in paths}
+        found = set()
+        for line in lines:
+            parts = Path(line.partition(" cannot be decoded as a video")[0]).parts
+            names = (Path(*parts[start:]) for start in range(len(parts)))
+            name = next((name for name in names if name in below), None)  # the longest, if several videos have its end
+            if name is not None:
+                found.add(below[name])
+        return found
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Writes `results.json`; of several processes, number 0 does."""
