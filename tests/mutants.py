@@ -35,6 +35,7 @@ TESTS = (
     "test_tokenization.py",
     "adapter/test_layer.py",
     "adapter/test_peft_model.py",
+    "adapter/test_saving.py",
     "towers",
 )
 SLOW = ("compile", "vit_b_16")

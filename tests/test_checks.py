@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 
 import numpy as np
@@ -61,31 +60,6 @@ def test_strings():
 def test_values_on_the_meta_device_are_not_read():
     assert checks.is_readable(torch.ones(2))
     assert not checks.is_readable(torch.ones(2, device="meta"))
-
-
-def test_numbers_on_the_cpu_are_read_at_once():
-    late = checks.LateNumbers()
-    assert late.exchange(torch.tensor([1, 2]), 3) == [([1, 2], 3)]
-    assert late.exchange(torch.tensor([4]), 5) == [([4], 5)]
-
-
-def test_numbers_on_a_gpu_are_read_at_the_next_call(stand_in_gpu):
-    late = checks.LateNumbers()
-    assert late.exchange(stand_in_gpu.tensor([1, 2]), 3) == []
-    assert stand_in_gpu.waits == 0
-    assert late.exchange(stand_in_gpu.tensor([4]), 5) == [([1, 2], 3)]
-    assert late.exchange(torch.tensor([6]), 7) == [([4], 5), ([6], 7)]
-    assert late.exchange(torch.tensor([6]), 7) == [([6], 7)]
-    late.exchange(stand_in_gpu.tensor([1]), 1)
-    assert pickle.loads(pickle.dumps(late)).exchange(torch.tensor([6]), 7) == [([6], 7)]
-
-
-def test_nothing_is_read_while_a_cuda_graph_is_captured(stand_in_gpu):
-    late = checks.LateNumbers()
-    late.exchange(stand_in_gpu.tensor([1]), 1)
-    stand_in_gpu.capturing = True
-    assert late.exchange(stand_in_gpu.tensor([2]), 1) == []
-    assert stand_in_gpu.waits == 0
 
 
 def test_inputs_are_where_the_weights_are():

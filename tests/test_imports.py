@@ -14,6 +14,7 @@ import vilt_prompt
 PACKAGE = Path(vilt_prompt.__file__).parent
 ORDER = (
     "checks",  # knows nothing of the package
+    "late_numbers",  # read from a GPU without waiting
     "towers",  # the encoders of open_clip, timm and Hugging Face, and how prompts enter their layers
     "tokenization",
     "methods",  # the published methods

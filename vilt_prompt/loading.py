@@ -15,10 +15,11 @@ from torch import nn
 from vilt_prompt.adapter.fitting import check_unwrapped
 from vilt_prompt.adapter.names import check_adapter_name
 from vilt_prompt.adapter.peft_model import PromptPeftModel
-from vilt_prompt.checks import AdapterIOError, check_string
+from vilt_prompt.checks import check_string
 from vilt_prompt.config import names_weights
 from vilt_prompt.sharing.activation import check_activation_by_name
 from vilt_prompt.sharing.base_settings import building_arguments, without_overridden
+from vilt_prompt.sharing.errors import AdapterIOError
 from vilt_prompt.sharing.saved_config import SavedConfig, read_config
 
 OR_BUILD = "or build the model with open_clip and use from_pretrained(model, ...)"

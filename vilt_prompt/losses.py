@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.checks import LateNumbers, check_floats, check_label_type, check_strings, is_readable
+from vilt_prompt.checks import check_floats, check_label_type, check_strings, is_readable
+from vilt_prompt.late_numbers import LateNumbers
 from vilt_prompt.model.prompted import prompted_model
 from vilt_prompt.tokenization import tokenized
 

@@ -17,12 +17,18 @@ import pytest
 import vilt_prompt
 from vilt_prompt import losses, methods
 from vilt_prompt.adapter.peft_model import PromptPeftModel
+from vilt_prompt.adapter.saving import SavingMethods
 from vilt_prompt.adapter.several import SeveralAdapters
-from vilt_prompt.checks import AdapterIOError
 from vilt_prompt.model.prompted import PromptedModel
+from vilt_prompt.sharing.errors import AdapterIOError
 
 API = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text()
-WRAPPED = (PromptedModel, SeveralAdapters, PromptPeftModel)  # where the methods of a wrapped model are written
+WRAPPED = (
+    PromptedModel,
+    SeveralAdapters,
+    SavingMethods,
+    PromptPeftModel,
+)  # where the methods of a wrapped model are written
 # Public for PEFT's, open_clip's and the library's own calls, and not meant to be called by users.
 NOT_API = {"adapter_content", "create_or_update_model_card", "encode_text_without_prompts", "get_base_model", "train"}
 NOT_API |= {"replace", "resolve", "structure"}
@@ -59,10 +65,14 @@ PUBLIC = public()
 
 
 def sections(name: str) -> dict[str, str]:
-    """The docstring: its beginning under "", its sections under their names."""
-    parts = re.split(
-        r"^(Args|Attributes|Examples?|Returns|Raises|Yields):\n", inspect.getdoc(PUBLIC[name]) or "", flags=re.M
-    )
+    """The docstring: its beginning under "", its sections under their names.
+
+    A method may refer to the function that does the same, whose first argument is the model.
+    """
+    doc = inspect.getdoc(PUBLIC[name]) or ""
+    if same := re.search(r"The same as `vilt_prompt\.(\w+)\(model, \.\.\.\)`", doc):
+        doc = re.sub(r"^    wrapped: .*\n", "", inspect.getdoc(PUBLIC[same[1]]) or "", flags=re.M)
+    parts = re.split(r"^(Args|Attributes|Examples?|Returns|Raises|Yields):\n", doc, flags=re.M)
     return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
 
 

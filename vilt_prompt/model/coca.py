@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vilt_prompt.model.prompted import PromptedModel
-from vilt_prompt.model.video import check_video_or_image, encode_each_frame, mean_over_frames
+from vilt_prompt.model.video import check_video_or_images, encode_each_frame, mean_over_frames, passed_frames
 from vilt_prompt.towers.families import known_tower, run_tower
 
 
@@ -53,8 +53,8 @@ class PromptedCoCa(PromptedModel):
             TypeError: If one of them raises it.
         """
         base: Any = super(PromptedModel, self)
-        check_video_or_image(video, image, frame_mask)
-        frames = image if video is None else video
+        frames = passed_frames(video, image)
+        check_video_or_images(frames, frame_mask)
         if frames is None and (image_latent is None or image_embs is None):
             raise ValueError(
                 "CoCa's forward needs images or a video, or image_latent= and image_embs=: the decoder reads them. "

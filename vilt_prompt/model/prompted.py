@@ -18,9 +18,10 @@ from vilt_prompt.checks import check_count, check_placed
 from vilt_prompt.model.video import (
     check_frame_mask,
     check_frames,
-    check_video_or_image,
+    check_video_or_images,
     encode_each_frame,
     mean_over_frames,
+    passed_frames,
 )
 from vilt_prompt.prompts import LayerPrompts
 from vilt_prompt.towers.families import Families, known_tower, run_tower, text_module
@@ -189,8 +190,8 @@ class PromptedModel(nn.Module):
                 `encode_image` or `encode_text` raise it.
             TypeError: If one of them raises it.
         """
-        check_video_or_image(video, image, frame_mask)
-        frames = image if video is None else video
+        frames = passed_frames(video, image)
+        check_video_or_images(frames, frame_mask)
         image_features = None
         if frames is not None and frames.ndim == 4:
             image_features = self.encode_image(frames, normalize=True)

@@ -68,16 +68,24 @@ def mean_over_frames(features: Tensor, frame_mask: Tensor | None) -> Tensor:
     return features.sum(dim=1) / count
 
 
-def check_video_or_image(video: object, image: object, frame_mask: object) -> None:
-    """Check the arguments of `forward`: None, videos (B, T, 3, H, W), or images (B, 3, H, W), under one of two names.
+def passed_frames(video: Tensor | None, image: Tensor | None) -> Tensor | None:
+    """The argument of `forward` that has two names, under the name that the caller used, or None.
 
     Raises:
-        ValueError: If both are given, the shape is another one, or there is a mask without a video.
-        TypeError: If it is not a tensor.
+        ValueError: If both names are used.
     """
     if video is not None and image is not None:
         raise ValueError("video and image are two names of one argument: pass one of them")
-    frames = image if video is None else video
+    return image if video is None else video
+
+
+def check_video_or_images(frames: object, frame_mask: object) -> None:
+    """Check the arguments of `forward`: a video (B, T, 3, H, W), images (B, 3, H, W), or None, and the mask.
+
+    Raises:
+        ValueError: If the shape is another one, or there is a mask without a video.
+        TypeError: If the frames are not a tensor.
+    """
     if frames is None:
         if frame_mask is not None:
             raise ValueError("frame_mask was passed without a video: pass both, or neither")

@@ -24,8 +24,8 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vilt_prompt.checks import AdapterIOError
 from vilt_prompt.config import NOTES, PEFT_TYPE, STRUCTURE, JsonObject
+from vilt_prompt.sharing.errors import AdapterIOError
 from vilt_prompt.sharing.record import AGAIN, RECORD, checksum, config_text, digest, read_record, serialise
 
 CARD_NAME = "README.md"

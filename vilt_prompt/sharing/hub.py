@@ -26,8 +26,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 
-from vilt_prompt.checks import AdapterIOError, check_string
+from vilt_prompt.checks import check_string
 from vilt_prompt.config import JsonObject
+from vilt_prompt.sharing.errors import AdapterIOError
 from vilt_prompt.sharing.files import CARD_NAME
 from vilt_prompt.sharing.record import config_text, serialise
 
