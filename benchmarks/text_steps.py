@@ -20,8 +20,8 @@ from torch.profiler import ProfilerActivity, profile
 
 import vilt_prompt
 from benchmarks import class_names, models
-from vilt_prompt.towers import open_clip_text, packing
-from vilt_prompt.towers.open_clip_text import OpenClipTextTower
+from vilt_prompt.towers import open_clip_ids, packing
+from vilt_prompt.towers.open_clip_ids import IdReader
 
 Step = Callable[[], contextlib.AbstractContextManager[object]]
 
@@ -36,15 +36,13 @@ def beginnings_not_shared() -> Iterator[None]:
         packed = pack([[(number, token) for token in text] for number, text in enumerate(texts)], first)  # type: ignore
         return packed._replace(ids=packed.ids[:, 1])
 
-    with mock.patch.object(open_clip_text, "pack", own_nodes):
+    with mock.patch.object(open_clip_ids, "pack", own_nodes):
         yield
 
 
 STEPS: dict[str, Step] = {
     "as it is": contextlib.nullcontext,
-    "cropped after the last end token, not packed": lambda: mock.patch.object(
-        OpenClipTextTower, "_packed", return_value=None
-    ),
+    "cropped after the last end token, not packed": lambda: mock.patch.object(IdReader, "packed", return_value=None),
     "packed, shared beginnings run for each text": beginnings_not_shared,
     "a row of attention for each text": lambda: mock.patch.object(packing, "ROW", 0),
     "rows of up to 64 tokens": lambda: mock.patch.object(packing, "ROW", 64),

@@ -54,6 +54,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "towers/packing": (),
     "towers/whole": (),
     "towers/open_clip_blocks": (),
+    "towers/open_clip_ids": (),
     "towers/open_clip_text": (),
 }
 
@@ -74,7 +75,7 @@ EQUIVALENT: dict[str, str] = {
     "towers/layers is_carried: return prompts[i] is not None and i + 1 == fresh < len(prompts) -> return prompts[i] is not None and i + 1 == fresh <= len(prompts)": "prompts become tokens in the last layer too, whose outputs are not read: more work",
     "towers/causal _layer: p == 1 and (not block.dropout) -> p == 0 and (not block.dropout)": "attention of one token over itself gives its value: more work",
     "towers/packing in_rows: len(list(takewhile(lambda pair: pair[0] == pair[1], zip(previous, text, strict=False)))) -> len(list(takewhile(lambda pair: pair[0] == pair[1], zip(text, previous, strict=False))))": SYMMETRIC,
-    "towers/open_clip_text OpenClipTextTower._pack: True -> False": STRICT,
+    "towers/open_clip_ids IdReader._pack: True -> False": STRICT,
     "towers/token_ids make_room: text.shape[1] > left and statistics is not None -> text.shape[1] >= left and statistics is not None": "nothing is dropped where there is just enough room",
     "tokenization content: row = ids[0, :int(filled(ids)[0])].tolist() -> row = ids[-1, :int(filled(ids)[0])].tolist()": "one text is one row",
     "tokenization content: row = ids[0, :int(filled(ids)[0])].tolist() -> row = ids[0, :int(filled(ids)[-1])].tolist()": "one text is one row",
@@ -91,12 +92,12 @@ EQUIVALENT: dict[str, str] = {
     "towers/whole WholeBlock._added: return mask[0, 0] -> return mask[-1, 0]": "the first of one is the last",
     "towers/whole WholeBlock._added: return mask[0, 0] -> return mask[0, -1]": "the first of one is the last",
     "towers/open_clip_blocks OpenClipBlock.project: True -> False": STRICT,
-    "towers/open_clip_text OpenClipTextTower.stands_for: return (self.transformer,) if self._is_in_clip else (self.text, self.transformer) -> return (self.transformer,) if not self._is_in_clip else (self.text, self.transformer)": "counts where models are sharded, tests/system/test_distributed.py",
-    "towers/open_clip_text OpenClipTextTower._fit: ids = text[:, :statistics.last_end + 1] -> ids = text[:, :statistics.last_end + 2]": "a column more: more work",
-    "towers/open_clip_text OpenClipTextTower._fit: seen is not None -> seen is None": "padding stays: more work",
-    "towers/open_clip_text OpenClipTextTower._fit: statistics is not None -> statistics is None #2": "padding stays: more work",
-    "towers/open_clip_text OpenClipTextTower._fit: columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1 -> columns = int(seen[:, -1, 0, :-1].any(0).nonzero().amax()) + 1": "the first of one is the last",
-    "towers/open_clip_text OpenClipTextTower._fit: columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1 -> columns = int(seen[:, 0, -1, :-1].any(0).nonzero().amax()) + 1": "the first of one is the last",
+    "towers/open_clip_text OpenClipTextTower.stands_for: return (self.transformer,) if self.reader.is_in_clip else (self.text, self.transformer) -> return (self.transformer,) if not self.reader.is_in_clip else (self.text, self.transformer)": "counts where models are sharded, tests/system/test_distributed.py",
+    "towers/open_clip_ids IdReader.fit: ids = text[:, :statistics.last_end + 1] -> ids = text[:, :statistics.last_end + 2]": "a column more: more work",
+    "towers/open_clip_ids IdReader.fit: seen is not None -> seen is None": "padding stays: more work",
+    "towers/open_clip_ids IdReader.fit: statistics is not None -> statistics is None #2": "padding stays: more work",
+    "towers/open_clip_ids IdReader.fit: columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1 -> columns = int(seen[:, -1, 0, :-1].any(0).nonzero().amax()) + 1": "the first of one is the last",
+    "towers/open_clip_ids IdReader.fit: columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1 -> columns = int(seen[:, 0, -1, :-1].any(0).nonzero().amax()) + 1": "the first of one is the last",
 }
 
 OTHER_OPERATORS: dict[type[ast.AST], tuple[type[Any], ...]] = {

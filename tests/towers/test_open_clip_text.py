@@ -1,4 +1,4 @@
-"""open_clip's own text towers: where a text ends, and how long it may be."""
+"""open_clip's own text towers: how long a text may be, and which column is pooled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.reference.literal import literal_encode_text
-from tests.support.architectures import CONTEXT_LENGTH, END, build, class_ids, eos_pooled_id
+from tests.support.architectures import CONTEXT_LENGTH, build, class_ids
 from tests.support.cases import CARRIED
 from tests.support.exactness import N_CTX, NAME_LENGTHS, relative_error, wrap_tiny
 
@@ -16,15 +16,6 @@ def test_a_name_one_token_longer_than_the_longest_that_fits_is_refused():
     ids = class_ids(reference.base, [1, CONTEXT_LENGTH - N_CTX - 1])
     with pytest.raises(ValueError, match=f"context_length={CONTEXT_LENGTH - N_CTX}"):
         model.encode_text(ids)
-
-
-@pytest.mark.parametrize("architecture", ["4/4", "eos_pool"])
-def test_rows_padded_with_the_end_token_are_pooled_at_the_first(architecture):
-    model, reference = wrap_tiny(architecture, **CARRIED)
-    ids = class_ids(reference.base, NAME_LENGTHS)
-    end = eos_pooled_id(reference.base) or END
-    padded = ids.masked_fill(ids == 0, end)
-    assert relative_error(model.encode_text(padded), reference.encode_text(ids)) <= 1e-5
 
 
 def test_the_longest_text_that_fits():

@@ -1,11 +1,11 @@
-"""open_clip's own text tower: a `TextTransformer`, or its parts in a `CLIP`.
+"""open_clip's own text tower: a `TextTransformer`, or its parts in a `CLIP`. `open_clip_ids.py` reads its token ids.
 
 Shapes: C texts, L their columns, l tokens, n prompts, d width, D features.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from open_clip import CLIP
@@ -18,36 +18,11 @@ from vilt_prompt.towers.bidirectional import pick_pooled, run_bidirectional
 from vilt_prompt.towers.causal import run_causal
 from vilt_prompt.towers.layers import Prompts, prompt_length
 from vilt_prompt.towers.open_clip_blocks import OpenClipBlock, block_refusal, blocks_of
-from vilt_prompt.towers.packing import Packed, PackedTexts, pack
+from vilt_prompt.towers.open_clip_ids import IdReader, Texts
+from vilt_prompt.towers.packing import Packed, PackedTexts
 from vilt_prompt.towers.padded import Padded
-from vilt_prompt.towers.token_ids import (
-    TokenStatistics,
-    check_ids,
-    check_room,
-    check_start,
-    check_values,
-    keep_for,
-    make_room,
-)
+from vilt_prompt.towers.token_ids import TokenStatistics, check_room
 from vilt_prompt.towers.whole import WholeBlocks
-
-CLASS_EMBEDDING = "class embedding"  # our name for CoCa's way to pool
-
-
-class Texts(NamedTuple):
-    """Token ids that fit, and their masks.
-
-    Attributes:
-        given: (C, L), the caller's own tensor.
-        ids: (C, l), the columns of it that run.
-        statistics: Statistics of the values; None: they cannot be read.
-        seen: (C, 1, 1, l) bool, or l + 1 with the class embedding, False for masked padding. None: all are seen.
-    """
-
-    given: Tensor
-    ids: Tensor
-    statistics: TokenStatistics | None
-    seen: Tensor | None
 
 
 class OpenClipTextTower:
@@ -62,6 +37,7 @@ class OpenClipTextTower:
 
     def __init__(self, text: CLIP | TextTransformer) -> None:
         self.text = text
+        self.reader = IdReader(text)
 
     @classmethod
     def owns(cls, text: nn.Module) -> bool:
@@ -91,17 +67,17 @@ class OpenClipTextTower:
     @property
     def stands_for(self) -> tuple[nn.Module, ...]:
         """The modules whose forward `encode` replaces."""
-        return (self.transformer,) if self._is_in_clip else (self.text, self.transformer)
+        return (self.transformer,) if self.reader.is_in_clip else (self.text, self.transformer)
 
     @property
     def embedding(self) -> nn.Embedding:
         """The embedding of tokens."""
-        return self.text.token_embedding
+        return self.reader.embedding
 
     @property
     def vocabulary(self) -> int:
         """The number of token ids."""
-        return len(self.embedding.weight)
+        return self.reader.vocabulary
 
     @property
     def width(self) -> int:
@@ -111,60 +87,29 @@ class OpenClipTextTower:
     @property
     def positions(self) -> int:
         """The number of positions, for ids and prompts together. The class embedding has one of its own."""
-        return len(self.text.positional_embedding) - (self.class_embedding is not None)
-
-    @property
-    def class_embedding(self) -> Tensor | None:
-        """CoCa's (d,), or None."""
-        return getattr(self.text, "cls_emb", None)
-
-    @property
-    def pool_type(self) -> str:
-        """How the tower pools its tokens."""
-        if self.class_embedding is not None:
-            return CLASS_EMBEDDING
-        return self.text.text_pool_type if self._is_in_clip else self.text.pool_type
-
-    @property
-    def end_rule(self) -> tuple[str, int | None]:
-        """How the end token is found: the pooling, and the token's id if the tower looks for one id."""
-        if self.pool_type != "eos":
-            return self.pool_type, None
-        return self.pool_type, self.text.text_eos_id if self._is_in_clip else self.text.eos_id
-
-    @property
-    def causal(self) -> bool:
-        """Whether a token sees only itself and what stands before it."""
-        return self.text.attn_mask is not None
+        return self.reader.positions
 
     @property
     def before(self) -> int:
         """The number of tokens in front of the prompts."""
-        return 0 if self.pool_type == "last" and not self.causal else 1
-
-    @property
-    def _is_in_clip(self) -> bool:
-        # CLIP holds the parts of its text tower itself, and calls pool_type and eos_id by longer names.
-        return isinstance(self.text, CLIP)
+        return 0 if self.reader.pool_type == "last" and not self.reader.causal else 1
 
     def check(self, text: Tensor) -> TokenStatistics | None:
         """Check token ids (C, L), and return their statistics; None: their values cannot be read."""
-        check_ids(text, self.positions, self.embedding.weight)
-        key = ("values", self.vocabulary, self.end_rule)
-        return keep_for(text, key, lambda: check_values(text, self.vocabulary, self._end(text)))
+        return self.reader.check(text)
 
     def runs_alone(self, columns: int) -> bool:
         """Whether the tower's own forward takes texts of this many columns."""
         if columns == self.positions:
             return True
         # The others slice their masks and positions.
-        return not self._is_in_clip and (not self.causal or self.class_embedding is not None)
+        return not self.reader.is_in_clip and (not self.reader.causal or self.reader.class_embedding is not None)
 
     def pack(self, text: Tensor) -> PackedTexts | Tensor:
         """Pack token ids (C, L), or drop the columns that no text needs if they cannot be packed."""
-        texts = self._fit(text, 0, with_tokens=False)
-        can_pack = self.causal and not isinstance(self.blocks, WholeBlocks)
-        packed = self._packed(texts) if can_pack else None
+        texts = self.reader.fit(text, 0, with_tokens=False)
+        can_pack = self.reader.causal and not isinstance(self.blocks, WholeBlocks)
+        packed = self.reader.packed(texts) if can_pack else None
         return texts.ids if packed is None else packed
 
     def encode(self, text: Tensor | PackedTexts, prompts: Prompts, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
@@ -176,61 +121,29 @@ class OpenClipTextTower:
         """
         if isinstance(text, PackedTexts):
             return self._encode_packed(text, prompts, with_tokens), None
-        texts = self._fit(text, prompt_length(prompts), with_tokens)
-        keep_all = with_tokens or self.pool_type in ("first", "none")
+        texts = self.reader.fit(text, prompt_length(prompts), with_tokens)
+        keep_all = with_tokens or self.reader.pool_type in ("first", "none")
         x = self._run(texts, prompts, keep_all)  # [C l d], or [C 1 d] if only the pooled token is kept
         dropped = (0, 0, 0, text.shape[1] - texts.ids.shape[1])  # the columns that made room
-        if self.class_embedding is not None:
+        if self.reader.class_embedding is not None:
             # open_clip norms only the class embedding, after pooling.
             return self._project(self.text.ln_final(x[:, -1])), F.pad(x[:, :-1], dropped) if with_tokens else None
         x = self.text.ln_final(x)
         tokens = F.pad(x, dropped) if with_tokens else None
-        if self.pool_type == "none":
+        if self.reader.pool_type == "none":
             return self._project(x), tokens
         if keep_all:
-            x = pick_pooled(x, self._pooled(text, texts))  # [C 1 d]
+            x = pick_pooled(x, self.reader.pooled(text, texts))  # [C 1 d]
         return self._project(x.squeeze(1)), tokens
 
     def _encode_packed(self, text: PackedTexts, prompts: Prompts, with_tokens: bool) -> Tensor:
-        blocks = self.blocks
-        if with_tokens or isinstance(blocks, WholeBlocks) or not self.causal or self.class_embedding is not None:
+        blocks, reader = self.blocks, self.reader
+        if with_tokens or isinstance(blocks, WholeBlocks) or not reader.causal or reader.class_embedding is not None:
             raise TypeError("this model does not run packed texts: pass tokenizer(texts), or its own pack_text(...)")
         check_placed("text", text.ids, self.embedding.weight)
         check_room(text.longest, self.positions, prompt_length(prompts))
         x = self._run_packed(blocks, text, prompts)  # [C 1 d]
         return self._project(self.text.ln_final(x).squeeze(1))
-
-    def _fit(self, text: Tensor, n: int, with_tokens: bool) -> Texts:
-        """Check texts, and keep the columns that have to run."""
-        statistics = self.check(text)
-        if self.class_embedding is not None:
-            check_start(text, self.text.pad_id)
-        if self.pool_type == "none" or (self.causal and self.pool_type == "last"):
-            check_room(text.shape[1], self.positions, n)
-            ids = text
-        elif self.causal and self.pool_type in ("argmax", "eos") and not with_tokens and statistics is not None:
-            assert statistics.last_end is not None
-            check_room(statistics.last_end + 1, self.positions, n)
-            ids = text[:, : statistics.last_end + 1]  # under a causal mask nothing after the last end token is read
-        else:
-            ids = make_room(text, statistics, self.positions, n)
-        seen = self._seen(ids)
-        if self.class_embedding is not None and seen is not None and statistics is not None and not with_tokens:
-            # Only the class embedding is read, which sees nothing behind these columns.
-            columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1
-            ids, seen = ids[:, :columns], torch.cat([seen[..., :columns], seen[..., -1:]], dim=-1)
-        return Texts(text, ids, statistics, seen)
-
-    def _seen(self, ids: Tensor) -> Tensor | None:
-        """Which tokens are seen if the tower masks padding, as if prompts were valid tokens: (C, 1, 1, l)."""
-        if self.class_embedding is None and not getattr(self.text, "use_pad_mask", False):
-            return None
-        valid = ids != self.text.pad_id
-        if self.class_embedding is not None:
-            always = valid.new_ones(valid.shape[0], 1)
-            # open_clip's older mask is one column off: a token is seen if the token before it is valid.
-            valid = torch.cat([valid, always] if self.text.correct_cls_mask else [always, valid], dim=1)  # [C l+1]
-        return valid[:, None, None]
 
     def _run(self, texts: Texts, prompts: Prompts, keep_all: bool) -> Tensor:
         """Run the layers.
@@ -251,11 +164,11 @@ class OpenClipTextTower:
                 before=self.before,
                 enter=self._enter,
                 seen=texts.seen,
-                causal=self.causal,
+                causal=self.reader.causal,
                 checkpointing=self.transformer.grad_checkpointing,
             )
-            return x if keep_all else pick_pooled(x, self._pooled(texts.ids, texts))
-        if self.causal:
+            return x if keep_all else pick_pooled(x, self.reader.pooled(texts.ids, texts))
+        if self.reader.causal:
             return self._run_causal(blocks, texts, prompts, keep_all)
         return run_bidirectional(
             blocks,
@@ -263,19 +176,19 @@ class OpenClipTextTower:
             prompts,
             enter=self._enter,
             seen=texts.seen,
-            pooled=None if keep_all else self._pooled(texts.ids, texts),
+            pooled=None if keep_all else self.reader.pooled(texts.ids, texts),
             checkpointing=self.transformer.grad_checkpointing,
         )
 
     def _run_causal(self, blocks: list[OpenClipBlock], texts: Texts, prompts: Prompts, keep_all: bool) -> Tensor:
         """Run decomposed layers under a causal mask, packed if all texts can share their first token."""
-        packed = None if keep_all else self._packed(texts)
+        packed = None if keep_all else self.reader.packed(texts)
         if packed is not None:
             return self._run_packed(blocks, packed, prompts)
         ids, n, position = texts.ids, prompt_length(prompts), self._position()
         x = self.embedding(ids[:, 1:]).to(position.dtype) + position[n + 1 : n + ids.shape[1]]
         x = self._append_class_embedding(x)  # [C l d]
-        ends = None if keep_all else self._pooled(ids, texts) - 1  # without the first token
+        ends = None if keep_all else self.reader.pooled(ids, texts) - 1  # without the first token
         seen = None if texts.seen is None else texts.seen[..., 1:]
         is_shared = texts.statistics is not None and texts.statistics.shared_start
         return run_causal(
@@ -302,21 +215,6 @@ class OpenClipTextTower:
             checkpointing=self.transformer.grad_checkpointing,
         )
 
-    def _packed(self, texts: Texts) -> PackedTexts | None:
-        """The texts, packed, or None if they cannot be or it saves nothing."""
-        statistics, columns = texts.statistics, texts.ids.shape[1]
-        if statistics is None or not statistics.shared_start or texts.seen is not None:
-            return None
-        return keep_for(texts.given, ("packed", columns, self.end_rule), lambda: self._pack(texts.ids))
-
-    def _pack(self, ids: Tensor) -> PackedTexts | None:
-        end = self._end(ids)
-        if end is None:
-            return None
-        rows = zip(ids.tolist(), end.tolist(), strict=True)
-        packed = pack([row[1 : last + 1] for row, last in rows], ids[:1, :1].clone())
-        return packed if len(packed.ids) < (ids.shape[1] - 1) * len(ids) else None
-
     def _position(self) -> Tensor:
         """The position embeddings (positions, d), in the type in which the tower runs."""
         return self.text.positional_embedding.to(self.transformer.get_cast_dtype())
@@ -333,27 +231,10 @@ class OpenClipTextTower:
 
     def _append_class_embedding(self, x: Tensor) -> Tensor:
         """Put the class embedding, if there is one, behind tokens (C, l, d), at the last position."""
-        if self.class_embedding is None:
+        if self.reader.class_embedding is None:
             return x
-        last = self.class_embedding.to(x.dtype) + self._position()[-1]
+        last = self.reader.class_embedding.to(x.dtype) + self._position()[-1]
         return torch.cat([x, last.expand(x.shape[0], 1, -1)], dim=1)  # [C l+1 d]
-
-    def _pooled(self, ids: Tensor, texts: Texts) -> Tensor:
-        """The column of each text's pooled token, counted without prompts: (C,)."""
-        columns = texts.ids.shape[1]
-        column = {"first": 0, "last": columns - 1, CLASS_EMBEDDING: columns}.get(self.pool_type)
-        if column is not None:
-            return ids.new_full((ids.shape[0],), column)
-        end = self._end(ids)
-        assert end is not None
-        return end
-
-    def _end(self, text: Tensor) -> Tensor | None:
-        """The column of each text's end token (C,), 0 if it has none; None: the tower looks for no end token."""
-        rule, eos_id = self.end_rule
-        if eos_id is not None:
-            return text.eq(eos_id).int().argmax(dim=-1)
-        return text.argmax(dim=-1) if rule in ("argmax", "eos") else None
 
     def _project(self, pooled: Tensor) -> Tensor:
         """Project pooled tokens (C, d), or all tokens, to features (C, D)."""
