@@ -33,8 +33,10 @@ def test_none_is_a_count_only_where_it_is_optional():
 
 @pytest.mark.parametrize("value", [0, -3])
 def test_counts_start_at_1(value):
-    with pytest.raises(ValueError, match=f"frames={value} is out of range: give at least one"):
-        checks.check_count("frames", value, "give at least one")
+    with pytest.raises(ValueError, match=f"expected frames of at least 1, got {value}"):
+        checks.check_count("frames", value)
+    with pytest.raises(ValueError, match=f"expected frames in 1..9, got {value}"):
+        checks.check_count("frames", value, "in 1..9")
 
 
 def test_choices():

@@ -52,7 +52,7 @@ def test_integers_of_numpy(tmp_path, integer):
     video = torch.randn(1, 3, 3, *model.visual.image_size)
     chunked = model.encode_video(video, frames_per_chunk=integer(2))
     torch.testing.assert_close(chunked, model.encode_video(video))
-    with pytest.raises(ValueError, match="n_ctx=0 is out of range"):
+    with pytest.raises(ValueError, match="expected n_ctx of at least 1, got 0"):
         PromptConfig(n_ctx=integer(0))
     for value in (np.bool_(True), np.float64(3), torch.tensor(3)):
         with pytest.raises(TypeError, match="n_ctx must be an integer"):
@@ -70,25 +70,37 @@ def test_a_config_of_a_newer_version_loads_with_a_warning(tmp_path):
 
 
 REFUSED = {
-    "K beyond the depth": (lambda w: wrap(w.bare, K=5), ValueError, r"K=5 is out of range: choose K in 1\.\.4"),
-    "K=0": (lambda w: wrap(w.bare, K=0), ValueError, r"K=0 is out of range: choose K in 1\.\.depth"),
-    "K negative": (lambda w: wrap(w.bare, K=-1), ValueError, r"K=-1 is out of range"),
-    "K beyond a given depth": (lambda w: wrap(w.bare, K=3, depth=2), ValueError, r"choose K in 1\.\.2"),
+    "K beyond the depth": (
+        lambda w: wrap(w.bare, K=5),
+        ValueError,
+        r"expected K in 1\.\.4 \(the number of prompted layers\), got 5: K=None takes half of them",
+    ),
+    "K=0": (lambda w: wrap(w.bare, K=0), ValueError, r"expected K in 1\.\.depth, got 0"),
+    "K negative": (lambda w: wrap(w.bare, K=-1), ValueError, r"expected K in 1\.\.depth, got -1"),
+    "K beyond a given depth": (
+        lambda w: wrap(w.bare, K=3, depth=2),
+        ValueError,
+        r"expected K in 1\.\.2 \(the number of prompted layers\), got 3",
+    ),
     "K beyond the text tower": (
         lambda w: wrap(w.bare, K=5, pairing="proportional"),
         ValueError,
-        r"K=5 is out of range: choose K in 1\.\.4 \(the text tower's layers\)",
+        r"expected K in 1\.\.4 \(the number of layers of the text tower\), got 5: K=None takes half of them",
     ),
     "K is a float": (lambda w: wrap(w.bare, K=2.0), TypeError, "K must be an integer or None, got 2.0"),
     "K is a string": (lambda w: wrap(w.bare, K="2"), TypeError, "K must be an integer or None, got '2'"),
     "depth beyond the towers": (
         lambda w: wrap(w.bare, K=2, depth=5),
         ValueError,
-        r"depth=5 is out of range: choose depth in 1\.\.4",
+        r"expected depth in 1\.\.4 \(the number of layers of the prompted towers\), got 5",
     ),
-    "depth=0": (lambda w: wrap(w.bare, depth=0), ValueError, r"depth=0 is out of range: choose depth in 1\.\.N"),
+    "depth=0": (
+        lambda w: wrap(w.bare, depth=0),
+        ValueError,
+        r"expected depth in 1\.\.N \(the number of layers of the prompted towers\), got 0",
+    ),
     "depth is a float": (lambda w: wrap(w.bare, depth=1.5), TypeError, "depth must be an integer or None, got 1.5"),
-    "n_ctx=0": (lambda w: wrap(w.bare, n_ctx=0), ValueError, "n_ctx=0 is out of range: it must be at least 1"),
+    "n_ctx=0": (lambda w: wrap(w.bare, n_ctx=0), ValueError, "expected n_ctx of at least 1, got 0"),
     "n_ctx is true": (lambda w: wrap(w.bare, n_ctx=True), TypeError, "n_ctx must be an integer, got True"),
     "n_ctx is None": (lambda w: wrap(w.bare, n_ctx=None), TypeError, "n_ctx must be an integer, got None"),
     "n_ctx is NumPy's float": (
@@ -100,7 +112,7 @@ REFUSED = {
     "n_ctx_vision=0": (
         lambda w: wrap(w.bare, method="independent", n_ctx_vision=0),
         ValueError,
-        "n_ctx_vision=0 is out of range: it must be at least 1",
+        "expected n_ctx_vision of at least 1, got 0",
     ),
     "unknown method": (
         lambda w: wrap(w.bare, method="mapel"),
@@ -236,7 +248,7 @@ REFUSED = {
     "a deeper adapter": (
         lambda w: from_pretrained(w.bare, w.folder / "deep"),
         ValueError,
-        r"depth=12 is out of range: choose depth in 1\.\.4",
+        r"expected depth in 1\.\.4 \(the number of layers of the prompted towers\), got 12",
     ),
     "convert with a base that is not a string": (
         lambda w: convert(w.folder / "coop.pth", w.bare, base_model=7),

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 
-def check_count(name: str, value: object, advice: str = "it must be at least 1", optional: bool = True) -> None:
+def check_count(name: str, value: object, expected: str = "of at least 1", optional: bool = True) -> None:
     """Check that a setting is an integer of at least 1.
 
     Args:
         name: The name of the setting, for messages.
         value: The setting.
-        advice: The end of the message if it is too small.
+        expected: The range in words, for the message if it is too small, such as "in 1..depth".
         optional: Whether None is allowed.
 
     Raises:
@@ -29,7 +29,7 @@ def check_count(name: str, value: object, advice: str = "it must be at least 1",
     if not is_integer(value):
         raise TypeError(f"{name} must be an integer{' or None' if optional else ''}, got {value!r}")
     if value < 1:
-        raise ValueError(f"{name}={value} is out of range: {advice}")
+        raise ValueError(f"expected {name} {expected}, got {value}")
 
 
 def is_integer(value: object) -> TypeGuard[int]:

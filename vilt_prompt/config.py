@@ -104,9 +104,9 @@ class PromptConfig(PeftConfig):
         check_choice("mapper", self.mapper, ("shared", "per_layer", "none"), optional=True)
         check_count("n_ctx", self.n_ctx, optional=False)
         check_count("n_ctx_vision", self.n_ctx_vision)
-        check_count("depth", self.depth, "choose depth in 1..N, the layers of the prompted towers")
+        check_count("depth", self.depth, "in 1..N (the number of layers of the prompted towers)")
         if self.structure()[1] == "split":
-            check_count("K", self.K, "choose K in 1..depth")
+            check_count("K", self.K, "in 1..depth")
         check_string("base_model", self.base_model)
         check_string("base_pretrained", self.base_pretrained)
         if self.class_names is not None:
@@ -187,7 +187,7 @@ class PromptConfig(PeftConfig):
         elif depth is not None:
             if depth > min(prompted):
                 raise ValueError(
-                    f"depth={depth} is out of range: choose depth in 1..{min(prompted)}, the towers' layers"
+                    f"expected depth in 1..{min(prompted)} (the number of layers of the prompted towers), got {depth}"
                 )
         elif isinstance(method_depth, int):
             depth = min(method_depth, smaller)
@@ -201,9 +201,9 @@ class PromptConfig(PeftConfig):
             assert layers is not None
             K = max(1, layers // 2) if self.K is None else self.K
             if K not in range(1, layers + 1):
-                what = "text tower's layers" if proportional else "depth"
+                counted = "layers of the text tower" if proportional else "prompted layers"
                 raise ValueError(
-                    f"K={K} is out of range: choose K in 1..{layers} (the {what}), or K=None for half of it"
+                    f"expected K in 1..{layers} (the number of {counted}), got {K}: K=None takes half of them"
                 )
         return self.replace(
             n_ctx_vision=self.n_ctx if self.n_ctx_vision is None else self.n_ctx_vision,

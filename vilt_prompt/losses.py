@@ -233,7 +233,7 @@ class ScenarioGuidedLoss(nn.Module):
             if least < 0 or largest >= count:
                 raise ValueError(f"labels must be in 0..{count - 1}, got {least}..{largest}{late}")
             if not all(in_range):  # one number if the temperature was on a GPU, else none
-                raise ValueError("temperature is out of range: it must be positive and finite" + late)
+                raise ValueError("expected a positive and finite temperature" + late)
         if not labels.is_cuda:
             return labels
         # On a GPU, an index out of range ends the process, before the next call could report it.
@@ -244,7 +244,7 @@ def _check_weights(alpha: float, temperature: float | Tensor) -> None:
     if not isinstance(alpha, Real):
         raise TypeError(f"alpha must be a number, got {alpha!r}")
     if not 0 <= alpha < math.inf:
-        raise ValueError(f"alpha={alpha} is out of range: it must be at least 0 and finite")
+        raise ValueError(f"expected alpha of at least 0 and finite, got {alpha}")
     _check_temperature(temperature)
 
 
@@ -258,7 +258,7 @@ def _check_temperature(temperature: float | Tensor) -> None:
             return
         temperature = temperature.item()
     if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature={temperature} is out of range: it must be positive and finite")
+        raise ValueError(f"expected a positive and finite temperature, got {temperature}")
 
 
 def _check_features(name: str, features: Tensor) -> None:

@@ -21,4 +21,4 @@ def check_counts(**counts: object) -> None:
         if number is None or isinstance(value, bool):
             raise TypeError(f"{name} must be an integer, got {value!r}")
         if number < 1:
-            raise ValueError(f"{name}={number} is out of range: it must be at least 1")
+            raise ValueError(f"expected {name} of at least 1, got {number}")

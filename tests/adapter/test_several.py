@@ -286,7 +286,7 @@ REFUSED = {
     "add an adapter that does not fit": (
         lambda w: w.model.add_adapter("third", PromptConfig(K=9)),
         ValueError,
-        r"K=9 is out of range: choose K in 1\.\.4",
+        r"expected K in 1\.\.4 \(the number of prompted layers\), got 9: K=None takes half of them",
     ),
     "add an adapter of another kind": (
         lambda w: w.model.add_adapter("third", LoraConfig(target_modules=["c_fc"])),

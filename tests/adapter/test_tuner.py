@@ -176,7 +176,7 @@ REFUSED = {
     "get_peft_model": (
         lambda w: get_peft_model(w.bare, PromptConfig(K=9)),
         ValueError,
-        r"K=9 is out of range: choose K in 1\.\.4",
+        r"expected K in 1\.\.4 \(the number of prompted layers\), got 9: K=None takes half of them",
     ),
     "delete the only adapter": (
         lambda w: w.alone.delete_adapter("default"),

@@ -60,7 +60,9 @@ def other_weights():
 VIDEO = torch.randn(1, 2, 3, 64, 64)
 OF_A_BASE_IN_GELU = {"base_model": "ViT-B-16", "base_pretrained": "openai"}
 CALLS = {
-    "K=13 is out of range": lambda m, t, f: vilt_prompt.wrap(open_clip.create_model(BASE), K=13),
+    "expected K in 1..12 (the number of prompted layers), got 13": lambda m, t, f: vilt_prompt.wrap(
+        open_clip.create_model(BASE), K=13
+    ),
     "got an unexpected keyword argument": lambda m, t, f: vilt_prompt.wrap(open_clip.create_model(BASE), n_ctxt=4),
     "the model is wrapped already": lambda m, t, f: vilt_prompt.wrap(m.get_base_model()),
     "cannot take prompts": lambda m, t, f: vilt_prompt.wrap(open_clip.create_model("RN50", device="meta")),

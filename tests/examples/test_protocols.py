@@ -87,10 +87,10 @@ def test_dense_windows(total: int, frames: int, stride: int) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: sample_frames(0, 4), "total=0 is out of range: it must be at least 1"),
+        (lambda: sample_frames(0, 4), "expected total of at least 1, got 0"),
         (lambda: sample_frames(0, 4, generator()), "total=0"),
         (lambda: sample_frames(4, 0), "frames=0"),
-        (lambda: sample_dense_frames(4, 2, 0), "stride=0 is out of range: it must be at least 1"),
+        (lambda: sample_dense_frames(4, 2, 0), "expected stride of at least 1, got 0"),
         (lambda: sample_dense_frames(4, 2, 0, generator()), "stride=0"),
         (lambda: frame_views(4, 2, 0), "views=0"),
         (lambda: crop_boxes(0, 4, 1), "width=0"),
@@ -201,7 +201,7 @@ def test_the_draw_is_the_same_forever() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([0, 1], 0), "shots=0 is out of range: it must be at least 1"),
+        (([0, 1], 0), "expected shots of at least 1, got 0"),
         (([], 2), "labels is empty"),
         (([0, 0, 1], 2), "class 1 has 1 videos, fewer than shots=2: ask for fewer shots"),
     ],
@@ -277,7 +277,7 @@ def test_top_k_without_ties_is_topk() -> None:
         (torch.zeros(2, 3), torch.tensor([0, 3]), 1, "labels must be in 0..2, got 0..3"),
         (torch.zeros(2, 3), torch.tensor([0]), 1, r"labels must be of shape \(2,\), got \(1,\)"),
         (torch.zeros(0, 3), torch.zeros(0), 1, "scores must be of shape"),
-        (torch.zeros(2, 3), torch.tensor([0, 1]), 5, "k=5 is out of range: it must be in 1..3"),
+        (torch.zeros(2, 3), torch.tensor([0, 1]), 5, r"expected k in 1..3 \(the number of classes\), got 5"),
         (torch.full((2, 3), math.nan), torch.tensor([0, 1]), 1, "scores has NaN values"),
     ],
 )
@@ -403,8 +403,8 @@ BAD_CALLS = {
         "total must be an integer, got nan",
     ),
     "frames of a string": (lambda: sample_frames("40", 4), TypeError, "total must be an integer, got '40'"),
-    "frames of an empty video": (lambda: sample_frames(0, 4), ValueError, "total=0 is out of range"),
-    "no frames of a video": (lambda: frame_views(40, 0, 1), ValueError, "frames=0 is out of range"),
+    "frames of an empty video": (lambda: sample_frames(0, 4), ValueError, "expected total of at least 1, got 0"),
+    "no frames of a video": (lambda: frame_views(40, 0, 1), ValueError, "expected frames of at least 1, got 0"),
     "half a stride": (
         lambda: sample_dense_frames(40, 4, 1.5),
         TypeError,
@@ -423,7 +423,7 @@ BAD_CALLS = {
     "crops of nothing": (
         lambda: crop_boxes(320, 0, 3),
         ValueError,
-        "height=0 is out of range: it must be at least 1",
+        "expected height of at least 1, got 0",
     ),
     "views of a list": (
         lambda: average_views([[[1.0]]]),
@@ -445,7 +445,7 @@ BAD_CALLS = {
         TypeError,
         "shots must be an integer, got 1.5",
     ),
-    "no shot": (lambda: sample_shots([0, 1], 0), ValueError, "shots=0 is out of range"),
+    "no shot": (lambda: sample_shots([0, 1], 0), ValueError, "expected shots of at least 1, got 0"),
     "more shots than videos": (
         lambda: sample_shots([0, 0, 1], 2),
         ValueError,
@@ -481,7 +481,7 @@ BAD_CALLS = {
     "top 3 of 2": (
         lambda: top_k_accuracy(SCORES, PAIRS, k=3),
         ValueError,
-        r"k=3 is out of range: it must be in 1\.\.2, the number of classes",
+        r"expected k in 1\.\.2 \(the number of classes\), got 3",
     ),
     "similarity in a list": (
         lambda: retrieval_metrics([[1.0]]),

@@ -736,7 +736,7 @@ def test_help_shows_one_default_for_each_option(monkeypatch, capsys):
             ["--videos", "set", "--shots", "2", "--model", "local-dir:nowhere"],
             "nowhere is not a folder of an open_clip model",
         ),
-        (["--videos", "set", "--shots", "2", "--K", "99"], "K=99 is out of range"),
+        (["--videos", "set", "--shots", "2", "--K", "99"], "expected K in 1..*, got 99"),
         (["--videos", "set", "--shots", "2", "--adapter", "nowhere"], "nowhere"),
         (["--videos", "broken", "--shots", "2"], "4 videos in a row cannot be decoded: .*mp4 cannot be decoded"),
     ],

@@ -76,7 +76,7 @@ def test_a_tokenizer_that_does_not_say_how_many_ids_it_has():
 
     model = vilt_prompt.wrap(build("2/2"), method="coop", n_ctx=3)
     assert nearest_tokens(model, OnlyDecodes(), k=100).vectors[0].tokens[99].word == "word"
-    with pytest.raises(ValueError, match=r"k=101 is out of range: choose k in 1\.\.100, the vocabulary's size"):
+    with pytest.raises(ValueError, match=r"expected k in 1\.\.100 \(the number of tokens in the vocabulary\), got 101"):
         nearest_tokens(model, OnlyDecodes(), k=101)
 
 
@@ -104,7 +104,7 @@ REFUSED = {
     "no words": (
         lambda w: nearest_tokens(w.model, Words(), k=0),
         ValueError,
-        "k=0 is out of range: it must be at least 1",
+        "expected k of at least 1, got 0",
     ),
     "words by a truth value": (
         lambda w: nearest_tokens(w.model, Words(), k=True),
@@ -119,7 +119,7 @@ REFUSED = {
     "more words than there are": (
         lambda w: nearest_tokens(w.model, Words(), k=101),
         ValueError,
-        r"k=101 is out of range: choose k in 1\.\.100",
+        r"expected k in 1\.\.100 \(the number of tokens in the vocabulary\), got 101",
     ),
     "words on the meta device": (
         lambda w: nearest_tokens(w.meta, Words()),

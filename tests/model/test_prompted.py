@@ -74,7 +74,7 @@ REFUSED = {
     "frames_per_chunk=0": (
         lambda w: w.model.encode_video(VIDEO, frames_per_chunk=0),
         ValueError,
-        "frames_per_chunk=0 is out of range: it must be at least 1",
+        "expected frames_per_chunk of at least 1, got 0",
     ),
 }
 

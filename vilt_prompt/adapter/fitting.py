@@ -155,8 +155,8 @@ def _shapes_on(model: nn.Module, config: PromptConfig) -> dict[str, tuple[int, .
             add_prompts(model, config, "adapter", layer)
     except (RuntimeError, OverflowError) as error:  # more elements than can be counted
         raise ValueError(
-            f"n_ctx={config.n_ctx}, n_ctx_vision={config.n_ctx_vision} are out of range: the prompts have more "
-            "elements than PyTorch can count"
+            f"n_ctx={config.n_ctx}, n_ctx_vision={config.n_ctx_vision} are too large: the prompts have more elements "
+            "than PyTorch can count"
         ) from error
     return {SAVED_PREFIX + name: shape for name, shape in layer.shapes["adapter"].items()}
 

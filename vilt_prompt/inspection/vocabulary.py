@@ -121,7 +121,7 @@ def nearest_tokens(wrapped: nn.Module, tokenizer: object, k: int = 5) -> Nearest
             f"the tokenizer has {vocabulary} ids, the model {len(embedding)}: use the tokenizer of this model"
         )
     if k > vocabulary:
-        raise ValueError(f"k={k} is out of range: choose k in 1..{vocabulary}, the vocabulary's size")
+        raise ValueError(f"expected k in 1..{vocabulary} (the number of tokens in the vocabulary), got {k}")
     embedding = embedding[:vocabulary].float()
     vectors = []
     for layer, prompt in fresh:

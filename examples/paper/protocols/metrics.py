@@ -50,7 +50,7 @@ def top_k_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
     _check_labels("labels", labels, len(scores), classes)
     check_counts(k=k)
     if k > classes:
-        raise ValueError(f"k={k} is out of range: it must be in 1..{classes}, the number of classes")
+        raise ValueError(f"expected k in 1..{classes} (the number of classes), got {k}")
     own = scores.gather(1, labels.long().unsqueeze(1))  # [B, 1]
     others = (scores >= own).sum(dim=1) - 1
     return (others < k).double().mean().item()
