@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -67,12 +70,22 @@ def test_it_trains_saves_and_evaluates(tmp_path):
     assert training.predict(CLIPS).predictions.shape == (4, 2)
 
 
-def test_gradient_checkpointing_gives_the_same_prompts(tmp_path):
+@pytest.mark.parametrize("switch", ["argument", "model"])
+def test_checkpointing_gives_the_same_prompts_without_a_warning(switch, tmp_path, caplog):
+    """Switched on by the Trainer's argument, as the installed version calls it, or in the model, as in the docs."""
+    names = {field.name for field in dataclasses.fields(TrainingArguments)}
+    name = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
     trained = []
     for checkpointing in (False, True):
         model = model_to_train()
-        training = trainer(model, tmp_path / str(checkpointing), gradient_checkpointing=checkpointing)
-        training.train()
+        if switch == "model" and checkpointing:
+            model.set_grad_checkpointing()
+        arguments = {name: checkpointing} if switch == "argument" else {}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*checkpointing")
+            training = trainer(model, tmp_path / str(checkpointing), **arguments)
+            training.train()
+        assert "checkpointing" not in caplog.text
         assert model.get_base_model().transformer.grad_checkpointing is checkpointing
         trained.append(learnable_tensors(model))
     for name, tensor in trained[0].items():
