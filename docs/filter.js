@@ -3,6 +3,7 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll(".md-content table")) {
     const rows = [...table.querySelectorAll("tbody tr")];
     if (rows.length < 25) continue;
+    table.dataset.filtered = "";
     const field = document.createElement("input");
     field.type = "search";
     field.className = "table-filter";

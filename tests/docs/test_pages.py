@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import vilt_prompt
-from docs import choosing, gallery, how_it_works, pairing, predictions, repository_files
+from docs import choosing, gallery, how_it_works, pairing, predictions, repository_files, unbroken_options
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -189,3 +189,10 @@ def test_a_page_is_rewritten_for_the_site():
     page = SimpleNamespace(file=SimpleNamespace(src_uri="examples/data/README.md"))
     written = "[a](../../docs/method.md#the-loss) [b](https://example.org) [c](manifest.csv) `x[0](y)`"
     assert repository_files.on_page_markdown(written, page, None, None) == written.replace("../../docs/", "../../")
+
+
+def test_options_in_sentences_stay_in_one_piece():
+    html = "<p>--a <code>train --micro-batch 4 -x</code></p><pre><code>--out a</code></pre><code>a--b</code>"
+    kept = html.replace("--micro-batch", '<span class="unbroken">--micro-batch</span>')
+    assert unbroken_options.on_page_content(html, None, None, None) == kept
+    assert ".unbroken {\n  white-space: nowrap;" in (ROOT / "docs" / "site.css").read_text()
