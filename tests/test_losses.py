@@ -346,7 +346,7 @@ REFUSED = {
     "temperature infinite": (
         lambda w: ScenarioGuidedLoss(C_CLIP, temperature=float("inf")),
         ValueError,
-        "temperature=inf",
+        "expected a positive and finite temperature, got inf",
     ),
     "temperatures": (
         lambda w: ScenarioGuidedLoss(C_CLIP, temperature=torch.ones(2)),
@@ -356,7 +356,7 @@ REFUSED = {
     "temperature changed": (
         lambda w: with_temperature(torch.zeros(()))(V, C_CLIP, LABELS),
         ValueError,
-        "temperature=0.0",
+        "expected a positive and finite temperature, got 0.0",
     ),
 }
 

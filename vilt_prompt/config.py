@@ -64,8 +64,8 @@ class PromptConfig(PeftConfig):
         base_settings: The settings of the base model that change its features without changing its weights: image
             size, mean, standard deviation, interpolation and resize mode, context length, activations, attention heads.
             They are read from the model when it is wrapped.
-        class_names: The names of the classes in training. Nothing depends on them, but others can predict with them.
-        template: The hand-crafted prompt of the scenario-guided term in training. Nothing depends on it either.
+        class_names: The names of the classes in training. They have no effect, but others can predict with them.
+        template: The hand-crafted prompt of the scenario-guided term in training. It has no effect.
 
     Raises:
         ValueError: If a setting is out of range, unknown, or contradicts another one.

@@ -194,7 +194,7 @@ def _load(model: nn.Module, config: SavedConfig, adapter_name: str, is_trainable
 
 
 def _has_os_error(error: BaseException | None) -> bool:
-    """Whether an error is an OSError, or was raised because of one. open_clip wraps those of its downloads."""
+    """Whether an error is an OSError, or was raised because of one. open_clip wraps errors of its downloads."""
     return error is not None and (isinstance(error, OSError) or _has_os_error(error.__cause__ or error.__context__))
 
 

@@ -148,7 +148,7 @@ def new_map(config: PromptConfig, layers: int, d_in: int, d_out: int) -> nn.Line
     """Make F or F~ for a resolved config, in float32: one map that all layers share, or one map for each layer."""
     if config.mapper == "per_layer":
         return PerLayerLinear(layers, d_in, d_out)
-    # Of this subclass, torchao's `quantize_` makes no quantised and frozen one, and PyTorch's own neither.
+    # torchao and PyTorch replace every plain nn.Linear of a model that is quantised by a frozen map, but not this one.
     return nn.modules.linear.NonDynamicallyQuantizableLinear(d_in, d_out, dtype=torch.float32)
 
 

@@ -63,8 +63,8 @@ class SavingMethods(SeveralAdapters):
         Raises:
             TypeError: If an argument is of the wrong type.
             ValueError: If there is no such adapter, its tensors are not finite, are quantised, or are in shards without
-                `state_dict`, or a pickle is asked for.
-            OSError: If the disk is full or refuses.
+                `state_dict`, or `safe_serialization` is False.
+            OSError: If the disk is full or fails.
         """
         if not safe_serialization:
             raise ValueError("adapters are saved as safetensors alone, never as pickles: leave safe_serialization=True")

@@ -29,12 +29,12 @@ class SeveralAdapters:
         """Make one adapter the active one, trainable unless `inference_mode`. The others are frozen.
 
         Args:
-            adapter_name: Its name, or a list with this name alone, as PEFT's tuners take it.
+            adapter_name: The name of the adapter, or a list of one name, as PEFT's tuners accept it.
             inference_mode: Whether the active adapter is frozen as well.
 
         Raises:
             TypeError: If the name is not a string.
-            ValueError: If there is no such adapter, or the list has another length than 1.
+            ValueError: If there is no such adapter, or the list does not contain exactly one name.
         """
         if isinstance(adapter_name, Sequence) and not isinstance(adapter_name, str):
             if len(adapter_name) != 1:

@@ -75,14 +75,15 @@ def describe(wrapped: nn.Module) -> Description:
 
     The active adapter is described, or inside `with model.use_adapter(name)` that adapter.
 
-    >>> import open_clip, vilt_prompt
-    >>> text = {"width": 32, "heads": 2, "layers": 3}
-    >>> clip = open_clip.CLIP(16, {"width": 48, "head_width": 16, "layers": 4, "patch_size": 112}, text)
-    >>> for layer in vilt_prompt.describe(vilt_prompt.wrap(clip, K=1, n_ctx=2, depth=2)).layers[:3]:
-    ...     print(layer.prompt, layer.shape, layer.trainable)
-    P_1 (2, 32) True
-    F~(P~_2) (2, 32) True
-    carried (2, 32) False
+    Examples:
+        >>> import open_clip, vilt_prompt
+        >>> text = {"width": 32, "heads": 2, "layers": 3}
+        >>> clip = open_clip.CLIP(16, {"width": 48, "head_width": 16, "layers": 4, "patch_size": 112}, text)
+        >>> for layer in vilt_prompt.describe(vilt_prompt.wrap(clip, K=1, n_ctx=2, depth=2)).layers[:3]:
+        ...     print(layer.prompt, layer.shape, layer.trainable)
+        P_1 (2, 32) True
+        F~(P~_2) (2, 32) True
+        carried (2, 32) False
 
     Args:
         wrapped: A model that `wrap` or `from_pretrained` returned, or the open_clip model inside it.

@@ -49,8 +49,8 @@ class PromptedCoCa(PromptedModel):
             A tuple, or a dict if the model's `output_dict` is set.
 
         Raises:
-            ValueError: If there is no image, or if `encode_video`, `encode_image` or `encode_text` raise it.
-            TypeError: If one of them raises it.
+            ValueError: If there is no image, or `encode_video`, `encode_image` or `encode_text` refuses its input.
+            TypeError: If an input is not a tensor of the right type.
         """
         base: Any = super(PromptedModel, self)
         frames = passed_frames(video, image)

@@ -127,7 +127,7 @@ class PromptedModel(nn.Module):
 
         Args:
             text: (C, L) token ids, as the tokenizer gives them for plain class names. L may be less than the model's
-                context length. Or what `pack_text` made of them.
+                context length. Packed texts, the result of `pack_text`, are accepted too.
             normalize: Whether to scale to length 1. None: open_clip's own default for this model.
 
         Returns:
@@ -186,9 +186,9 @@ class PromptedModel(nn.Module):
             has one: a tuple, or a dict if the model's `output_dict` is set.
 
         Raises:
-            ValueError: If both `video` and `image` are given, or a mask without a video, or if `encode_video`,
-                `encode_image` or `encode_text` raise it.
-            TypeError: If one of them raises it.
+            ValueError: If both `video` and `image` are given, there is a mask without a video, or `encode_video`,
+                `encode_image` or `encode_text` refuses its input.
+            TypeError: If an input is not a tensor of the right type.
         """
         frames = passed_frames(video, image)
         check_video_or_images(frames, frame_mask)

@@ -38,7 +38,8 @@ _RESIZED = ("positional_embedding", "pos_embed", "position_embeddings.weight", "
 def fingerprint(model: nn.Module) -> JsonObject | None:
     """The fingerprint of a base model, which is the same with and without adapters. None on the meta device.
 
-    The shapes of the parameters, numbered blocks together, such as "12 x (768,)", and a few values of some matrices.
+    It contains the shapes of the parameters and a few values of some matrices. The shapes of numbered blocks are
+    written together, such as "12 x (768,)".
     """
     weights = dict(_base_weights(model))
     if _has_no_values(weights):

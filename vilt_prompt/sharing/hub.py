@@ -36,7 +36,8 @@ ATTEMPTS = 4
 FIRST_WAIT = 1.0  # seconds, doubled each time
 HUB_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "force_download")  # of `fetch`
 
-# Of httpx, `HTTPError` includes failed connections. The client before 1.0 uses requests, whose base class does so.
+# In httpx, `HTTPError` includes failed connections. The client before 1.0 uses requests, where only the base class of
+# `HTTPError` includes them.
 TransportError: Any = HTTPError if HTTPError.__base__ is Exception else HTTPError.__base__
 
 T = TypeVar("T")

@@ -113,7 +113,7 @@ def check_attentions(model: Model, towers: str) -> None:
         towers: Which towers are to have prompts: "both", "text" or "vision".
 
     Raises:
-        ValueError: If one does.
+        ValueError: If there is such an adapter, which would have no effect.
     """
     for name, module in model.named_modules():
         tower = "vision" if name.startswith("visual.") else "text"

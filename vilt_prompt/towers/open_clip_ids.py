@@ -104,11 +104,11 @@ class IdReader:
         Args:
             text: (C, L) token ids.
             n: The number of prompts, which take positions.
-            with_tokens: Whether the outputs of all tokens are read, not only those of the pooled ones.
+            with_tokens: Whether the outputs of all tokens are read. If not, only pooled tokens are.
 
         Raises:
             TypeError: If `text` is not an integer tensor.
-            ValueError: If it does not fit together with the prompts, or its values are not those of texts.
+            ValueError: If it does not fit together with the prompts, has unknown ids, or a text has no end token.
         """
         statistics = self.check(text)
         if self.class_embedding is not None:

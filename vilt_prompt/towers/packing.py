@@ -33,19 +33,19 @@ class PackedTexts(NamedTuple):
     """Token ids of texts that begin with the same token, packed. `pack_text` of a wrapped model makes them.
 
     All but one of the fields are tensors, so that a compiled graph can take them as inputs: one graph serves all lists.
-    Shapes: C texts, N packed tokens, G rows, L their places, A the most texts of a row. A row that is not full, or has
-    fewer texts than others, is filled up with zeros that nothing reads.
+    Shapes: C texts, N packed tokens, G rows of L places, at most A texts in a row. Rows that are not full are padded
+    with zeros that nothing reads.
 
     Attributes:
         first: (1, 1), the id with which all texts begin.
         ids: (N,), the id of each packed token.
         columns: (N,), its column among the tokens after the first.
         row_tokens: (G, L), the packed token at each place.
-        token_places: (N,), the first place of each packed token among the G L.
+        token_places: (N,), the first place of each packed token, counted through all G * L places.
         seen: (G, L, L) bool, the places of its row that the token at each place sees.
         ends: (C,), the packed token that ends each text.
         row_texts: (G, A), the texts of each row.
-        text_places: (C,), the place of each text among the G A.
+        text_places: (C,), the place of each text in `row_texts`, counted through all rows.
         seen_at_ends: (G, A, L) bool, the places of its row that the last token of each text sees.
         longest: The most columns of a text, with its first token.
     """

@@ -174,7 +174,7 @@ def make_room(text: Tensor, statistics: TokenStatistics | None, positions: int, 
 
 
 def check_start(text: Tensor, pad_id: int) -> None:
-    """Check that no text (C, L) begins with padding, behind which prompts would be masked or counted.
+    """Check that no text (C, L) begins with padding, because prompts behind it would be masked or counted.
 
     Raises:
         ValueError: If one does.
