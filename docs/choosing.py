@@ -37,8 +37,7 @@ def table() -> str:
         towers = [name for name, features in (("text", text), ("vision", video)) if features.requires_grad]
         cells = (
             f"`{method}`", span(prompts.text), span(prompts.vision), SHORT[model.peft_config["default"].mapper],
-            f"{trained:,}", f"{4 * trained / 1e6:.2f}&nbsp;MB",
-            "both towers" if len(towers) == 2 else f"{towers[0]} alone",
+            f"{trained:,}", f"{4 * trained / 1e6:.2f} MB", "both towers" if len(towers) == 2 else f"{towers[0]} alone",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
         clip = vilt_prompt.unwrap(model)
