@@ -88,12 +88,12 @@ def test_dense_windows(total: int, frames: int, stride: int) -> None:
     ("call", "message"),
     [
         (lambda: sample_frames(0, 4), "expected total of at least 1, got 0"),
-        (lambda: sample_frames(0, 4, generator()), "total=0"),
-        (lambda: sample_frames(4, 0), "frames=0"),
+        (lambda: sample_frames(0, 4, generator()), "expected total of at least 1, got 0"),
+        (lambda: sample_frames(4, 0), "expected frames of at least 1, got 0"),
         (lambda: sample_dense_frames(4, 2, 0), "expected stride of at least 1, got 0"),
-        (lambda: sample_dense_frames(4, 2, 0, generator()), "stride=0"),
-        (lambda: frame_views(4, 2, 0), "views=0"),
-        (lambda: crop_boxes(0, 4, 1), "width=0"),
+        (lambda: sample_dense_frames(4, 2, 0, generator()), "expected stride of at least 1, got 0"),
+        (lambda: frame_views(4, 2, 0), "expected views of at least 1, got 0"),
+        (lambda: crop_boxes(0, 4, 1), "expected width of at least 1, got 0"),
     ],
 )
 def test_impossible_frames_are_refused(call, message) -> None:
