@@ -4,6 +4,7 @@ Nothing slow is imported here: a script reads its options before torch and open_
 """
 
 import argparse
+import atexit
 import errno
 import io
 import os
@@ -46,7 +47,9 @@ def before_imports(arguments: Callable[[], object]) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         if os.getpid() != process:  # A process that loads videos leaves the news to this one.
             raise KeyboardInterrupt
-        _say_stopped()
+        # The line comes last, below a progress bar that is closed on the way out; pressing twice gives one, too.
+        atexit.unregister(_say_stopped)
+        atexit.register(_say_stopped)
         sys.exit(INTERRUPTED)
 
     signal.signal(signal.SIGINT, stop)

@@ -93,6 +93,28 @@ run_script(main)
     assert errors == "script.py: stopped\n"
 
 
+def test_the_line_of_ctrl_c_stands_below_a_progress_bar() -> None:
+    code = """
+import sys, time
+from examples.startup.command_line import before_imports, run_script
+sys.argv = ["script.py"]
+def main():
+    from tqdm import tqdm
+    with tqdm(total=3):
+        print("ready", flush=True)
+        time.sleep(60)
+before_imports(lambda: None)
+run_script(main)
+"""
+    process = start(code)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.endswith("\nscript.py: stopped\n")
+
+
 def test_an_interrupted_script_exits_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:
         raise KeyboardInterrupt
