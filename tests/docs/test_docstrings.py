@@ -175,3 +175,8 @@ def test_every_public_name_is_in_the_api_page():
         listed = re.search(rf"^::: vilt_prompt[\w.]*\b{kind.__name__}$(?:\n    .*)*?members: \[(.*)\]", API, flags=re.M)
         members = set() if listed is None else set(listed[1].split(", "))
         assert members == functions_of(kind).keys(), kind.__name__
+
+
+def test_the_api_page_shows_what_each_method_does():
+    """The option holds for the members of a class too, not only for the class."""
+    assert "show_docstring_description: false" not in API

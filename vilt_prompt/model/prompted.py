@@ -45,7 +45,7 @@ class PromptSource(Protocol):
 
 
 class PromptedModel(nn.Module):
-    """Mixin over an open_clip model, which `patch` turns into one in place.
+    """The open_clip model inside a wrapped model: a mixin over its class, which `patch` adds in place.
 
     Attributes:
         prompts: The child module that holds the adapters.
