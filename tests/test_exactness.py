@@ -144,6 +144,7 @@ def test_training_mode_changes_nothing(settings):
 
 
 @pytest.mark.slow
+@pytest.mark.one_graph
 def test_compiled_where_no_value_can_be_read_the_features_are_the_same():
     model, reference = wrap_tiny("2/2", K=1, depth=1)
     ids, video = class_ids(reference.base, NAME_LENGTHS), frames(reference.base, 2, 3)
