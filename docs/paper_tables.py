@@ -195,17 +195,12 @@ def _pair(paper: object, kept: dict[str, list[float]], cell: str, n: int) -> tup
     return str(paper), f"{kept[cell][n]:.1f}" if cell in kept else ""
 
 
-def _without_empty_columns(table: list[list[str]]) -> list[list[str]]:
-    columns = [column for column in zip(*table, strict=True) if any(column[1:])]
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
 def filled(page: str, kept: dict[str, list[float]]) -> str:
-    """The page with its tables replaced. A column *here* is shown once it has a result."""
+    """The page with its tables replaced."""
     tables = {"few-shot": few_shot, "supervised": supervised, "zero-shot": zero_shot, "base-to-novel": base_to_novel}
 
     def between(match: re.Match[str]) -> str:
-        header, *rows = _without_empty_columns(tables[match[1]](kept))
+        header, *rows = tables[match[1]](kept)
         lines = [header, ["---"] * len(header), *rows]
         made = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
         return f"<!-- paper: {match[1]} -->\n\n{made}\n\n<!-- /paper -->"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from pathlib import Path
 
@@ -36,19 +35,14 @@ def test_the_page_is_up_to_date():
 
 def test_every_cell_has_a_place_on_the_page():
     page = paper_tables.PAGE.read_text()
-    assert "| 12.3 |" not in filled(page, {})
+    empty = filled(page, {})
     for cell in cells():
-        changed = [line for line in filled(page, {cell: [12.34, 23.45, 34.56]}).splitlines() if "| 12.3 |" in line]
+        numbers = [12.34, 23.45, 34.56]
+        changed = [line for line in filled(page, {cell: numbers}).splitlines() if line not in empty.splitlines()]
         assert len(changed) == 1, cell
+        assert "12.3" in changed[0]
         # The data set of the cell stands in the line.
         assert changed[0].startswith(f"| {cell.split('/')[1]} |")
-
-
-def test_a_column_is_shown_once_it_has_a_result():
-    page = paper_tables.PAGE.read_text()
-    assert not re.search(r"^\|.*\bhere\b", filled(page, {}), flags=re.MULTILINE)
-    headings = re.findall(r"^\|.*\bhere\b.*", filled(page, {"few-shot/HMDB-51/4/vilt": [12.34]}), flags=re.MULTILINE)
-    assert headings == ["| data set | K | independent, paper | multimodal, paper | vilt, paper | vilt, here | hours |"]
 
 
 def test_runs_are_averaged(tmp_path):
