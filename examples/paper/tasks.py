@@ -62,8 +62,16 @@ def read_tasks(args: argparse.Namespace) -> tuple[Task | None, list[Task]]:
         tests = [task for name, target in targets for task in target_tasks(name, *target)]
     for task in tests if train is None else [train, *tests]:
         if not task.videos:
-            raise ValueError(f"there are no videos to {'train on' if task is train else 'test on'}: {task.name}")
+            raise ValueError(no_videos(task, "train" if task is train else "test"))
     return train, tests
+
+
+def no_videos(task: Task, use: str) -> str:
+    """Says why there is no video to train or test on."""
+    source, count = task.origin["annotations"], sum(task.listed)
+    if count:
+        return f"all {count} videos that {source} names to {use} on are missing in {task.origin['videos']}"
+    return f"{source} names no videos to {use} on: give some the split {use}, or name a list of them with --{use}-list"
 
 
 def own_source(args: argparse.Namespace, lists: BaseNovelLists | None) -> Source:

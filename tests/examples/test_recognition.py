@@ -658,6 +658,28 @@ def test_a_moved_run_still_counts_the_videos_that_it_skipped(script, tmp_path):
     assert results_of(tmp_path / "out")["videos"]["train"]["decoded"] == counted["decoded"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [("0", "train")],
+            "mine.csv names no videos to test on: give some the split test, or name a list .*--test-list",
+        ),
+        ([("0", "test")], "mine.csv names no videos to train on: give some the split train, or name .*--train-list"),
+        (
+            [("0", "train"), ("8", "test"), ("9", "test")],
+            "all 2 videos that .*mine.csv names to test on are missing in ",
+        ),
+    ],
+)
+def test_the_cause_is_said_where_there_is_nothing_to_train_or_test_on(rows, message, script, tmp_path):
+    root = video_sets.folders(tmp_path / "set")
+    table = [(f"train/action_0/{number}.mp4", "run", split) for number, split in rows]
+    mine = video_sets.write_csv(tmp_path / "mine.csv", ["video", "label", "split"], table)
+    with pytest.raises(SystemExit, match=message):
+        script("supervised", "--videos", root, "--annotations", mine, *QUICK, "--out", tmp_path / "out")
+
+
 def test_names_of_skipped_videos_are_compared_below_their_folder(tmp_path):
     run = run_folder.RunFolder(tmp_path / "run", {}, resume=False)
     run.unreported([f"old/set/{name} cannot be decoded as a video: it is empty" for name in ("a/0.mp4", "b/10.mp4")])
