@@ -60,6 +60,7 @@ class HubServer:
         self.faults: list[Callable[[Any], bool]] = []
 
     def start(self) -> None:
+        close_session()  # before 1.0, the client of a test that was offline stays offline
         handler = type("Handler", (Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         self.server.daemon_threads = True
