@@ -140,7 +140,7 @@ def test_out_of_memory_is_one_line_with_what_fits(
         fit.train_step(model, batch, *rest, plan(), None)  # type: ignore[arg-type]
     line = str(ended.value)
     assert "\n" not in line
-    assert "add --micro-batch 3, which is estimated to fit, or lower --frames-per-chunk" in line
+    assert "add --micro-batch 3, which is estimated to fit, or give a lower --frames-per-chunk" in line
     assert all(parameter.grad is None for parameter in model.parameters())
     fit.train_step(model, batch, *rest, plan(micro_batch=3), None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="^out of memory: 4 videos of 2 frames"):

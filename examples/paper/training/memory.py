@@ -76,7 +76,7 @@ def advice(videos: int, frames: int, texts: int, per_frame: int, free: int) -> s
     micro_batch, chunk = int(room // (per_frame * frames)), int(room // per_frame)
     if micro_batch >= 1:
         fits = min(micro_batch, max(1, videos - 1))
-        return f"{asked}: add --micro-batch {fits}, which is estimated to fit, or lower --frames-per-chunk"
+        return f"{asked}: add --micro-batch {fits}, which is estimated to fit, or give a lower --frames-per-chunk"
     if chunk >= 1:
         return f"{asked}: add --micro-batch 1 --frames-per-chunk {chunk}, which are estimated to fit"
     return f"{asked}: not even --micro-batch 1 --frames-per-chunk 1 is estimated to fit; choose a smaller --model"
