@@ -88,7 +88,7 @@ EQUIVALENT: dict[str, str] = {
     "towers/bidirectional _last_layer: mask = pick_pooled(rows.transpose(1, 2), pooled).transpose(1, 2) -> mask = pick_pooled(rows.transpose(1, 2), pooled).transpose(2, 1)": SYMMETRIC,
     "towers/bidirectional _last_layer: mask = pick_pooled(rows.transpose(1, 2), pooled).transpose(1, 2) -> mask = pick_pooled(rows.transpose(2, 1), pooled).transpose(1, 2)": SYMMETRIC,
     "towers/bidirectional pick_pooled: return x[:, :pooled] -> return x[:, :]": "towers that pool the first tokens take them of what comes: more work",
-    "towers/bidirectional _mask: tokens = block.bias.shape[-1] -> tokens = block.bias.shape[-2]": "a bias between tokens is square",
+    "towers/bidirectional _mask: tokens = bias.shape[-1] -> tokens = bias.shape[-2]": "a bias between tokens is square",
     "towers/whole WholeBlock._added: return mask[0, 0] -> return mask[-1, 0]": "the first of one is the last",
     "towers/whole WholeBlock._added: return mask[0, 0] -> return mask[0, -1]": "the first of one is the last",
     "towers/open_clip_blocks OpenClipBlock.project: True -> False": STRICT,

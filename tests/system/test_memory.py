@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import vilt_prompt
+from benchmarks import models
 from benchmarks.memory import training_step
 from tests.support import zoo
 from tests.support.architectures import build
@@ -79,6 +80,38 @@ def test_without_gradients_chunks_bound_the_memory_too():
         with LiveMemory(model, video) as chunked:
             model.encode_video(video, frames_per_chunk=4)
     assert chunked.peak < 0.5 * whole.peak
+
+
+def inference_peaks(model: nn.Module, images: Tensor) -> tuple[int, int]:
+    """Bytes that the features of images take at most, with prompts, and by open_clip's own forward."""
+    with torch.no_grad():
+        with LiveMemory(model, images) as library:
+            model.encode_image(images)
+        with model.disable_adapter(), LiveMemory(model, images) as bare:
+            model.encode_image(images)
+    return library.peak, bare.peak
+
+
+@pytest.mark.parametrize("settings", [{}, {"K": 3, "depth": 6}], ids=["fresh", "carried"])
+def test_inference_takes_no_more_memory_than_the_bare_model(settings):
+    """All layers and tokens of ViT-B/16, in a narrow width."""
+    model = vilt_prompt.wrap(models.build(models.NARROW, "cpu"), n_ctx=10, **settings)
+    library, bare = inference_peaks(model, torch.randn(4, 3, 224, 224))
+    assert library <= bare
+
+
+@pytest.mark.parametrize("name", ["siglip", "eva02"])
+def test_nor_do_timm_s_towers(name):
+    model = wrapped(name).eval()
+    library, bare = inference_peaks(model, zoo.frames(model, 32))
+    assert library <= bare
+
+
+def test_one_layer_at_a_time_has_its_relative_position_bias():
+    model = wrapped("relpos").eval()
+    library, bare = inference_peaks(model, zoo.frames(model, 1))
+    prompts = [prompt for prompt in model.layer_prompts().vision if prompt is not None]
+    assert library <= bare + size_of(*prompts)  # one image has so few tokens that the prompts count
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])

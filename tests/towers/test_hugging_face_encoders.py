@@ -21,7 +21,7 @@ def test_pieces_one_after_another_are_the_encoder(kind):
     for block in encoder.blocks(9):
         q, kv, prompt_kv = block.qkv(x, None)
         assert prompt_kv is None
-        x = block.update(x, block.attend(q, kv, block.bias))
+        x = block.add_mlp(block.add_attention(x, block.attend(q, kv, block.bias)))
     actual = encoder.finish(x)
     assert (actual - expected).abs().max() < 1e-5 * expected.abs().max()
 

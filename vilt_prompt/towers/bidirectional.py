@@ -62,22 +62,34 @@ def run_bidirectional(
 
 def _layer(block: Block, x: Tensor, prompt: Tensor | None, seen: Tensor | None) -> Tensor:
     """Tokens (b, l, d) -> (b, l, d). The prompt (1, n, d) is only keys and values, for its output is never read."""
+    return block.add_mlp(block.add_attention(x, _attended(block, x, prompt, seen)))
+
+
+def _attended(block: Block, x: Tensor, prompt: Tensor | None, seen: Tensor | None) -> Tensor:
+    """The output of attention (b, h, l, c) for tokens (b, l, d)."""
     q, kv, prompt_kv = block.qkv(x, prompt)
     kv = join(kv, prompt_kv)  # [2 b h l+n c]
-    return block.update(x, block.attend(q, kv, _mask(block, seen, x.shape[1], kv.shape[3])))
+    return block.attend(q, kv, _mask(block, seen, x.shape[1], kv.shape[3]))
 
 
 def _last_layer(
     block: Block, x: Tensor, prompt: Tensor | None, seen: Tensor | None, tokens: int, pooled: Pooled
 ) -> Tensor:
     """Tokens (b, l, d) -> the pooled ones. Only they are queries: no layer reads the others' outputs."""
+    read = pick_pooled(x[:, :tokens], pooled)
+    return block.add_mlp(block.add_attention(read, _attended_pooled(block, read, x, prompt, seen, tokens, pooled)))
+
+
+def _attended_pooled(
+    block: Block, read: Tensor, x: Tensor, prompt: Tensor | None, seen: Tensor | None, tokens: int, pooled: Pooled
+) -> Tensor:
+    """The output of attention for the pooled tokens, `read`, among tokens x (b, l, d)."""
     kv = join(*block.kv(x, prompt))  # [2 b h l+n c]
     mask = _mask(block, seen, x.shape[1], kv.shape[3])
     if mask is not None and mask.shape[2] > 1:  # a row for each query
         rows = mask[:, :, :tokens].expand(x.shape[0], -1, -1, -1)  # [b h l l+n]
         mask = pick_pooled(rows.transpose(1, 2), pooled).transpose(1, 2)
-    x = pick_pooled(x[:, :tokens], pooled)
-    return block.update(x, block.attend(block.q(x), kv, mask))
+    return block.attend(block.q(read), kv, mask)
 
 
 def pick_pooled(x: Tensor, pooled: Pooled) -> Tensor:
@@ -101,8 +113,9 @@ def _mask(block: Block, seen: Tensor | None, rows: int, keys: int) -> Tensor | N
     """
     if seen is not None:
         seen = F.pad(seen, (0, keys - seen.shape[-1]), value=True)  # prompts are seen
-    if block.bias is None:
+    bias = block.bias
+    if bias is None:
         return seen
-    tokens = block.bias.shape[-1]
-    bias = F.pad(block.bias, (0, keys - tokens, 0, rows - tokens))  # 0 to and from prompts
+    tokens = bias.shape[-1]
+    bias = F.pad(bias, (0, keys - tokens, 0, rows - tokens))  # 0 to and from prompts
     return bias if seen is None else bias.masked_fill(~seen, float("-inf"))

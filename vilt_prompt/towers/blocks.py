@@ -35,18 +35,18 @@ FEW_PROMPTS = 8
 
 
 class Block:
-    """One decomposed block. A subclass for each library's blocks defines `project` and `update`.
+    """One decomposed block. A subclass for each library's blocks defines `project`, `add_attention` and `add_mlp`.
+
+    The three are apart so that a layer holds no queries, keys and values while its MLP runs, which takes most memory.
 
     Attributes:
         module: The block.
         attn: Its attention.
         dropout: The probability with which attention drops a weight; 0 outside training.
         scale: The factor of the scores; None: one over the root of c.
-        bias: (1, h, l, l), added to the scores between tokens; to and from prompts it is zero. None: no bias.
     """
 
     scale: float | None = None
-    bias: Tensor | None = None
 
     def __init__(self, module: ForeignModule, attn: ForeignModule, dropout: float) -> None:
         """Decompose a block.
@@ -58,6 +58,11 @@ class Block:
         """
         self.module, self.attn = module, attn
         self.dropout = dropout if module.training else 0.0
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(1, h, l, l), added to the scores between tokens; to and from prompts it is zero. None: no bias."""
+        return None
 
     def project(self, x: Tensor, first: int, last: int) -> Tensor:
         """Project tokens (b, l, d) to some of queries (part 0), keys (part 1) and values (part 2).
@@ -76,8 +81,8 @@ class Block:
         """Apply the rotary embedding to queries or keys (b, h, l, c) of tokens. Prompts have none."""
         return projected
 
-    def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Run what follows attention: output map, residuals and MLP.
+    def add_attention(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Run the output map of attention, and add the residual.
 
         Args:
             x: (b, l, d), the tokens that entered the block.
@@ -86,6 +91,10 @@ class Block:
         Returns:
             (b, l, d).
         """
+        raise NotImplementedError
+
+    def add_mlp(self, x: Tensor) -> Tensor:
+        """Run the MLP, and add the residual: (b, l, d) -> (b, l, d)."""
         raise NotImplementedError
 
     def qkv(self, x: Tensor, prompt: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -70,6 +70,11 @@ def run_causal(
 
 def _layer(block: Block, x: Tensor, prompt: Tensor | None, layout: Layout, b: int, p: int) -> Tensor:
     """One layer of prefixes and texts: (1, b p + t, d) -> (1, b p + t, d)."""
+    return block.add_mlp(block.add_attention(x, _attended(block, x, prompt, layout, b, p)))
+
+
+def _attended(block: Block, x: Tensor, prompt: Tensor | None, layout: Layout, b: int, p: int) -> Tensor:
+    """The output of attention for prefixes and texts: (1, b p + t, d) -> (1, h, b p + t, d)."""
     queries, keys_values, prompt_kv = block.qkv(x, prompt)
     (prefix_q, q), (prefix_kv, kv) = _apart(queries, b, p), _apart(keys_values, b, p)
     # With one token, the output of attention is that token's value. Only dropout can change it.
@@ -79,8 +84,7 @@ def _layer(block: Block, x: Tensor, prompt: Tensor | None, layout: Layout, b: in
         attended = block.attend(prefix_q, prefix_kv, _causal_mask(p, x.device))
     others = layout.attend(block, q, join(prefix_kv, prompt_kv), kv)  # [1 h t d]
     prefix = rearrange(attended, "b h p d -> 1 (b p) h d")
-    attended = torch.cat([prefix, others.transpose(1, 2)], dim=1).transpose(1, 2)  # [1 h b*p+t d], tokens outermost
-    return block.update(x, attended)
+    return torch.cat([prefix, others.transpose(1, 2)], dim=1).transpose(1, 2)  # [1 h b*p+t d], tokens outermost
 
 
 def _pooled_layer(block: Block, x: Tensor, prompt: Tensor | None, layout: Layout, b: int, p: int) -> Tensor:
@@ -88,7 +92,8 @@ def _pooled_layer(block: Block, x: Tensor, prompt: Tensor | None, layout: Layout
     keys_values, prompt_kv = block.kv(x, prompt)
     prefix_kv, kv = _apart(keys_values, b, p)
     x = layout.at_ends(x[:, b * p :])  # [1 c d]
-    return block.update(x, layout.attend_at_ends(block, block.q(x), join(prefix_kv, prompt_kv), kv))
+    attended = layout.attend_at_ends(block, block.q(x), join(prefix_kv, prompt_kv), kv)  # [1 h c d]
+    return block.add_mlp(block.add_attention(x, attended))
 
 
 def _apart(projected: Tensor, b: int, p: int) -> tuple[Tensor, Tensor]:

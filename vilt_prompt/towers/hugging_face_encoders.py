@@ -28,9 +28,12 @@ class BertBlock(Block):
         attn = self.attn  # post-norm: tokens enter the maps as they are
         return project_each((attn.query, attn.key, attn.value)[first:last], x, attn.num_attention_heads)
 
-    def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Run output map and MLP. Their modules add the residuals."""
-        x = self.module.attention.output(join_heads(attended), x)
+    def add_attention(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Run the output map, whose module adds the residual."""
+        return self.module.attention.output(join_heads(attended), x)
+
+    def add_mlp(self, x: Tensor) -> Tensor:
+        """Run the MLP, whose second module adds the residual."""
         return self.module.output(self.module.intermediate(x), x)
 
 
@@ -47,10 +50,13 @@ class M2M100Block(Block):
         maps = (attn.q_proj, attn.k_proj, attn.v_proj)[first:last]
         return project_each(maps, self.module.self_attn_layer_norm(x), attn.num_heads)
 
-    def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Run output map, residuals and MLP, which have no modules of their own."""
+    def add_attention(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Run the output map, and add the residual."""
+        return x + F.dropout(self.attn.out_proj(join_heads(attended)), self.module.dropout, self.module.training)
+
+    def add_mlp(self, x: Tensor) -> Tensor:
+        """Run the MLP, which has no module of its own, and add the residual."""
         module = self.module
-        x = x + F.dropout(self.attn.out_proj(join_heads(attended)), module.dropout, module.training)  # [b l d]
         out = module.activation_fn(module.fc1(module.final_layer_norm(x)))
         out = module.fc2(F.dropout(out, module.activation_dropout, module.training))
         return _finite(x + F.dropout(out, module.dropout, module.training))
@@ -64,18 +70,25 @@ class MT5Block(Block):
     def __init__(self, module: ForeignModule, bias: Tensor) -> None:
         attn = module.layer[0].SelfAttention
         super().__init__(module, attn, attn.dropout)
-        self.bias = bias
+        self._bias = bias
+
+    @property
+    def bias(self) -> Tensor:
+        """(1, h, l, l), added to the scores."""
+        return self._bias
 
     def project(self, x: Tensor, first: int, last: int) -> Tensor:
         """Project with a linear map for each part."""
         attn = self.attn
         return project_each((attn.q, attn.k, attn.v)[first:last], self.module.layer[0].layer_norm(x), attn.n_heads)
 
-    def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Run output map, residual and MLP, whose module adds its residual."""
-        attention, mlp = self.module.layer[0], self.module.layer[-1]
-        x = _finite(x + attention.dropout(self.attn.o(join_heads(attended))))  # [b l d]
-        return _finite(mlp(x))
+    def add_attention(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Run the output map, and add the residual."""
+        return _finite(x + self.module.layer[0].dropout(self.attn.o(join_heads(attended))))  # [b l d]
+
+    def add_mlp(self, x: Tensor) -> Tensor:
+        """Run the MLP, whose module adds the residual."""
+        return _finite(self.module.layer[-1](x))
 
 
 class Encoder(Protocol):

@@ -37,15 +37,19 @@ class OpenClipBlock(Block):
             parts = torch.stack([norm(part) for norm, part in zip(norms, parts, strict=True)])  # [s b h l c]
         return parts
 
-    def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Run output map, residuals and MLP; the custom block has more norms, and a scale for each head."""
+    def add_attention(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Run the output map, and add the residual; the custom block has more norms, and a scale for each head."""
         module, attn = self.module, self.attn
         if getattr(attn, "head_scale", None) is not None:
             attended = attended * attn.head_scale  # [b h l c]
         out = join_heads(attended)  # [b l h*c]
         out = attn.out_proj(attn.ln_inner(out) if hasattr(attn, "ln_inner") else out)
         out = attn.out_drop(out) if hasattr(attn, "out_drop") else out
-        x = x + module.ls_1(module.ln_attn(out) if hasattr(module, "ln_attn") else out)  # [b l d]
+        return x + module.ls_1(module.ln_attn(out) if hasattr(module, "ln_attn") else out)  # [b l d]
+
+    def add_mlp(self, x: Tensor) -> Tensor:
+        """Run the MLP, and add the residual."""
+        module = self.module
         return x + module.ls_2(module.mlp(module.ln_2(x)))
 
 

@@ -7,7 +7,6 @@ Shapes: B images, b batch, l tokens, n prompts, h heads, c channels of a head, d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -40,7 +39,7 @@ from vilt_prompt.towers.blocks import (
     split_heads,
 )
 from vilt_prompt.towers.layers import Prompts
-from vilt_prompt.towers.sharding import class_of, gathered
+from vilt_prompt.towers.sharding import class_of
 from vilt_prompt.towers.whole import WholeBlocks
 
 PRE_NORM = (ViTBlock, EvaBlock, RelPosBlock)
@@ -50,20 +49,18 @@ POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
 
 
 class TimmBlock(Block):
-    """A block of timm's: pre-norm, or post-norm in its residual branches."""
+    """A block of timm's: pre-norm, or post-norm in its residual branches.
 
-    def __init__(self, module: ForeignModule, rope: Tensor | None = None, shared_bias: Tensor | None = None) -> None:
-        """Decompose a block.
+    Attributes:
+        rope: Its rotary embedding, (l, 2c) or (..., l, 2c), or None. It depends on the images.
+        shared_bias: (1, h, l, l), the bias that all layers share, or None.
+    """
 
-        Args:
-            module: The block.
-            rope: Its rotary embedding, (l, 2c) or (..., l, 2c), or None.
-            shared_bias: (1, h, l, l), the bias that all layers share, or None.
-        """
+    rope: Tensor | None = None
+    shared_bias: Tensor | None = None
+
+    def __init__(self, module: ForeignModule) -> None:
         super().__init__(module, module.attn, module.attn.attn_drop.p)
-        self.rope = rope
-        rel_pos = getattr(self.attn, "rel_pos", None)
-        self.bias = shared_bias if rel_pos is None else gathered([module], rel_pos.get_bias)
 
     @classmethod
     def fits(cls, module: ForeignModule) -> bool:
@@ -75,6 +72,13 @@ class TimmBlock(Block):
             and getattr(attn, "gate", None) is None
             and getattr(attn, "num_kv_groups", 1) == 1
         )
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(1, h, l, l), or None. A layer's own is made when the layer runs: those of all layers would not be small."""
+        rel_pos = getattr(self.attn, "rel_pos", None)
+        own: Tensor | None = None if rel_pos is None else rel_pos.get_bias()
+        return self.shared_bias if own is None else own
 
     def project(self, x: Tensor, first: int, last: int) -> Tensor:
         """Project with one fused map, or three, then norm queries and keys."""
@@ -108,15 +112,18 @@ class TimmBlock(Block):
         rotated = apply_rot_embed_cat(patches, self.rope, **self._layout())
         return torch.cat([before, rotated, after], dim=2).type_as(projected)  # [b h l c]
 
-    def update(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Run output map and MLP, each with its norm, its layer scale and its stochastic depth."""
+    def add_attention(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Run the output map, with its norm, its layer scale and its stochastic depth, and add the residual."""
         module, attn = self.module, self.attn
         out = join_heads(attended)  # [b l h*c]
         out = attn.proj_drop(attn.proj(attn.norm(out) if hasattr(attn, "norm") else out))
+        return x + module.drop_path1(module.norm1(out) if isinstance(module, POST_NORM) else self._scaled(1, out))
+
+    def add_mlp(self, x: Tensor) -> Tensor:
+        """Run the MLP, with its norm, its layer scale and its stochastic depth, and add the residual."""
+        module = self.module
         if isinstance(module, POST_NORM):
-            x = x + module.drop_path1(module.norm1(out))
             return x + module.drop_path2(module.norm2(module.mlp(x)))
-        x = x + module.drop_path1(self._scaled(1, out))
         return x + module.drop_path2(self._scaled(2, module.mlp(module.norm2(x))))
 
     def _scaled(self, branch: int, out: Tensor) -> Tensor:
@@ -187,8 +194,17 @@ class TimmVisionTower:
 
     @property
     def blocks(self) -> list[TimmBlock] | WholeBlocks:
-        """The layers, without rotary embeddings and shared bias, which depend on the image."""
-        return self._blocks([None] * self.layers, None)
+        """The layers, decomposed if all of them can be.
+
+        Raises:
+            ValueError: If an adapter of another kind is on an attention that ignores it.
+        """
+        modules = self.trunk.blocks
+        for module in modules:
+            check_attention(getattr(module, "attn", module))
+        if all(TimmBlock.fits(module) for module in modules):
+            return [TimmBlock(module) for module in modules]
+        return WholeBlocks(modules)
 
     def encode(self, images: Tensor, prompts: Prompts, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
         """Encode images (B, 3, H, W) with the (n, d) prompt of each layer.
@@ -206,12 +222,12 @@ class TimmVisionTower:
                 f"the vision tower {type(trunk).__name__} has been changed since it was given prompts: {reason}. Keep "
                 "their classes; to compile one in place, call block.compile()"
             )
-        x, blocks = self._embed(images)
+        blocks = self.blocks
         pools_class_token = trunk.global_pool == "token" and getattr(trunk, "attn_pool", None) is None
         class_tokens = 2 if hasattr(trunk, "dist_token") else 1  # DeiT's head reads both
         x = run_bidirectional(
             blocks,
-            x,
+            self._embed(images, blocks),
             prompts,
             enter=getattr(trunk, "norm_pre", nn.Identity()),
             pooled=class_tokens if pools_class_token and not with_tokens else None,
@@ -220,40 +236,30 @@ class TimmVisionTower:
         x = trunk.norm(x)  # [B l d]
         return self.visual.head(trunk.forward_head(x)), x if with_tokens else None
 
-    def _embed(self, images: Tensor) -> tuple[Tensor, list[TimmBlock] | WholeBlocks]:
-        """The tokens (B, l, d) that enter the first layer, and the layers."""
+    def _embed(self, images: Tensor, blocks: list[TimmBlock] | WholeBlocks) -> Tensor:
+        """Embed images: (B, l, d). The layers get what depends on the images or is shared by all layers.
+
+        Nothing else refers to the result, so that it is freed when the first layer is done.
+        """
         trunk = self.trunk
         x = trunk.patch_embed(images)  # [B l d], or [B h w d] for timm's `_pos_embed` to flatten
-        rope = bias = None
         if isinstance(trunk, VisionTransformerRelPos):
             if trunk.cls_token is not None:
                 x = torch.cat([trunk.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # [B l d]
             bias = None if trunk.shared_rel_pos is None else trunk.shared_rel_pos.get_bias()
+            assert not isinstance(blocks, WholeBlocks)  # `refusal` refuses them
+            for block in blocks:
+                block.shared_bias = bias
         elif isinstance(trunk, Eva):
             x, rope = trunk._pos_embed(x)
             x = trunk.norm_pre(x)
+            assert not isinstance(blocks, WholeBlocks)
+            for i, block in enumerate(blocks):
+                # In mixed mode each layer has rotary embeddings of its own.
+                block.rope = rope[i] if rope is not None and getattr(trunk, "rope_mixed", False) else rope
         else:
             x = trunk.norm_pre(trunk.patch_drop(trunk._pos_embed(x)))
-        # In mixed mode each layer has rotary embeddings of its own.
-        ropes = list(rope) if rope is not None and getattr(trunk, "rope_mixed", False) else [rope] * self.layers
-        return x, self._blocks(ropes, bias)
-
-    def _blocks(self, ropes: Sequence[Tensor | None], bias: Tensor | None) -> list[TimmBlock] | WholeBlocks:
-        """The layers, decomposed if all of them can be.
-
-        Args:
-            ropes: The rotary embedding of each layer, (l, 2c) or (..., l, 2c), or None.
-            bias: (1, h, l, l), the bias that all layers share, or None.
-
-        Raises:
-            ValueError: If an adapter of another kind is on an attention that ignores it.
-        """
-        modules = self.trunk.blocks
-        for module in modules:
-            check_attention(getattr(module, "attn", module))
-        if all(TimmBlock.fits(module) for module in modules):
-            return [TimmBlock(module, rope, bias) for module, rope in zip(modules, ropes, strict=True)]
-        return WholeBlocks(modules)
+        return x
 
 
 def check_attention(attention: nn.Module) -> None:
