@@ -10,8 +10,6 @@ Shapes: C classes, T frames, D features.
 from __future__ import annotations
 
 import argparse
-import copy
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ import torch
 
 from benchmarks import machine, measure, models
 from benchmarks.cases import Case
+from benchmarks.compiled import compiled_subject
 from benchmarks.subjects import Bench, Inputs, Subject
 from tests.support.exactness import relative_error
 from vilt_prompt import ScenarioGuidedLoss
@@ -83,7 +82,9 @@ def times(
             subject = bench.subject(name, case, inputs, float("inf"))
             memory, _ = measure.memory_of(subject, case, bench.weights())
             eager = _median(subject, case, rounds)
-            compiled = _compiled(bench, subject, case, inputs, rounds, backend) if name != "literal" else None
+            compiled = None
+            if name != "literal":
+                compiled = _median(compiled_subject(bench, subject, case, inputs, backend=backend), case, rounds)
             rows.append(Row(f"{what}, {precision}", name, eager, compiled, memory.peak))
         for row in rows:
             compiled_ms = "-" if row.compiled is None else f"{1e3 * row.compiled:.2f}"
@@ -97,17 +98,6 @@ def times(
 def _median(subject: Subject, case: Case, rounds: int) -> float:
     measure.run(subject, case)
     return statistics.median(measure.run(subject, case)[0].total for _ in range(rounds))
-
-
-def _compiled(bench: Bench, subject: Subject, case: Case, inputs: Inputs, rounds: int, backend: str) -> float:
-    """The median time of the subject, compiled. The library takes packed texts."""
-    torch._dynamo.reset()
-    if subject.name == "library" and inputs.ids is not None:
-        inputs = copy.copy(inputs)
-        inputs.ids = bench.prompted.pack_text(inputs.ids)
-        subject = bench.subject("library", case, inputs, float("inf"))
-    parts = [torch.compile(part, dynamic=False, backend=backend) for part in subject.parts]
-    return _median(dataclasses.replace(subject, parts=parts), case, rounds)
 
 
 def long_video(bench: Bench, model: str, device: str) -> Iterator[str]:

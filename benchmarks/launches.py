@@ -10,6 +10,7 @@ The model is ViT-B/16 with a narrow width, on which no count depends.
 
   python -m benchmarks.launches
   python -m benchmarks.launches --labels hmdb51 --frames 1
+  python -m benchmarks.launches --write docs/performance.md
 
 Shapes: C classes, T frames, D features.
 """
@@ -26,7 +27,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import models
+from benchmarks import models, pages
 from benchmarks.cases import Case
 from benchmarks.subjects import Bench, Inputs
 
@@ -135,15 +136,18 @@ def markdown(rows: list[tuple[str, str, Count]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Prints the table."""
+    """Prints the table, and writes it into pages."""
     parser = argparse.ArgumentParser(
         description="Counts operations and waits: library, literal computation, bare model."
     )
     parser.add_argument("--model", default=models.NARROW, choices=(*models.MODELS, "tiny", models.NARROW))
     parser.add_argument("--labels", nargs="+", default=["hmdb51", "kinetics400"], help="lists of class names")
     parser.add_argument("--frames", type=int, default=1)
+    pages.add_write_option(parser)
     options = parser.parse_args(argv)
-    print(markdown(table(options.model, options.labels, options.frames)))
+    made = markdown(table(options.model, options.labels, options.frames))
+    pages.write(parser, options.write, {"launches": made})
+    print(made)
 
 
 if __name__ == "__main__":

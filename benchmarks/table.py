@@ -1,26 +1,21 @@
 """Markdown tables of results: `python -m benchmarks.table benchmarks/results.json`.
 
-With `--write` they go into pages, between two comments that name the table:
-
-    <!-- benchmarks: targets -->
-    <!-- /benchmarks -->
+With `--write` they go into pages, see `benchmarks.pages`.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import pages
 from benchmarks import results as results_file
 from benchmarks.results import Record, bytes_ratio, inputs, median_of, ratio, setting
 from benchmarks.targets import REFERENCE, targets
 
 SUBJECTS = ("bare", "literal", "library")
-MARKED = re.compile(r"^( *)<!-- benchmarks: (\w+) -->\n.*?<!-- /benchmarks -->", flags=re.DOTALL | re.MULTILINE)
 
 
 def tables(results: dict[str, Any]) -> dict[str, str]:
@@ -121,23 +116,6 @@ def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(lines)
 
 
-def fill(page: str, results: dict[str, Any]) -> str:
-    """Replace the marked tables of a page.
-
-    Raises:
-        ValueError: If a mark names no table.
-    """
-    made = tables(results)
-
-    def between(match: re.Match[str]) -> str:
-        if match[2] not in made:
-            raise ValueError(f"there is no table {match[2]!r}: choose one of {', '.join(made)}")
-        lines = (f"<!-- benchmarks: {match[2]} -->", "", made[match[2]], "", "<!-- /benchmarks -->")
-        return textwrap.indent("\n".join(lines), match[1])
-
-    return MARKED.sub(between, page)
-
-
 def _numbers(record: Record, what: str) -> tuple[str, ...]:
     backward = what == "total_s"
     seconds = [median_of(record, subject, what) for subject in SUBJECTS]
@@ -174,18 +152,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Prints the tables of a file, or writes them into pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="what `benchmarks/run.py` wrote")
-    parser.add_argument("--write", type=Path, nargs="+", default=[], metavar="PAGE", help="pages with marked tables")
+    pages.add_write_option(parser)
     chosen = parser.parse_args(arguments)
     if not chosen.results.exists():
         parser.error(f"there is no file {chosen.results}: benchmarks/run.py --out {chosen.results} writes it")
-    found = results_file.read(chosen.results)
-    for page in chosen.write:
-        text = page.read_text()
-        if not MARKED.search(text):
-            parser.error(f"{page} has no line <!-- benchmarks: targets --> and <!-- /benchmarks -->")
-        page.write_text(fill(text, found))
+    made = tables(results_file.read(chosen.results))
+    pages.write(parser, chosen.write, made)
     if not chosen.write:
-        print("\n\n".join(tables(found).values()))
+        print("\n\n".join(made.values()))
 
 
 if __name__ == "__main__":

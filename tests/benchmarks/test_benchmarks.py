@@ -19,6 +19,7 @@ from benchmarks import (
     machine,
     measure,
     models,
+    pages,
     plot,
     results,
     run,
@@ -432,24 +433,40 @@ def test_pages_that_ask_for_nothing_known(tmp_path, capsys):
     with pytest.raises(
         ValueError, match="there is no table 'tragets': choose one of ratios, targets, results, machines"
     ):
-        table.fill((tmp_path / "page.md").read_text(), {"machines": {}, "records": []})
+        pages.fill((tmp_path / "page.md").read_text(), {})
     (tmp_path / "bare.md").write_text("nothing\n")
     results.write(tmp_path / "results.json", {"schema": 1, "machines": {}, "records": []})
     with pytest.raises(SystemExit):
         table.main([str(tmp_path / "results.json"), "--write", str(tmp_path / "bare.md")])
-    assert "bare.md has no line <!-- benchmarks: targets -->" in capsys.readouterr().err
+    assert "bare.md has no line <!-- benchmarks: ratios -->" in capsys.readouterr().err
+
+
+def test_each_command_writes_its_own_tables(tmp_path):
+    page = (
+        "<!-- benchmarks: ratios -->\nkept\n<!-- /benchmarks -->\n<!-- benchmarks: memory -->\n<!-- /benchmarks -->\n"
+    )
+    filled = pages.fill(page, {"memory": "new"})
+    assert filled == page.replace("memory -->\n", "memory -->\n\nnew\n\n")
+
+
+def test_every_table_is_on_a_page():
+    texts = [page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
+    shown = {match[2] for text in texts for match in pages.MARKED.finditer(text)}
+    assert shown | {"ratios"} == {name for names in pages.TABLES.values() for name in names}  # it may be on none
+    for module in pages.TABLES:
+        assert ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file()
 
 
 def test_pages_show_the_committed_results():
     committed = ROOT / "benchmarks" / "results.json"
-    pages = [
-        page for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")) if table.MARKED.search(page.read_text())
+    marked = [
+        page for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")) if pages.MARKED.search(page.read_text())
     ]
-    assert pages
+    assert marked
     if not committed.exists():
         pytest.skip("no results are committed")
-    for page in pages:
-        made = table.fill(page.read_text(), results.read(committed))
+    for page in marked:
+        made = pages.fill(page.read_text(), table.tables(results.read(committed)))
         assert made == page.read_text(), f"run `python -m benchmarks.table {committed} --write {page}`"
 
 

@@ -1,0 +1,61 @@
+"""Tables in pages, between two comments that name the table.
+
+    <!-- benchmarks: targets -->
+    <!-- /benchmarks -->
+
+Each command that measures something writes its own tables there, with `--write PAGE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+# By the module that makes them.
+TABLES = {
+    "benchmarks.table": ("ratios", "targets", "results", "machines"),
+    "benchmarks.memory": ("memory", "inference_memory"),
+    "benchmarks.launches": ("launches",),
+    "benchmarks.compiled": ("compiled",),
+}
+MARKED = re.compile(r"^( *)<!-- benchmarks: (\w+) -->\n.*?<!-- /benchmarks -->", flags=re.DOTALL | re.MULTILINE)
+
+
+def fill(page: str, made: Mapping[str, str]) -> str:
+    """Replace tables of a page. The tables of other commands stay as they are.
+
+    Args:
+        page: The text of the page.
+        made: Tables by name.
+
+    Raises:
+        ValueError: If a mark names no table.
+    """
+    known = [name for names in TABLES.values() for name in names]
+
+    def between(match: re.Match[str]) -> str:
+        if match[2] not in known:
+            raise ValueError(f"there is no table {match[2]!r}: choose one of {', '.join(known)}")
+        if match[2] not in made:
+            return match[0]
+        lines = (f"<!-- benchmarks: {match[2]} -->", "", made[match[2]], "", "<!-- /benchmarks -->")
+        return textwrap.indent("\n".join(lines), match[1])
+
+    return MARKED.sub(between, page)
+
+
+def add_write_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--write PAGE...` to a command line."""
+    parser.add_argument("--write", type=Path, nargs="+", default=[], metavar="PAGE", help="pages with marked tables")
+
+
+def write(parser: argparse.ArgumentParser, paths: Iterable[Path], made: Mapping[str, str]) -> None:
+    """Write tables into pages. A page without any marked table is an error of the command line."""
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        if not MARKED.search(text):
+            parser.error(f"{path} has no line <!-- benchmarks: {next(iter(made))} --> and <!-- /benchmarks -->")
+        path.write_text(fill(text, made), encoding="utf-8")
