@@ -1,8 +1,8 @@
 """Measures on a GPU: exactness against the literal computation, times in eager and compiled mode, and peak memory.
 
-`benchmarks/gpu.sh` runs it. Weights are random, class names real; nothing is downloaded. Each table is printed and
-written to `--out` as soon as it is done. `--device cpu --model tiny` tries the script on a CPU, where its figures mean
-nothing.
+`benchmarks/gpu.sh` runs it. Weights are random, class names real; nothing is downloaded. Each line is printed and
+written to `--out` as soon as it is measured, and a table that fails leaves the others. `--device cpu --model tiny`
+tries the script on a CPU, where its figures mean nothing.
 
 Shapes: C classes, T frames, D features.
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -142,11 +144,24 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("torch finds no CUDA device here: --device cpu --model tiny tries the script")
     start, lines = time.perf_counter(), [f"Measured on {machine.name(machine.describe(options.device))}.", ""]
 
-    def add(title: str, found: Callable[[], Iterator[str]]) -> None:
-        for line in ("", title, "", *found()):
-            print(line, flush=True)
-            lines.append(line)
+    failed = []
+
+    def put(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def add(title: str, found: Callable[[], Iterator[str]]) -> None:
+        for line in ("", title, ""):
+            put(line)
+        try:
+            for line in found():
+                put(line)
+        except Exception as error:  # the other tables are worth having
+            traceback.print_exc()
+            failed.append(title)
+            put("")
+            put(f"**Failed:** {type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
     bench = Bench(options.model, options.device)
     model, device, labels = options.model, options.device, options.labels
@@ -162,6 +177,8 @@ def main(arguments: list[str] | None = None) -> None:
             )
     add("Long videos:", lambda: long_video(bench, model, device))
     print(f"\n{time.perf_counter() - start:.0f} s; the tables are in {options.out}")
+    if failed:
+        sys.exit(f"failed: {' '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,27 @@ def test_a_difference_that_is_nan_exceeds_the_bound(monkeypatch):
     assert all("| nan |" in row and row.endswith("**exceeded** |") for row in rows)
 
 
+def test_a_table_that_fails_leaves_the_others(tmp_path, monkeypatch):
+    out = tmp_path / "gpu.md"
+
+    def fails(*arguments):
+        yield "| fp32 |"
+        raise RuntimeError("out of memory\nand more")
+
+    def works(*arguments):
+        assert "| fp32 |" in out.read_text(encoding="utf-8")
+        yield "measured"
+
+    monkeypatch.setattr(gpu, "exactness", fails)
+    for name in ("late_refusals", "times", "long_video"):
+        monkeypatch.setattr(gpu, name, works)
+    with pytest.raises(SystemExit, match="failed: Exactness"):
+        gpu.main(["--device", "cpu", "--model", "tiny", "--labels", "hmdb51", "--out", str(out)])
+    lines = out.read_text(encoding="utf-8").splitlines()
+    assert lines.index("| fp32 |") < lines.index("**Failed:** RuntimeError: out of memory") < lines.index("measured")
+    assert lines.count("measured") == 4
+
+
 def test_without_a_gpu_it_says_so(monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit):
