@@ -7,10 +7,14 @@ apart a GPU from "cpu" where the code names it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import vilt_prompt
 from tests.support import zoo
@@ -40,6 +44,16 @@ def inputs(name: str, model: nn.Module) -> tuple[Tensor, Tensor, Tensor, Tensor]
     return zoo.frames(model, 2, FRAMES), mask, text, torch.tensor([0, 3], device="cpu")
 
 
+class NothingOnMeta(TorchDispatchMode):
+    """Refuses operations whose result is on "meta"."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            assert not isinstance(tensor, Tensor) or not tensor.is_meta, f"{function} was called without a device"
+        return out
+
+
 def forward(model: nn.Module, video: Tensor, mask: Tensor, text: Tensor | PackedTexts, labels: Tensor) -> list[Tensor]:
     """All features, the loss and the prompts of a training step."""
     videos = model.encode_video(video, frame_mask=mask, normalize=True)
@@ -60,13 +74,13 @@ def forward(model: nn.Module, video: Tensor, mask: Tensor, text: Tensor | Packed
     ("name", "settings"),
     [
         *(("vit", settings) for settings in SETTINGS),
-        *((name, "vilt") for name in ("siglip", "eva02", "roberta", "mt5")),
+        *((name, "vilt") for name in ("siglip", "eva02", "relpos", "worldwide_mt5", "roberta", "mt5")),
     ],
 )
 def test_with_another_default_device(name, settings):
     model = wrapped(name, SETTINGS[settings])
     arguments = inputs(name, model)
-    with torch.device("meta"):
+    with torch.device("meta"), NothingOnMeta():
         made = forward(model, *arguments)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         made += torch.autograd.grad(sum(each.square().sum() for each in made), trained)
