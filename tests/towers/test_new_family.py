@@ -105,7 +105,7 @@ def test_its_errors_are_those_of_the_others(registered):
     model = wrapped(K=2)
     with pytest.raises(ValueError, match=rf"a text takes {COLUMNS} tokens, but {COLUMNS - N_CTX} are left"):
         model.encode_text(IDS[:, :1].expand(-1, COLUMNS))
-    with pytest.raises(ValueError, match=rf"choose depth in 1\.\.{LAYERS}"):
+    with pytest.raises(ValueError, match=rf"expected depth in 1\.\.{LAYERS} "):
         vilt_prompt.wrap(toy_clip(), K=2, depth=LAYERS + 1)
 
 
