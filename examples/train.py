@@ -43,6 +43,9 @@ if __name__ == "__main__":
 import av
 import open_clip
 import torch
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -69,16 +72,25 @@ class Videos(Dataset[tuple[Tensor, int]]):
         pictures = {}
         try:
             with av.open(file) as container:  # Packets are counted, not decoded: headers only estimate the number.
-                total = sum(packet.size > 0 for packet in container.demux(video=0))
+                total = sum(packet.size > 0 for packet in container.demux(moving_pictures(container)))
             chosen = ((torch.arange(self.frames) + within) * total / self.frames).long().tolist()
             with av.open(file) as container:
-                for number, frame in enumerate(itertools.islice(container.decode(video=0), chosen[-1] + 1)):
+                decoded = container.decode(moving_pictures(container))
+                for number, frame in enumerate(itertools.islice(decoded, chosen[-1] + 1)):
                     if number in chosen:
                         pictures[number] = self.preprocess(frame.to_image().rotate(frame.rotation, expand=True))
             last = max(pictures)  # Damaged videos end early.
         except (av.FFmpegError, IndexError, ValueError) as error:
             raise ValueError(f"{file} cannot be decoded as a video: convert or remove it") from error
         return torch.stack([pictures[min(number, last)] for number in chosen]), label
+
+
+def moving_pictures(container: InputContainer) -> VideoStream:
+    """The first stream of pictures that is not the cover of a piece of music."""
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return stream
+    raise ValueError("it holds no pictures, or only a cover")
 
 
 def is_ignored(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import struct
 import sys
 from pathlib import Path
@@ -56,26 +55,6 @@ def write_h264(path: Path, frames: int = 48, gop: int = 8, **options: str) -> Pa
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     return path
-
-
-def write_sound(path: Path, cover: bool = False) -> None:
-    """A piece of music, perhaps with a picture for its cover."""
-    with av.open(path, "w") as container:
-        if cover:
-            picture = container.add_stream("mjpeg", rate=1)
-            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
-            picture.disposition = av.stream.Disposition.attached_pic.value  # PyAV 17 takes the number alone
-        music = container.add_stream("aac", rate=44100)
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        sound.sample_rate = 44100
-        if cover:
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 9, np.uint8), format="rgb24")
-            container.mux([*picture.encode(frame.reformat(format="yuvj420p")), *picture.encode()])
-        container.mux([*music.encode(sound), *music.encode()])
-    # A writing container and its streams refer to each other. Collected in a forked worker, they would wait for ever
-    # for threads of the resampler that the fork has left behind.
-    del container, music
-    gc.collect()
 
 
 def packets(path: Path) -> list[av.Packet]:
@@ -182,7 +161,7 @@ def test_a_stream_whose_packets_are_more_than_its_frames_is_sampled_to_its_true_
 
 
 def test_a_cover_is_not_a_video(tmp_path):
-    write_sound(tmp_path / "song.mp4", cover=True)
+    video_sets.write_sound(tmp_path / "song.mp4", cover=True)
     with pytest.raises(ValueError, match="song.mp4 cannot be decoded as a video: it holds no pictures but a cover"):
         decoding.read_frames(tmp_path / "song.mp4", lambda total: torch.tensor([0]))
 
@@ -227,7 +206,7 @@ def test_what_is_no_video_is_named(tmp_path):
 
     with pytest.raises(FileNotFoundError, match="There is no video nowhere"):
         decoding.read_frames(Path("nowhere.mp4"), choose)
-    write_sound(tmp_path / "sound.mp4")
+    video_sets.write_sound(tmp_path / "sound.mp4")
     with pytest.raises(ValueError, match="sound.mp4 cannot be decoded as a video: it holds no pictures"):
         decoding.read_frames(tmp_path / "sound.mp4", choose)
     empty, damaged = tmp_path / "empty.mp4", video_sets.write_video(tmp_path / "damaged.mp4", (9, 9, 9))

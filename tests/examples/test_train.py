@@ -183,6 +183,12 @@ def test_frames_are_those_of_the_middle_or_random_ones_of_segments(frames: int, 
         assert numbers == set(range(first, last + 1))
 
 
+def test_a_cover_is_not_a_video(tmp_path: Path) -> None:
+    video_sets.write_sound(tmp_path / "song.mp4", cover=True)
+    with pytest.raises(ValueError, match=r"song.mp4 cannot be decoded as a video: convert or remove it"):
+        train.Videos([(tmp_path / "song.mp4", 0)], pixels, 2, is_random=False)[0]
+
+
 @pytest.mark.slow
 def test_an_error_in_a_process_of_the_loader_is_one_line_too(clips: Path, tmp_path: Path) -> None:
     """The file is run alone, in a folder of its own, as a user who copies it does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -178,3 +179,23 @@ def didemo(root: Path) -> tuple[Path, Path]:
         (root / "annotations").mkdir(exist_ok=True)
         (root / "annotations" / f"{split}_data.json").write_text(json.dumps(moments))
     return videos, root / "annotations"
+
+
+def write_sound(path: Path, cover: bool = False) -> None:
+    """A piece of music, perhaps with a picture for its cover."""
+    with av.open(path, "w") as container:
+        if cover:
+            picture = container.add_stream("mjpeg", rate=1)
+            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
+            picture.disposition = av.stream.Disposition.attached_pic.value  # PyAV 17 takes the number alone
+        music = container.add_stream("aac", rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 44100
+        if cover:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 9, np.uint8), format="rgb24")
+            container.mux([*picture.encode(frame.reformat(format="yuvj420p")), *picture.encode()])
+        container.mux([*music.encode(sound), *music.encode()])
+    # A writing container and its streams refer to each other. Collected in a forked worker, they would wait for ever
+    # for threads of the resampler that the fork has left behind.
+    del container, music
+    gc.collect()
