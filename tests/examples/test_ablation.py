@@ -397,6 +397,18 @@ def test_the_answer_quotes_the_tables() -> None:
     assert [number for number in quoted if number not in tables] == []
 
 
+def test_sentences_of_the_pages_round_the_table() -> None:
+    found = compared(TABLES["summary"], unpack(ablation.PACKED), Tasks(CLIPS))
+    base = {row: 100 * line.differences["base"].difference for row, line in found.items()}
+    readme, choosing = (
+        " ".join((ROOT / page).read_text(encoding="utf-8").split()) for page in ("README.md", "docs/choosing.md")
+    )
+    assert f"prompts gain {base[Row('vilt')]:.0f} points over zero-shot" in readme
+    assert f"Averaged with the frozen model they gain {base[Row('vilt', 0.5)]:.0f}," in readme
+    assert f"A linear probe gains {base[Row('probe')]:.0f}," in readme
+    assert f"it was {base[Row('probe')] - base[Row('vilt')]:.0f} points above ViLT's prompts" in choosing
+
+
 def test_the_picture_is_made_of_the_packed_runs() -> None:
     assert picture(unpack(ablation.PACKED), Tasks(CLIPS)) == (ROOT / "docs" / "results.svg").read_text(), (
         "run python -m examples.miniature.ablation --picture docs/results.svg"
