@@ -67,14 +67,12 @@ class ToyTextModule(nn.Module):
         return self.project(x.mean(dim=1))
 
 
-class ToyImageTower:
-    """The family of `ToyImageModule`."""
+class ToyTower:
+    """What both families share."""
 
-    family = "toy images"
-    module_classes: tuple[type[nn.Module], ...] = (ToyImageModule,)
-    width = WIDTH
+    module_classes: tuple[type[nn.Module], ...]
 
-    def __init__(self, module: ToyImageModule) -> None:
+    def __init__(self, module: ToyImageModule | ToyTextModule) -> None:
         self.module = module
 
     @property
@@ -89,10 +87,6 @@ class ToyImageTower:
     def layers(self) -> int:
         return len(self.module.layers)
 
-    @property
-    def image_size(self) -> tuple[int, int]:
-        return self.module.image_size
-
     @classmethod
     def owns(cls, module: nn.Module) -> bool:
         return isinstance(module, cls.module_classes)
@@ -100,6 +94,18 @@ class ToyImageTower:
     @staticmethod
     def refusal(module: nn.Module) -> str | None:
         return None
+
+
+class ToyImageTower(ToyTower):
+    """The family of `ToyImageModule`."""
+
+    family = "toy images"
+    module_classes: tuple[type[nn.Module], ...] = (ToyImageModule,)
+    width = WIDTH
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.module.image_size
 
     def encode(self, images: Tensor, prompts: list, with_tokens: bool) -> tuple[Tensor, Tensor | None]:
         x = self.module.patches(images).flatten(2).mT
@@ -107,39 +113,16 @@ class ToyImageTower:
         return self.module.project(x.mean(dim=1)), x if with_tokens else None
 
 
-class ToyTextTower:
+class ToyTextTower(ToyTower):
     """The family of `ToyTextModule`."""
 
     family = "toy texts"
     module_classes: tuple[type[nn.Module], ...] = (ToyTextModule,)
     width, positions, vocabulary = WIDTH, COLUMNS, WORDS
 
-    def __init__(self, module: ToyTextModule) -> None:
-        self.module = module
-
-    @property
-    def stands_for(self) -> tuple[nn.Module, ...]:
-        return (self.module,)
-
-    @property
-    def blocks(self) -> WholeBlocks:
-        return WholeBlocks(self.module.layers)
-
-    @property
-    def layers(self) -> int:
-        return len(self.module.layers)
-
     @property
     def embedding(self) -> nn.Embedding:
         return self.module.words
-
-    @classmethod
-    def owns(cls, module: nn.Module) -> bool:
-        return isinstance(module, cls.module_classes)
-
-    @staticmethod
-    def refusal(module: nn.Module) -> str | None:
-        return None
 
     def check(self, text: Tensor) -> None:
         check_ids(text, self.positions, self.embedding.weight)
