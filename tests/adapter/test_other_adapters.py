@@ -262,17 +262,6 @@ def test_the_prompts_in_a_lora_file_replace_no_others(adapter_name, tmp_path):
     assert close(features(wrap(first.get_base_model())), features(model))
 
 
-def test_whole_models_and_prompts_alone_load():
-    model, other = wrap(build("4/4")), vilt_prompt.wrap(build("4/4", seed=3), **SETTINGS).eval()
-    other.load_state_dict(model.state_dict())
-    assert close(features(other), features(model))
-    prompts = {name: tensor + 1 for name, tensor in model.state_dict().items() if "prompts." in name}
-    model.load_state_dict(prompts, strict=False)
-    assert not close(features(other), features(model))
-    other.get_base_model().prompts.load_state_dict(model.prompts.state_dict())
-    assert close(features(other), features(model))
-
-
 REFUSED = {
     "get_peft_model of another kind around prompts": (
         lambda w: get_peft_model(w.model, LoraConfig(target_modules=["c_fc"])),

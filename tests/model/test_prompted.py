@@ -41,21 +41,6 @@ def test_forward_gives_what_open_clip_gives(architecture, logit_bias):
 
 
 REFUSED = {
-    "video in double precision": (
-        lambda w: w.model.encode_video(VIDEO.double()),
-        TypeError,
-        r"video is torch.float64, the model torch.float32: use video.to\(torch.float32\), or torch.autocast",
-    ),
-    "images in half precision": (
-        lambda w: w.coop.encode_image(VIDEO[0].half()),
-        TypeError,
-        "image is torch.float16, the model torch.float32",
-    ),
-    "video on another device": (
-        lambda w: w.model.encode_video(VIDEO.to("meta")),
-        ValueError,
-        r"video is on meta, the model on cpu: use video.to\('cpu'\)",
-    ),
     "forward of an unknown argument": (
         lambda w: w.model(videos=VIDEO),
         TypeError,

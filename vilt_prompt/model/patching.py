@@ -11,8 +11,10 @@ from weakref import WeakSet
 from open_clip import CoCa
 from torch import nn
 
+from vilt_prompt.model.batch_norms import freeze_statistics
 from vilt_prompt.model.coca import PromptedCoCa
-from vilt_prompt.model.prompted import PromptedModel, PromptSource, freeze_statistics
+from vilt_prompt.model.prompted import PromptedModel
+from vilt_prompt.model.prompted_towers import PromptSource
 from vilt_prompt.towers.families import Model, families_of
 
 _PROMPTED: dict[type[nn.Module], type[PromptedModel]] = {}

@@ -6,63 +6,37 @@ Shapes: B batch, T frames, C texts, L their columns, D features.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vilt_prompt.checks import check_count, check_placed
-from vilt_prompt.model.video import (
-    check_frame_mask,
-    check_frames,
-    check_video_or_images,
-    encode_each_frame,
-    mean_over_frames,
-    passed_frames,
-)
+from vilt_prompt.checks import check_count
+from vilt_prompt.model.batch_norms import freeze_statistics
+from vilt_prompt.model.prompted_towers import PromptedTowers
+from vilt_prompt.model.state_dict import check_state_dict
+from vilt_prompt.model.video import check_video_or_images, encode_each_frame, mean_over_frames, passed_frames
 from vilt_prompt.prompts import LayerPrompts
-from vilt_prompt.towers.families import Families, known_tower, run_tower, text_module
-from vilt_prompt.towers.interface import TextTower, VisionTower
+from vilt_prompt.towers.families import known_tower, run_tower
 from vilt_prompt.towers.layers import Prompts
 from vilt_prompt.towers.packing import PackedTexts
 
 
-class PromptSource(Protocol):
-    """The source of a model's prompts: the layer that holds its adapters."""
-
-    @property
-    def enabled(self) -> bool:
-        """Whether an adapter takes part in the forward pass."""
-
-    def tower_prompts(self, tower: str) -> list[Tensor | None]:
-        """The (n, d) prompt that enters each layer of the tower "text" or "vision". None: no fresh prompt."""
-
-    def to(self, device: torch.device) -> object:
-        """Move the parameters of all adapters."""
-
-
-class PromptedModel(nn.Module):
+class PromptedModel(PromptedTowers):
     """The open_clip model inside a wrapped model: a mixin over its class, which `patch` adds in place.
 
     Attributes:
-        prompts: The child module that holds the adapters.
-        families: The families of the model's two towers.
         base_class: The class of the model before.
         flags_before: `requires_grad` of each parameter and the training mode of each module before, by name.
         normalizes_by_default: Whether open_clip's own `encode_image` and `encode_text` normalise for this model.
     """
 
     normalizes_by_default = False
-    prompts: PromptSource
-    families: Families
     base_class: type[nn.Module]
     flags_before: dict[str, bool]
     logit_scale: Tensor
     logit_bias: Tensor | None
-    visual: nn.Module
 
     def encode_video(
         self,
@@ -241,44 +215,6 @@ class PromptedModel(nn.Module):
         freeze_statistics(self)
         return self
 
-    # A tower is a view of its module that costs nothing to make, while its family is found once. If the model kept the
-    # view of a `CLIP`, whose text tower is the model itself, the two would refer to each other, and `del model` would
-    # no longer free the memory at once.
-    def _vision_tower(self) -> VisionTower | None:
-        family = self.families.vision
-        return None if family is None else family(self.visual)
-
-    def _text_tower(self) -> TextTower | None:
-        family = self.families.text
-        return None if family is None else family(text_module(self))
-
-    def _run_text_tower(self, text: Tensor | PackedTexts, prompts: Prompts | None) -> Tensor:
-        """Features (C, D) of token ids (C, L), not normalised. If `prompts` is None, no layer has a prompt."""
-        tower = known_tower(self._text_tower())
-        features, _ = run_tower(tower, text, [None] * tower.layers if prompts is None else prompts)
-        return features
-
-    def _can_run_texts(self) -> bool:
-        """Whether the text tower belongs to a known family, and can run."""
-        family = self.families.text
-        return family is not None and family.refusal(text_module(self)) is None
-
-    def _check_text(self, text: Tensor | PackedTexts) -> None:
-        """Check token ids (C, L) that are encoded without prompts, if the text tower belongs to a known family."""
-        if self._can_run_texts() and not isinstance(text, PackedTexts):
-            known_tower(self._text_tower()).check(text)
-
-    def _open_clip_takes(self, text: Tensor | PackedTexts) -> bool:
-        """Whether texts without prompts are passed to open_clip's own forward, which encodes or refuses them.
-
-        The library's own computation is used only for texts of a length that open_clip's forward does not take.
-        """
-        if isinstance(text, PackedTexts):
-            return False
-        if not self._can_run_texts() or not isinstance(text, Tensor) or text.ndim != 2:
-            return True
-        return known_tower(self._text_tower()).runs_alone(text.shape[1])
-
     def _encode_frames(self, frames: Tensor, prompts: Prompts | None) -> tuple[Tensor]:
         if prompts is not None:
             features, _ = run_tower(known_tower(self._vision_tower()), frames, prompts)
@@ -292,25 +228,6 @@ class PromptedModel(nn.Module):
 
     def _normalizes(self, normalize: bool | None) -> bool:
         return self.normalizes_by_default if normalize is None else normalize
-
-    def _check_frames(self, name: str, frames: Tensor, rank: int) -> None:
-        tower = self._vision_tower()
-        # Towers of unknown families may take other sizes than their own.
-        check_frames(name, frames, rank, None if tower is None else tower.image_size)
-        patches = next((module for module in self.visual.modules() if isinstance(module, nn.Conv2d)), None)
-        if patches is not None:
-            check_placed(name, frames, patches.weight)
-
-    def _check_video(self, video: Tensor, frame_mask: Tensor | None) -> None:
-        self._check_frames("video", video, 5)
-        check_frame_mask(frame_mask, video)
-
-    def _active_prompts(self, tower: str) -> Prompts | None:
-        """The (n, d) prompt of each layer of a tower, or None if no layer has one."""
-        if not self.prompts.enabled:
-            return None
-        prompts = self.prompts.tower_prompts(tower)
-        return prompts if any(prompt is not None for prompt in prompts) else None
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str) -> None:
         # PEFT calls this after loading with low_cpu_mem_usage.
@@ -331,33 +248,3 @@ def prompted_model(wrapped: object) -> PromptedModel:
     if not isinstance(model, PromptedModel):
         raise TypeError(f"expected a model that wrap() returned, still wrapped, got {type(wrapped).__name__}")
     return model
-
-
-def freeze_statistics(model: nn.Module) -> None:
-    """Put batch norms into eval mode."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.training = False
-
-
-def check_state_dict(keys: Iterable[str], prefix: str) -> None:
-    """Check that prompts are not loaded together with the tensors of an adapter of another kind, such as LoRA.
-
-    PEFT saves the tensors of all adapters in a model into the file of each adapter. So the file of a LoRA may contain
-    prompts, and loading it would silently replace the model's prompts.
-
-    Args:
-        keys: The keys of the state dict that is loaded.
-        prefix: The prefix of the keys that belong to the model.
-
-    Raises:
-        ValueError: If the keys include prompts and other tensors, but not the whole model.
-    """
-    inside = [key.removeprefix(prefix) for key in keys]
-    prompts = [key for key in inside if key.startswith("prompts.")]
-    if prompts and len(prompts) < len(inside) and "logit_scale" not in inside:
-        raise ValueError(
-            f"the state dict has tensors of an adapter of another kind, and prompts ({prompts[0]}, ...), which would "
-            "replace the model's prompts: PEFT saves both in one file. Load that adapter before the model is wrapped, "
-            "or load its tensors and the prompts in two calls"
-        )
