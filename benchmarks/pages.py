@@ -9,10 +9,10 @@ Each command that measures something writes its own tables there, with `--write 
 from __future__ import annotations
 
 import argparse
-import re
-import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from examples import page_tables
 
 # By the module that makes them.
 TABLES = {
@@ -21,7 +21,7 @@ TABLES = {
     "benchmarks.launches": ("launches",),
     "benchmarks.compiled": ("compiled",),
 }
-MARKED = re.compile(r"^( *)<!-- benchmarks: (\w+) -->\n.*?<!-- /benchmarks -->", flags=re.DOTALL | re.MULTILINE)
+MARKED = page_tables.marked("benchmarks")
 
 
 def fill(page: str, made: Mapping[str, str]) -> str:
@@ -35,16 +35,7 @@ def fill(page: str, made: Mapping[str, str]) -> str:
         ValueError: If a mark names no table.
     """
     known = [name for names in TABLES.values() for name in names]
-
-    def between(match: re.Match[str]) -> str:
-        if match[2] not in known:
-            raise ValueError(f"there is no table {match[2]!r}: choose one of {', '.join(known)}")
-        if match[2] not in made:
-            return match[0]
-        lines = (f"<!-- benchmarks: {match[2]} -->", "", made[match[2]], "", "<!-- /benchmarks -->")
-        return textwrap.indent("\n".join(lines), match[1])
-
-    return MARKED.sub(between, page)
+    return page_tables.fill(page, "benchmarks", known, made.get)
 
 
 def add_write_option(parser: argparse.ArgumentParser) -> None:

@@ -6,17 +6,16 @@ The model is built in its real size on the meta device, where it has shapes and 
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 
 import open_clip
 import torch
 
 import vilt_prompt
+from examples.page_tables import fill
 from vilt_prompt import METHODS
 
 PAGE = Path(__file__).with_suffix(".md")
-MARKED = re.compile(r"(?<=<!-- methods -->\n).*?(?=<!-- /methods -->)", flags=re.DOTALL)
 SHORT = {"shared": "one for each direction", "per_layer": "one for each layer", "none": "none"}
 
 
@@ -50,6 +49,11 @@ def span(prompts: list[torch.Tensor | None]) -> str:
     return "-" if not layers else "1" if layers == [1] else f"{layers[0]}..{layers[-1]}"
 
 
+def filled(page: str) -> str:
+    """The page with its table replaced."""
+    return fill(page, "methods", [""], lambda _: table())
+
+
 if __name__ == "__main__":
     logging.disable(logging.WARNING)  # open_clip warns that there are no weights
-    PAGE.write_text(MARKED.sub(lambda _: f"\n{table()}\n\n", PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -12,7 +12,6 @@ import argparse
 import functools
 import json
 import logging
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,11 +23,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import vilt_prompt
+from examples.page_tables import fill, markdown
 from examples.paper.protocols.splits import harmonic_mean
 
 PAGE = Path(__file__).with_name("paper-tables.md")
 KEPT = Path(__file__).with_name("paper_results.json")
-MARKED = re.compile(r"<!-- paper: ([\w-]+) -->\n.*?<!-- /paper -->", flags=re.DOTALL)
 SPEED = 30e12  # floating-point operations in a second that a GPU of 24 GB is taken to sustain in bfloat16
 METHODS = ("independent", "multimodal", "vilt")
 
@@ -196,16 +195,18 @@ def _pair(paper: object, kept: dict[str, list[float]], cell: str, n: int) -> tup
 
 
 def filled(page: str, kept: dict[str, list[float]]) -> str:
-    """The page with its tables replaced."""
+    """The page with its tables replaced.
+
+    Raises:
+        ValueError: If a mark does not name a table.
+    """
     tables = {"few-shot": few_shot, "supervised": supervised, "zero-shot": zero_shot, "base-to-novel": base_to_novel}
 
-    def between(match: re.Match[str]) -> str:
-        header, *rows = tables[match[1]](kept)
-        lines = [header, ["---"] * len(header), *rows]
-        made = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return f"<!-- paper: {match[1]} -->\n\n{made}\n\n<!-- /paper -->"
+    def make(name: str) -> str:
+        header, *rows = tables[name](kept)
+        return markdown(header, rows)
 
-    return MARKED.sub(between, page)
+    return fill(page, "paper", tables, make)
 
 
 def main() -> None:

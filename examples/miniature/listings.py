@@ -1,11 +1,11 @@
 """Listings beside the comparisons: zero-shot accuracy and learning rates."""
 
 from examples.miniature.jobs import RATES, Job
-from examples.miniature.markdown import WITHOUT, markdown
 from examples.miniature.methods import METHODS
 from examples.miniature.run import accuracy, repeated, task_of
 from examples.miniature.scores import Records
 from examples.miniature.tasks import Tasks
+from examples.page_tables import WITHOUT, markdown
 
 
 def zero_shot(records: Records, tasks: Tasks) -> str:

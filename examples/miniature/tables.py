@@ -1,6 +1,5 @@
 """The tables of the results pages, made from the runs that are done."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,15 +15,15 @@ from examples.miniature.jobs import (
     VARIANTS,
     Job,
 )
-from examples.miniature.markdown import WITHOUT, markdown
 from examples.miniature.paired import Comparison, Metric, Pair, Scores, compare, mean_of, value
 from examples.miniature.primary import METRICS, QUESTIONS, Question, answers, verdict
 from examples.miniature.rows import Row, with_averages
 from examples.miniature.run import WEIGHTS
 from examples.miniature.scores import RECALL_AT, Cell, Records, cells_of, scores_of
 from examples.miniature.tasks import Tasks
+from examples.page_tables import WITHOUT, fill, markdown, marked
 
-MARKED = re.compile(r"<!-- ablation: ([\w-]+) -->\n.*?<!-- /ablation -->", flags=re.DOTALL)
+MARKED = marked("ablation")
 SHOT_NUMBERS = (1, 2, 4, 8)
 NOT_RUN = "Not run."
 
@@ -113,14 +112,10 @@ def filled(page: str, records: Records, tasks: Tasks) -> str:
         "rates": listings.rates,
     }
 
-    def between(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in TABLES and name not in special:
-            raise ValueError(f"there is no table {name!r}: choose one of {', '.join([*TABLES, *special])}")
-        made = special[name](records, tasks) if name in special else table(TABLES[name], records, tasks)
-        return f"<!-- ablation: {name} -->\n\n{made}\n\n<!-- /ablation -->"
+    def make(name: str) -> str:
+        return special[name](records, tasks) if name in special else table(TABLES[name], records, tasks)
 
-    return MARKED.sub(between, page)
+    return fill(page, "ablation", [*TABLES, *special], make)
 
 
 def primary(records: Records, tasks: Tasks) -> str:

@@ -451,7 +451,7 @@ def test_each_command_writes_its_own_tables(tmp_path):
 
 def test_every_table_is_on_a_page():
     texts = [page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
-    shown = {match[2] for text in texts for match in pages.MARKED.finditer(text)}
+    shown = {match["name"] for text in texts for match in pages.MARKED.finditer(text)}
     assert shown == {name for names in pages.TABLES.values() for name in names}
     for module in pages.TABLES:
         assert ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file()
