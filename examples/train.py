@@ -3,8 +3,8 @@
   python examples/train.py videos --out riding                     # videos/riding_a_horse/a.mp4, videos/surfing/b.mp4
   python examples/train.py videos --validate other_videos --out riding
 
-Copy this file and change what you like: of this repository it needs the package vilt_prompt alone. To use the adapter,
-call `vilt_prompt.create_model_and_transforms("riding")`, or run examples/predict.py.
+Copy this file and change it as you like. It needs only the packages vilt_prompt, av and tqdm. To use the adapter, call
+`vilt_prompt.create_model_and_transforms("riding")`, or run examples/predict.py.
 """
 
 import argparse
@@ -21,8 +21,8 @@ def arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     add = parser.add_argument
-    add("videos", type=Path, help="folder with a folder of videos for each class, which has the name of the class")
-    add("--validate", type=Path, metavar="FOLDER", help="such a folder for validation (default: a fifth is held out)")
+    add("videos", type=Path, help="folder that has a folder of videos for each class, with the name of the class")
+    add("--validate", type=Path, metavar="FOLDER", help="such a folder to validate on (default: a fifth is held out)")
     add("--out", type=Path, default=Path("adapter"), help="folder to save the adapter to (default: %(default)s)")
     model = "an open_clip name, or local-dir:FOLDER, or hf-hub:REPOSITORY (default: %(default)s)"
     add("--model", default="ViT-B-16-quickgelu", help=model)
@@ -30,8 +30,8 @@ def arguments() -> argparse.Namespace:
     add("--device", help="such as cpu or cuda (default: a GPU where there is one)")
     add("--frames", type=int, default=8, help="frames of each video (default: %(default)s)")
     add("--batch", type=int, default=8, help="videos in each training step (default: %(default)s)")
-    add("--epochs", type=int, default=10, help="times that every video is seen (default: %(default)s)")
-    add("--lr", type=float, default=8e-3, help="learning rate at the start, then a cosine (default: %(default)s)")
+    add("--epochs", type=int, default=10, help="passes over the training videos (default: %(default)s)")
+    add("--lr", type=float, default=8e-3, help="learning rate at the start, which falls to 0 (default: %(default)s)")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     add("--workers", type=int, default=cores, help="decoding processes; 0: only this one (default: %(default)s)")
     return parser.parse_args()
@@ -43,9 +43,7 @@ if __name__ == "__main__":
 import av
 import open_clip
 import torch
-from av.container import InputContainer
 from av.stream import Disposition
-from av.video.stream import VideoStream
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -58,7 +56,7 @@ Files = list[tuple[Path, int]]  # videos, each with the number of its class
 
 
 class Videos(Dataset[tuple[Tensor, int]]):
-    """Videos as (T, 3, H, W) tensors with labels: of each of T equal segments, one frame, random or the middle one."""
+    """Videos (T, 3, H, W) with labels. Each of T equal segments gives one frame: a random one, or the middle one."""
 
     def __init__(self, files: Files, preprocess: Callable[..., Tensor], frames: int, is_random: bool) -> None:
         self.files, self.preprocess, self.frames, self.is_random = files, preprocess, frames, is_random
@@ -68,38 +66,33 @@ class Videos(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         file, label = self.files[index]
-        within = torch.rand(self.frames) if self.is_random else torch.full((self.frames,), 0.5)
+        within = torch.rand(self.frames) if self.is_random else torch.full((self.frames,), 0.5)  # 0: start of a segment
         pictures = {}
         try:
-            with av.open(file) as container:  # Packets are counted, not decoded: headers only estimate the number.
-                total = sum(packet.size > 0 for packet in container.demux(moving_pictures(container)))
+            with av.open(file) as container:
+                # Music may have a picture, too: its cover.
+                streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+                stream = streams[0].index
+                # Headers only estimate the number of frames. To count the packets takes no decoding.
+                total = sum(packet.size > 0 for packet in container.demux(streams[0]))
             chosen = ((torch.arange(self.frames) + within) * total / self.frames).long().tolist()
             with av.open(file) as container:
-                decoded = container.decode(moving_pictures(container))
-                for number, frame in enumerate(itertools.islice(decoded, chosen[-1] + 1)):
+                for number, frame in enumerate(itertools.islice(container.decode(stream), chosen[-1] + 1)):
                     if number in chosen:
                         pictures[number] = self.preprocess(frame.to_image().rotate(frame.rotation, expand=True))
-            last = max(pictures)  # Damaged videos end early.
+            last = max(pictures)  # A damaged video ends early. Its last picture stands in for the missing ones.
         except (av.FFmpegError, IndexError, ValueError) as error:
             raise ValueError(f"{file} cannot be decoded as a video: convert or remove it") from error
         return torch.stack([pictures[min(number, last)] for number in chosen]), label
 
 
-def moving_pictures(container: InputContainer) -> VideoStream:
-    """The first stream of pictures that is not the cover of a piece of music."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    raise ValueError("it holds no pictures, or only a cover")
-
-
 def is_ignored(name: str) -> bool:
-    """Whether a file or folder is an operating system's or an editor's, such as `.DS_Store` or `__MACOSX`."""
+    """Whether a file or folder belongs to an operating system or an editor, such as `.DS_Store` or `__MACOSX`."""
     return name.startswith(".") or name.lower() in IGNORED
 
 
 def find_videos(folder: Path) -> tuple[list[str], Files]:
-    """The names of the folders in a folder, which are the classes, and the videos in them."""
+    """The classes, which are the names of the folders in `folder`, and the videos in these folders."""
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_ignored(path.name))
     if {"train", "test"} <= {*classes}:
         raise ValueError(f"{folder} holds train and test: use {folder / 'train'} --validate {folder / 'test'}")
@@ -110,29 +103,32 @@ def find_videos(folder: Path) -> tuple[list[str], Files]:
     files = [(path, label) for path, label in every if path.suffix.lower() in SUFFIXES]
     if len(files) < len(every):
         print(f"{len(every) - len(files)} of {len(every)} files in {folder} are not videos: they are left out")
-    empty = [name for label, name in enumerate(classes) if label not in {own for _, own in files}]
+    empty = sorted({*classes} - {classes[label] for _, label in files})
     if len(classes) < 2 or empty:
         raise ValueError(f"{folder} must hold at least 2 folders with videos, got {classes}, without videos: {empty}")
     return classes, files
 
 
 def hold_out(files: Files) -> tuple[Files, Files]:
-    """Splits the videos of every class at random: most to train on; a fifth, but at least one, to validate."""
-    train: Files = []
-    held_out: Files = []
+    """Splits the videos into training and validation: a random fifth of each class, at least one video."""
+    held_out: set[tuple[Path, int]] = set()
     for label in sorted({label for _, label in files}):
         own = [file for file in files if file[1] == label]
         if len(own) == 1:
             raise ValueError(f"{own[0][0]} is alone in its class: add another video, or give others with --validate")
-        own = [own[number] for number in torch.randperm(len(own))]
-        count = max(1, len(own) // 5)
-        train, held_out = train + own[count:], held_out + own[:count]
-    return train, held_out
+        held_out |= {own[number] for number in torch.randperm(len(own))[: max(1, len(own) // 5)]}
+    return [file for file in files if file not in held_out], [file for file in files if file in held_out]
+
+
+def in_words(folder: str) -> str:
+    """The name of a class: "HorseRiding" and "horse_riding" become "horse riding", "BMXRiding" becomes "bmx riding"."""
+    words = re.sub("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", " ", folder)
+    return " ".join(words.replace("_", " ").lower().split())
 
 
 @torch.no_grad()
 def accuracy(model: vilt_prompt.PromptPeftModel, loader: DataLoader[tuple[Tensor, int]], classes: Tensor) -> float:
-    """The percentage of the videos whose own class is the nearest of the text features `classes`, (C, D)."""
+    """The percentage of videos that are nearest to their own class, among its text features `classes` (C, D)."""
     right = []
     for videos, labels in tqdm(loader, desc="validation", unit="batch", leave=False):
         features = model.encode_video(videos.to(classes.device), normalize=True)
@@ -154,14 +150,12 @@ def main() -> None:
     torch.manual_seed(0)  # for the prompts, and the choice and order of videos and frames
     folders, train_files = find_videos(args.videos)
     if args.validate:
-        others, test_files = find_videos(args.validate)
+        others, validation_files = find_videos(args.validate)
         if others != folders:
             raise ValueError(f"{args.validate} must hold the folders {folders}, got {others}")
     else:
-        train_files, test_files = hold_out(train_files)
-    # "HorseRiding" and "horse_riding" become "horse riding", "BMXRiding" becomes "bmx riding".
-    words = [re.sub("(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})", " ", folder) for folder in folders]
-    names = [" ".join(word.replace("_", " ").lower().split()) for word in words]
+        train_files, validation_files = hold_out(train_files)
+    names = [in_words(folder) for folder in folders]
     if len({*names}) < len(names):
         raise ValueError(f"two of the folders {folders} have the same name in plain words")
 
@@ -170,15 +164,17 @@ def main() -> None:
     except RuntimeError as error:
         raise ValueError(f"open_clip cannot load {args.model}: {error}") from error
     model = vilt_prompt.wrap(clip, K=6, n_ctx=10, base_model=args.model, base_pretrained=pretrained)
-    train = DataLoader(Videos(train_files, preprocess, args.frames, True), args.batch, True, num_workers=args.workers)
-    test = DataLoader(Videos(test_files, preprocess, args.frames, False), args.batch, num_workers=args.workers)
-    print(f"{len(names)} classes, {len(train_files)} videos to train on, {len(test_files)} to validate")
+    options = {"batch_size": args.batch, "num_workers": args.workers}
+    train = DataLoader(Videos(train_files, preprocess, args.frames, is_random=True), shuffle=True, **options)
+    validation = DataLoader(Videos(validation_files, preprocess, args.frames, is_random=False), **options)
+    print(f"{len(names)} classes, {len(train_files)} videos to train on, {len(validation_files)} to validate")
 
-    # Frozen CLIP with the text "a video of a person doing {}.": the scenario term, and what training must improve on.
+    # Frozen CLIP's features of "a video of a person doing {}.". They give the zero-shot accuracy, which training is to
+    # improve. The loss keeps the features of the prompted texts close to them.
     tokenizer = open_clip.get_tokenizer(args.model)
     frozen_classes = vilt_prompt.scenario_features(model, tokenizer, names)
     with model.eval().disable_adapter():
-        print(f"zero-shot: {accuracy(model, test, frozen_classes):.1f}% of the validation videos right")
+        print(f"zero-shot: {accuracy(model, validation, frozen_classes):.1f}% of the validation videos right")
     criterion = vilt_prompt.ScenarioGuidedLoss(frozen_classes)
     trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
     optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=1e-3)
@@ -196,11 +192,11 @@ def main() -> None:
             losses.append(loss.item())
         with torch.no_grad():
             classes = model.eval().encode_text(tokens, normalize=True)
-        score = accuracy(model, test, classes)
+        score = accuracy(model, validation, classes)
         print(f"epoch {epoch}: loss {sum(losses) / len(losses):.3f}, {score:.1f}% of the validation videos right")
 
-    # The names and the template are recorded, so that others can run the adapter.
-    metrics = {f"top-1 accuracy in % on {len(test_files)} validation videos": score}
+    # Others need the names and the template to run the adapter.
+    metrics = {f"top-1 accuracy in % on {len(validation_files)} validation videos": score}
     model.save_pretrained(args.out, class_names=names, template=vilt_prompt.TEMPLATE, metrics=metrics)
     settings = {"frames": args.frames, "temperature": criterion.temperature}  # predict.py takes them over
     (args.out / "training.json").write_text(json.dumps(settings))
@@ -214,6 +210,6 @@ if __name__ == "__main__":
         print("train.py: stopped", file=sys.stderr)
         sys.exit(130)
     except (OSError, ValueError) as error:
-        # A process of the loader gives its traceback, too, with the message at the end.
+        # From a process of the loader, the text of the error is a traceback that ends with the message.
         message = " ".join(str(error).rpartition("ValueError: ")[2].split())
         sys.exit(f"train.py: error: {message}")

@@ -189,6 +189,22 @@ def test_a_cover_is_not_a_video(tmp_path: Path) -> None:
         train.Videos([(tmp_path / "song.mp4", 0)], pixels, 2, is_random=False)[0]
 
 
+def test_the_pictures_may_come_after_the_sound(tmp_path: Path) -> None:
+    file = video_sets.write_video(tmp_path / "silent.mp4", (220, 30, 30))
+    video_sets.write_sound(tmp_path / "song.mp4")
+    with av.open(tmp_path / "song.mp4") as song, av.open(file) as silent, av.open(tmp_path / "a.mp4", "w") as both:
+        sources = [(song, song.streams[0]), (silent, silent.streams[0])]
+        copies = [both.add_stream_from_template(stream) for _, stream in sources]
+        for (container, stream), copied in zip(sources, copies, strict=True):
+            for packet in container.demux(stream):
+                if packet.size:
+                    packet.stream = copied
+                    both.mux(packet)
+    wanted, _ = train.Videos([(file, 0)], pixels, 2, is_random=False)[0]
+    video, _ = train.Videos([(tmp_path / "a.mp4", 0)], pixels, 2, is_random=False)[0]
+    assert torch.equal(video, wanted)
+
+
 @pytest.mark.slow
 def test_an_error_in_a_process_of_the_loader_is_one_line_too(clips: Path, tmp_path: Path) -> None:
     """The file is run alone, in a folder of its own, as a user who copies it does."""
