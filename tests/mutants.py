@@ -44,6 +44,7 @@ SLOW = ("compile", "vit_b_16")
 TARGETS: dict[str, tuple[str, ...]] = {
     "prompts": (),
     "adapter/layer": ("PromptLayer.add", "PromptLayer.start_from", "PromptLayer.tower_prompts"),
+    "model/prompted_towers": ("PromptedTowers._run_text_tower", "PromptedTowers._active_prompts"),
     "tokenization": (),
     "towers/token_ids": (),
     "towers/blocks": (),
