@@ -84,6 +84,27 @@ def test_packed_texts_are_inputs_of_one_graph():
             assert (ours - eager).abs().max() <= TOLERANCE * eager.abs().max()
 
 
+def test_lists_of_other_sizes_recompile_at_most_once():
+    """Also where one size of the packed texts changes at a later list than the others, without `dynamic=True`."""
+    model = wrapped("vit")
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, example_inputs: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    torch._dynamo.reset()
+    compiled = torch.compile(model.encode_text, backend=backend, fullgraph=True)
+    row_lengths = []
+    for lengths in ([4, 5] * 12, [4, 5] * 20, [3] * 24, [1, 5, 2] * 11):
+        text = zoo.text_ids("vit", lengths, seed=len(lengths))
+        packed = model.pack_text(text)
+        row_lengths.append(packed.row_tokens.shape[1])
+        torch.testing.assert_close(compiled(packed), model.encode_text(text))
+    assert row_lengths[0] == row_lengths[1] != row_lengths[2]  # changes late
+    assert len(graphs) <= 2
+
+
 @pytest.mark.parametrize(("backend", "name"), CASES)
 def test_every_feature_and_a_training_step_in_one_graph(backend, name):
     model = wrapped(name)

@@ -20,7 +20,7 @@ from vilt_prompt.model.video import check_video_or_images, encode_each_frame, me
 from vilt_prompt.prompts import LayerPrompts
 from vilt_prompt.towers.families import known_tower, run_tower
 from vilt_prompt.towers.layers import Prompts
-from vilt_prompt.towers.packing import PackedTexts
+from vilt_prompt.towers.packing import PackedTexts, let_sizes_change
 
 
 class PromptedModel(PromptedTowers):
@@ -137,7 +137,9 @@ class PromptedModel(PromptedTowers):
             TypeError: If `text` is not an integer tensor.
         """
         self._check_text(text)
-        return known_tower(self._text_tower()).pack(text) if self._can_run_texts() else text
+        packed = known_tower(self._text_tower()).pack(text) if self._can_run_texts() else text
+        let_sizes_change(packed)
+        return packed
 
     def forward(
         self,

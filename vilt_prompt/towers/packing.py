@@ -171,6 +171,19 @@ def pack(texts: Sequence[list[int]], first: Tensor) -> PackedTexts:
     )
 
 
+def let_sizes_change(texts: PackedTexts | Tensor) -> None:
+    """Tell `torch.compile` that every size of packed texts, or of token ids, may be another one in the next list.
+
+    Otherwise a size counts as fixed until it first changes, and lists that change it later than the others, such as the
+    one whose rows first are shorter, cost a graph each.
+    """
+    if torch.compiler.is_compiling():  # the mark is for inputs of a graph
+        return
+    for tensor in texts if isinstance(texts, PackedTexts) else (texts,):
+        if isinstance(tensor, Tensor):
+            torch._dynamo.maybe_mark_dynamic(tensor, list(range(tensor.ndim)))
+
+
 def in_rows(texts: Sequence[list[int]]) -> list[list[int]]:
     """Put texts that begin alike next to each other, in rows of up to `ROW` tokens, or as many as the longest text has.
 
