@@ -12,7 +12,7 @@ import torch
 import yaml
 
 import vilt_prompt
-from docs import choosing, gallery, how_it_works, pairing, predictions, repository_files, unbroken_options
+from docs import choosing, gallery, how_it_works, pairing, predictions, repository_files, unbroken
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -194,5 +194,12 @@ def test_a_page_is_rewritten_for_the_site():
 def test_options_in_sentences_stay_in_one_piece():
     html = "<p>--a <code>train --micro-batch 4 -x</code></p><pre><code>--out a</code></pre><code>a--b</code>"
     kept = html.replace("--micro-batch", '<span class="unbroken">--micro-batch</span>')
-    assert unbroken_options.on_page_content(html, None, None, None) == kept
+    assert unbroken.on_page_content(html, None, None, None) == kept
     assert ".unbroken {\n  white-space: nowrap;" in (ROOT / "docs" / "site.css").read_text()
+
+
+@pytest.mark.parametrize("numbers", ["(-4.2 to +5.5)", "(21 to 25.9)", "at least 0.85", "15 of 15"])
+def test_intervals_in_tables_stay_in_one_piece(numbers):
+    html = f"<p>a {numbers} b</p><table><td>+0.5 {numbers}</td><td>1 to 2</td></table>"
+    kept = html.replace(f"+0.5 {numbers}", f'+0.5 <span class="unbroken">{numbers}</span>')
+    assert unbroken.on_page_content(html, None, None, None) == kept

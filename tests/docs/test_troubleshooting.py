@@ -15,13 +15,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "troubleshooting.md"
 BASE = f"local-dir:{ROOT / 'examples' / 'small_clip' / 'emoji-vit-12x128'}"
 NAMES = ["walking", "swimming"]
-# Raised by torch, PEFT, CUDA and the Hub's client, or tested where the library reads files of others.
+# Raised by Python, torch, PEFT, CUDA and the Hub's client, or tested where the library reads files of others.
 ELSEWHERE = {
+    "No module named 'av'",
+    "No module named 'examples'",
     "optimizer got an empty parameter list",
     "Expected to have finished reduction",
     "CUDA out of memory",
     "KeyError: 'VILT_PROMPT'",
     "it is not in the cache",
+    "there is no token, or it is not valid",
     "holds more than tensors",
 }
 

@@ -190,8 +190,15 @@ def test_the_token_reaches_every_call_to_the_hub_and_none_to_the_storage(hub):
 
 
 def test_who_may_not_write_is_told_so(hub):
-    with pytest.raises(ValueError, match="cannot be pushed to 'me/prompts'.*the server answers 403"):
+    message = "cannot be pushed to 'me/prompts'.*the server answers 403 .You need a token with write access.. Check"
+    with pytest.raises(ValueError, match=message):
         push(token="reader")
+    assert not hub.repos
+
+
+def test_who_is_not_logged_in_is_told_how(hub):
+    with pytest.raises(ValueError, match="no token, or it is not valid. Log in with `hf auth login`, or pass token="):
+        push(token=None)
     assert not hub.repos
 
 

@@ -149,7 +149,7 @@ def _results(facts: TrainingFacts) -> str:
     if not facts.metrics:
         return ""
     rows = {name: f"{float(value):g}" for name, value in facts.metrics.items()}
-    return _table(f"Results on {_line(facts.dataset or 'a dataset that is not stated')}", rows)
+    return _table(f"Results on {_line(facts.dataset)}" if facts.dataset else "Results", rows)
 
 
 def _table(heading: str, rows: Mapping[str, object]) -> str:

@@ -204,9 +204,14 @@ def _explained(start: str, repo_id: str, way_out: str) -> Iterator[None]:
         ) from error
     except HfHubHTTPError as error:
         status = error.response.status_code
-        if status < 500:
+        if status == 401:
             raise ValueError(
-                f"{start}: the server answers {status} ({error}). Check that the token may do this"
+                f"{start}: there is no token, or it is not valid. Log in with `hf auth login`, or pass token="
+            ) from error
+        if status < 500:
+            reason = error.server_message or error
+            raise ValueError(
+                f"{start}: the server answers {status} ({reason}). Check that the token may do this"
             ) from error
         raise AdapterIOError(f"{start}: the server fails with {status}. {way_out}, later") from error
     except TransportError as error:
