@@ -44,7 +44,7 @@ def draw_hero(prediction: Prediction) -> Drawing:
     middle = WIDTH / 2
     drawing.arrow([(middle, 106), (middle, 122)])
     drawing.rect(15, 126, 360, 112, fill="fill", radius=8)
-    drawing.text(middle, 146, "CLIP stays frozen. Only the prompts are trained.", size=13, at="middle", bold=True)
+    drawing.text(middle, 146, "CLIP stays frozen; only prompts are trained", size=13, at="middle", bold=True)
     for x, name, leads in ((32, "text encoder", 3), (209, "image encoder", 0)):
         drawing.text(x + 74, 229, name, size=12, at="middle", colour="soft")
         for layer in range(6):

@@ -70,7 +70,7 @@ def picture(records: Records, tasks: Tasks) -> str:
         f'<rect class="page" width="{WIDTH}" height="{at}" rx="6"/>',
         '<circle class="alone" cx="18" cy="16" r="4"/><text x="28" y="20">by itself</text>',
         '<circle class="averaged" cx="108" cy="16" r="4"/><text x="118" y="20">averaged with the frozen model</text>',
-        '<text class="small" x="14" y="37">points above or below zero-shot, uncorrected 95% intervals</text>',
+        '<text class="small" x="14" y="37">points over zero-shot, uncorrected 95% intervals</text>',
     ]
     return "\n".join([*head, *panels, "</svg>"]) + "\n"
 
