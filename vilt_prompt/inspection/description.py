@@ -77,9 +77,11 @@ def describe(wrapped: nn.Module) -> Description:
 
     Examples:
         >>> import open_clip, vilt_prompt
+        >>> vision = {"width": 48, "head_width": 16, "layers": 4, "patch_size": 112}
         >>> text = {"width": 32, "heads": 2, "layers": 3}
-        >>> clip = open_clip.CLIP(16, {"width": 48, "head_width": 16, "layers": 4, "patch_size": 112}, text)
-        >>> for layer in vilt_prompt.describe(vilt_prompt.wrap(clip, K=1, n_ctx=2, depth=2)).layers[:3]:
+        >>> clip = open_clip.CLIP(16, vision, text)
+        >>> model = vilt_prompt.wrap(clip, K=1, n_ctx=2, depth=2)
+        >>> for layer in vilt_prompt.describe(model).layers[:3]:
         ...     print(layer.prompt, layer.shape, layer.trainable)
         P_1 (2, 32) True
         F~(P~_2) (2, 32) True

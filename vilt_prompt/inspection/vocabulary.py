@@ -82,11 +82,13 @@ def nearest_tokens(wrapped: nn.Module, tokenizer: object, k: int = 5) -> Nearest
 
     Examples:
         >>> import open_clip, vilt_prompt
+        >>> vision = {"width": 48, "head_width": 16, "layers": 2, "patch_size": 112}
         >>> text = {"width": 32, "heads": 2, "layers": 2}
-        >>> clip = open_clip.CLIP(16, {"width": 48, "head_width": 16, "layers": 2, "patch_size": 112}, text)
+        >>> clip = open_clip.CLIP(16, vision, text)
         >>> model = vilt_prompt.wrap(clip, method="coop", n_ctx=3, ctx_init="a photo of")
         >>> tokenizer = open_clip.SimpleTokenizer()
-        >>> [row.tokens[0].word for row in vilt_prompt.nearest_tokens(model, tokenizer).vectors]
+        >>> nearest = vilt_prompt.nearest_tokens(model, tokenizer)
+        >>> [row.tokens[0].word for row in nearest.vectors]
         ['a', 'photo', 'of']
 
     Args:
