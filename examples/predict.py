@@ -15,7 +15,6 @@ from examples.startup.model_options import check_temperature, check_weight, numb
 
 SHOWN = 5
 FRAMES = 8
-TEMPERATURE = 0.07
 
 
 def arguments() -> argparse.Namespace:
@@ -41,7 +40,7 @@ def arguments() -> argparse.Namespace:
     add(
         "--temperature",
         type=number_or_model,
-        help=f"divides the cosines: a number, or `model` (default: as in training, or {TEMPERATURE} if unknown)",
+        help="divides the cosines: a number, or `model` (default: as in training, or `model` if unknown)",
     )
     add(
         "--frozen-weight",
@@ -88,7 +87,7 @@ def classify(
     model: vilt_prompt.PromptPeftModel,
     videos: Tensor,
     class_features: Tensor,
-    temperature: float = TEMPERATURE,
+    temperature: float | None = None,
     frozen_class_features: Tensor | None = None,
     weight: float = 1.0,
 ) -> Tensor:
@@ -98,7 +97,7 @@ def classify(
         model: A wrapped model.
         videos: Preprocessed frames, (B, T, 3, H, W).
         class_features: The model's normalised features of the class names, (C, D).
-        temperature: Divides the cosines.
+        temperature: Divides the cosines. None: the model's own, `1 / logit_scale.exp()`.
         frozen_class_features: Normalised features of the frozen model, from `scenario_features`, (C, D). None: the
             frozen model is not used.
         weight: W, where cosines are `(1 - W) * frozen + W * prompted`.
@@ -108,7 +107,8 @@ def classify(
         with model.disable_adapter():
             frozen = model.encode_video(videos, normalize=True) @ frozen_class_features.T  # [B, C]
         cosines = (1 - weight) * frozen + weight * cosines
-    return (cosines / temperature).softmax(-1)
+    logits = cosines * model.logit_scale.exp() if temperature is None else cosines / temperature
+    return logits.softmax(-1)
 
 
 def class_names(args: argparse.Namespace, config: vilt_prompt.PromptConfig) -> tuple[list[str], list[str]]:
@@ -139,7 +139,7 @@ def load_model(
 def as_in_training(args: argparse.Namespace) -> None:
     """Fills in the frames and the temperature, and says where they come from."""
     known = training_settings(args.adapter)
-    for name, usual in (("frames", FRAMES), ("temperature", TEMPERATURE)):
+    for name, usual in (("frames", FRAMES), ("temperature", "model")):
         if getattr(args, name) is None:
             setattr(args, name, known.get(name, usual))
             where = "as in training" if name in known else "the training's is not recorded"
@@ -182,7 +182,7 @@ def main() -> None:
     shown, read = class_names(args, config)
     as_in_training(args)
     model, preprocess, tokenizer = load_model(args, config, device)
-    temperature = 1 / model.logit_scale.exp().item() if args.temperature == "model" else args.temperature
+    temperature = None if args.temperature == "model" else args.temperature
     with torch.no_grad():
         class_features = model.encode_text(tokenizer(read).to(device), normalize=True)
     template = config.template or vilt_prompt.TEMPLATE

@@ -172,10 +172,10 @@ def main() -> None:
     # Frozen CLIP's features of "a video of a person doing {}.". They give the zero-shot accuracy, which training is to
     # improve. The loss keeps the features of the prompted texts close to them.
     tokenizer = open_clip.get_tokenizer(args.model)
-    frozen_classes = vilt_prompt.scenario_features(model, tokenizer, names)
+    criterion = vilt_prompt.ScenarioGuidedLoss.for_classes(model, tokenizer, names)
     with model.eval().disable_adapter():
-        print(f"zero-shot: {accuracy(model, validation, frozen_classes):.1f}% of the validation videos right")
-    criterion = vilt_prompt.ScenarioGuidedLoss(frozen_classes)
+        score = accuracy(model, validation, criterion.scenario_features)
+    print(f"zero-shot: {score:.1f}% of the validation videos right")
     trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
     optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(train))

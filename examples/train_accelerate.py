@@ -47,8 +47,7 @@ def main() -> None:
         model = vilt_prompt.from_pretrained(clip, args.resume, is_trainable=True)
     else:
         model = vilt_prompt.wrap(clip, K=6, n_ctx=10, base_model=name)
-    scenario = vilt_prompt.scenario_features(model, tokenizer, classes)
-    criterion = vilt_prompt.ScenarioGuidedLoss(scenario).to(accelerator.device)
+    criterion = vilt_prompt.ScenarioGuidedLoss.for_classes(model, tokenizer, classes).to(accelerator.device)
     tokens = tokenizer(classes).to(accelerator.device)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3, weight_decay=1e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.steps)

@@ -67,7 +67,7 @@ def main() -> None:
     classes = sorted({row.label for row in manifest if row.split == "base"})
     loader = DataLoader(VideoDataset(manifest, classes, ["man", "woman"], preprocess, random=True), 5, True)
     model = vilt_prompt.wrap(clip, K=6, n_ctx=10, base_model=name)
-    criterion = vilt_prompt.ScenarioGuidedLoss(vilt_prompt.scenario_features(model, tokenizer, classes))
+    criterion = vilt_prompt.ScenarioGuidedLoss.for_classes(model, tokenizer, classes)
     training = PromptTraining(model, tokenizer(classes), criterion, args.steps)
     checkpoints = ModelCheckpoint(args.out, save_last=True, save_top_k=0)
     trainer = lightning.Trainer(devices=args.devices, max_steps=args.steps, callbacks=[checkpoints], logger=False)

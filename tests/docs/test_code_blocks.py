@@ -48,12 +48,12 @@ def test_code_blocks(page, tmp_path, monkeypatch, hub):
             check_averaged_scores(names, names.pop("scores"))
     if page.name == "README.md":
         assert len(blocks) == 2
-        assert blocks[1].count("\n") == 5
+        assert blocks[1].count("\n") == 6
         video = torch.stack([names["preprocess"](frame) for frame in names["frames"]])[None]
         with torch.no_grad():
             features = [trained.encode_video(video), trained.encode_text(names["tokenizer"](names["names"]))]
         video, text = (torch.nn.functional.normalize(feature, dim=-1) for feature in features)
-        torch.testing.assert_close(names["probabilities"], (video @ text.T / 0.07).softmax(dim=-1))
+        torch.testing.assert_close(names["probabilities"], (video @ text.T * trained.logit_scale.exp()).softmax(dim=-1))
     if page.name == "recipes.md":
         check_averaged_prompts(names)
     if page.name == "sharing.md":

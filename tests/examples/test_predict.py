@@ -91,7 +91,7 @@ def test_a_folder_of_videos(script, adapter, videos, tmp_path, capsys):
         with torch.no_grad():
             features = model.encode_video(torch.stack([preprocess(f) for f in pictures]).unsqueeze(0), normalize=True)
             classes = model.encode_text(open_clip.get_tokenizer(video_sets.MODEL)(CLASSES), normalize=True)
-        expected = (features @ classes.T / 0.07).softmax(-1)[0]
+        expected = (features @ classes.T * model.logit_scale.exp().item()).softmax(-1)[0]
         torch.testing.assert_close(torch.tensor([float(p) for p in row[1:]]), expected)
         best = int(expected.argmax())
         assert f"{path.name}  {CLASSES[best]} {float(expected[best]):.0%}" in shown.out

@@ -70,7 +70,8 @@ def test_from_a_folder_to_an_adapter_that_predicts(
     names = re.findall(r"^- (.*)$", card.partition("</summary>")[2], flags=re.MULTILINE)
     assert names == ["bouncing a ball", "bowing", "climbing", "juggling"]
     assert vilt_prompt.TEMPLATE in card
-    assert training_settings(str(out)) == {"frames": 4, "temperature": 0.07}
+    temperature = pytest.approx(1 / model.logit_scale.exp().item())
+    assert training_settings(str(out)) == {"frames": 4, "temperature": temperature}
     right = 0
     with torch.no_grad():
         class_features = model.encode_text(tokenizer(names), normalize=True)
@@ -143,7 +144,7 @@ def test_mistakes_in_the_program_keep_their_traceback(
     def broken(*args: object) -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
-    monkeypatch.setattr(vilt_prompt, "scenario_features", broken)
+    monkeypatch.setattr(vilt_prompt.ScenarioGuidedLoss, "for_classes", broken)
     with pytest.raises(RuntimeError, match="^shapes cannot be multiplied$"):
         run(monkeypatch, clips, *OPTIONS, "--out", tmp_path / "adapter")
 
