@@ -93,9 +93,14 @@ def is_ignored(name: str) -> bool:
 
 def find_videos(folder: Path) -> tuple[list[str], Files]:
     """The classes, which are the names of the folders in `folder`, and the videos in these folders."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder: give one that has a folder of videos for each class")
     classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_ignored(path.name))
     if {"train", "test"} <= {*classes}:
         raise ValueError(f"{folder} holds train and test: use {folder / 'train'} --validate {folder / 'test'}")
+    if len(classes) < 2:
+        expected = f"{folder} must have a folder for each of 2 or more classes, such as {folder / 'swimming' / 'a.mp4'}"
+        raise ValueError(f"{expected}, got {classes or 'no folders'}")
     every: Files = []
     for label, name in enumerate(classes):
         paths = [path for path in sorted((folder / name).rglob("*")) if path.is_file()]
@@ -103,9 +108,8 @@ def find_videos(folder: Path) -> tuple[list[str], Files]:
     files = [(path, label) for path, label in every if path.suffix.lower() in SUFFIXES]
     if len(files) < len(every):
         print(f"{len(every) - len(files)} of {len(every)} files in {folder} are not videos: they are left out")
-    empty = sorted({*classes} - {classes[label] for _, label in files})
-    if len(classes) < 2 or empty:
-        raise ValueError(f"{folder} must hold at least 2 folders with videos, got {classes}, without videos: {empty}")
+    if empty := sorted({*classes} - {classes[label] for _, label in files}):
+        raise ValueError(f"{folder} has folders without videos, {empty}: add videos or remove these folders")
     return classes, files
 
 
@@ -164,7 +168,8 @@ def main() -> None:
     except RuntimeError as error:
         raise ValueError(f"open_clip cannot load {args.model}: {error}") from error
     model = vilt_prompt.wrap(clip, K=6, n_ctx=10, base_model=args.model, base_pretrained=pretrained)
-    options = {"batch_size": args.batch, "num_workers": args.workers}
+    # Persistent workers are started once, not in each epoch.
+    options = {"batch_size": args.batch, "num_workers": args.workers, "persistent_workers": args.workers > 0}
     train = DataLoader(Videos(train_files, preprocess, args.frames, is_random=True), shuffle=True, **options)
     validation = DataLoader(Videos(validation_files, preprocess, args.frames, is_random=False), **options)
     print(f"{len(names)} classes, {len(train_files)} videos to train on, {len(validation_files)} to validate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import multiprocessing.process
 import os
 import re
 import runpy
@@ -206,6 +207,22 @@ def test_the_pictures_may_come_after_the_sound(tmp_path: Path) -> None:
     assert torch.equal(video, wanted)
 
 
+def test_the_processes_of_each_loader_are_started_once(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[multiprocessing.process.BaseProcess] = []
+    start = multiprocessing.process.BaseProcess.start
+
+    def recorded(process: multiprocessing.process.BaseProcess) -> None:
+        started.append(process)
+        start(process)
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", recorded)
+    run(monkeypatch, clips, *OPTIONS[:-1], "1", "--epochs", 3, "--out", tmp_path / "adapter")
+    assert "epoch 3: loss" in capsys.readouterr().out
+    assert len(started) == 2  # one to train, one to validate
+
+
 @pytest.mark.slow
 def test_an_error_in_a_process_of_the_loader_is_one_line_too(clips: Path, tmp_path: Path) -> None:
     """The file is run alone, in a folder of its own, as a user who copies it does."""
@@ -231,9 +248,12 @@ def test_nothing_of_the_examples_is_imported() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "No such file or directory: 'nowhere'"),
-        (["one"], r"one must hold at least 2 folders with videos, got \['a'\], without videos: \[\]"),
-        (["empty"], r"empty must hold at least 2 folders with videos, got \['a', 'b'\], without videos: \['b'\]"),
+        (["nowhere"], "nowhere is not a folder: give one that has a folder of videos for each class"),
+        (["one/a/c.mp4"], "one/a/c.mp4 is not a folder: give one that has"),
+        (["one"], r"one must have a folder for each of 2 or more classes, such as one/swimming/a.mp4, got \['a'\]"),
+        (["one/a"], r"one/a must have a folder .*, such as .*/swimming/a.mp4, got no folders"),
+        (["videos", "--validate", "nowhere"], "nowhere is not a folder: give one"),
+        (["empty"], r"empty has folders without videos, \['b'\]: add videos or remove these folders"),
         (["single"], "single/b/c.mp4 is alone in its class: add another video"),
         (["videos", "--validate", "single"], r"single must hold the folders \['b.*juggling'\], got \['a', 'b'\]"),
         (["videos", "--frames", "0"], "--frames, --batch and --epochs must be at least 1"),
