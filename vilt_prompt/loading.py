@@ -216,7 +216,7 @@ def push_to_hub(
 ) -> CommitInfo:
     """Share an adapter on the Hugging Face Hub: config, tensors and a model card, in one commit.
 
-    The files go to the root of the repository, whatever the adapter's name. A model card that is there is kept.
+    The files go to the root of the repository, whatever the adapter's name. An existing model card is kept.
 
     Args:
         wrapped: A model that `wrap` or `from_pretrained` returned.

@@ -57,6 +57,8 @@ async function look(page) {
       wider: wider.slice(0, 3).map(element => element.outerHTML.slice(0, 120)),
       cut: cut.map(code => code.textContent.slice(0, 400)),
       hidden: cut.filter(code => getComputedStyle(code).overflowX === "hidden").length,
+      covered: [...inside.querySelectorAll(".doc-signature .md-code__nav")].filter(nav => nav.clientWidth).length,
+      signatures: inside.querySelectorAll(".doc-signature").length,
       background: frame.contentWindow.getComputedStyle(inside.body).backgroundColor,
       text: frame.contentWindow.getComputedStyle(inside.querySelector(".md-content h1, .md-content")).color,
     });
@@ -188,6 +190,11 @@ def test_no_code_is_cut_beside_the_menu(found):
 def test_code_scrolls_on_a_phone(found):
     assert any(view["cut"] for view in found if view["width"] == NARROW)
     assert not [described(view, "hidden") for view in found if view["hidden"]]
+
+
+def test_no_button_covers_a_signature(found):
+    assert any(view["signatures"] for view in found)
+    assert not [described(view, "covered") for view in found if view["covered"]]
 
 
 def test_text_differs_from_its_background(found):
