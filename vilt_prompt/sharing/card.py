@@ -73,7 +73,7 @@ def model_card(config: JsonObject, tensors: dict[str, Tensor], facts: TrainingFa
         f"# {_title(name, facts)}",
         _what_it_is(config, sum(tensor.numel() for tensor in tensors.values())),
         f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, repo_id)}```",
-        "`frames` are PIL images of one video; 0.07 is the default temperature of the loss.",
+        "`frames` are PIL images of one video; `logit_scale.exp()` is CLIP's own factor, 1 / temperature.",
         _where_the_base_is(config),
         "PEFT knows these files once `import vilt_prompt` has run; before, it stops with `KeyError: 'VILT_PROMPT'`.",
         _training(config, facts),
@@ -123,7 +123,8 @@ def _snippet(config: JsonObject, repo_id: str | None) -> str:
         f"names = {names}\n"
         f"{load}"
         "video = model.encode_video(torch.stack([preprocess(frame) for frame in frames])[None], normalize=True)\n"
-        "probabilities = (video @ model.encode_text(tokenizer(names), normalize=True).T / 0.07).softmax(dim=-1)\n"
+        "text = model.encode_text(tokenizer(names), normalize=True)\n"
+        "probabilities = (video @ text.T * model.logit_scale.exp()).softmax(dim=-1)\n"
     )
 
 
