@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+import vilt_prompt
 from benchmarks import class_names, launches, models
 from benchmarks.cases import Case
 from benchmarks.subjects import Bench, Inputs
+from tests.support import zoo
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,12 @@ def test_inference(bench):
     # Of the bare model, attention with its two maps is one operation in each layer, of the library three.
     assert found["library"].forward <= 1.25 * found["bare"].forward
     assert found["library"].waits == 0
+
+
+@pytest.mark.parametrize("name", ["coca", "roberta", "nllb", "mt5", "siglip"])
+def test_no_text_encoder_waits(name):
+    model, ids = vilt_prompt.wrap(zoo.build(name), K=1, n_ctx=2), zoo.text_ids(name, [1, 4, 2])
+    assert launches.count_launches(lambda: model.encode_text(ids), backward=False).waits == 0
 
 
 def test_the_first_call_waits_and_the_second_does_not(bench):

@@ -96,7 +96,7 @@ def test_lists_of_other_sizes_recompile_at_most_once():
     torch._dynamo.reset()
     compiled = torch.compile(model.encode_text, backend=backend, fullgraph=True)
     row_lengths = []
-    for lengths in ([4, 5] * 12, [4, 5] * 20, [3] * 24, [1, 5, 2] * 11):
+    for lengths in ([4, 5] * 12, [4, 5] * 20, [3] * 24, [1, 5, 2] * 11, [7] * 13):  # of the last, all tokens differ
         text = zoo.text_ids("vit", lengths, seed=len(lengths))
         packed = model.pack_text(text)
         row_lengths.append(packed.row_tokens.shape[1])

@@ -65,6 +65,14 @@ def test_texts_packed_beforehand_are_the_same_texts():
     assert torch.equal(model.encode_text(packed), expected)
 
 
+def test_texts_of_which_packing_saves_nothing_are_packed_for_a_compiled_graph():
+    model, _ = wrap_tiny("4/4", K=2)
+    ids = ids_of([[5, 6], [7, 8], [9, 5]])
+    packed = model.pack_text(ids)
+    assert isinstance(packed, PackedTexts)
+    torch.testing.assert_close(model.encode_text(packed), model.encode_text(ids))
+
+
 @pytest.mark.parametrize("name", ["coca", "roberta", "siglip"])
 def test_texts_that_cannot_be_packed_stay_token_ids(name):
     model = vilt_prompt.wrap(zoo.build(name), K=1, n_ctx=2)

@@ -125,7 +125,9 @@ class IdReader:
         seen = self._seen(ids)
         if self.class_embedding is not None and seen is not None and statistics is not None and not with_tokens:
             # Only the class embedding is read, which sees nothing behind these columns.
-            columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1
+            valid = seen[:, 0, 0, :-1]  # [C l]
+            key = ("seen", ids.shape[1], self.text.pad_id, self.text.correct_cls_mask)
+            columns = keep_for(text, key, lambda: int(valid.any(0).nonzero().amax()) + 1)
             ids, seen = ids[:, :columns], torch.cat([seen[..., :columns], seen[..., -1:]], dim=-1)
         return Texts(text, ids, statistics, seen)
 
@@ -141,7 +143,7 @@ class IdReader:
         return valid[:, None, None]
 
     def packed(self, texts: Texts) -> PackedTexts | None:
-        """The texts, packed, or None if they cannot be or it saves nothing."""
+        """The texts, packed, or None if they cannot be."""
         statistics, columns = texts.statistics, texts.ids.shape[1]
         if statistics is None or not statistics.shared_start or texts.seen is not None:
             return None
@@ -152,8 +154,7 @@ class IdReader:
         if end is None:
             return None
         rows = zip(ids.tolist(), end.tolist(), strict=True)
-        packed = pack([row[1 : last + 1] for row, last in rows], ids[:1, :1].clone())
-        return packed if len(packed.ids) < (ids.shape[1] - 1) * len(ids) else None
+        return pack([row[1 : last + 1] for row, last in rows], ids[:1, :1].clone())
 
     def pooled(self, ids: Tensor, texts: Texts) -> Tensor:
         """The column of each text's pooled token, counted without prompts: (C,).

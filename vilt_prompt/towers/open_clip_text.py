@@ -181,9 +181,9 @@ class OpenClipTextTower:
         )
 
     def _run_causal(self, blocks: list[OpenClipBlock], texts: Texts, prompts: Prompts, keep_all: bool) -> Tensor:
-        """Run decomposed layers under a causal mask, packed if all texts can share their first token."""
+        """Run decomposed layers under a causal mask, packed if the texts can be and tokens are saved."""
         packed = None if keep_all else self.reader.packed(texts)
-        if packed is not None:
+        if packed is not None and len(packed.ids) < texts.ids[:, 1:].numel():
             return self._run_packed(blocks, packed, prompts)
         ids, n, position = texts.ids, prompt_length(prompts), self._position()
         x = self.embedding(ids[:, 1:]).to(position.dtype) + position[n + 1 : n + ids.shape[1]]

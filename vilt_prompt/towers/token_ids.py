@@ -179,9 +179,14 @@ def check_start(text: Tensor, pad_id: int) -> None:
     Raises:
         ValueError: If one does.
     """
-    starts = text[:, 0] != pad_id
-    if is_readable(text) and not starts.all():
-        raise ValueError(
-            f"text {int(starts.int().argmin())} begins with padding (id {pad_id}) instead of a start token: use a "
-            "tokenizer that pads at the end"
-        )
+
+    def check() -> None:
+        starts = text[:, 0] != pad_id
+        if not starts.all():
+            raise ValueError(
+                f"text {int(starts.int().argmin())} begins with padding (id {pad_id}) instead of a start token: use a "
+                "tokenizer that pads at the end"
+            )
+
+    if is_readable(text):
+        keep_for(text, ("start", pad_id), check)
