@@ -71,7 +71,7 @@ class Description(Table):
 
 
 def describe(wrapped: nn.Module) -> Description:
-    """Describe the prompt of every layer of both towers: its origin (Eq. 10 and 11), shape, norm, and if it is trained.
+    """Describe the prompts of all layers: origin (Eq. 10 and 11), shape, norm, and whether they are trained.
 
     The active adapter is described, or inside `with model.use_adapter(name)` that adapter.
 
