@@ -138,7 +138,8 @@ class PromptedModel(PromptedTowers):
         """
         self._check_text(text)
         packed = known_tower(self._text_tower()).pack(text) if self._can_run_texts() else text
-        let_sizes_change(packed)
+        if packed is not text:  # the caller's own tensor stays as it is
+            let_sizes_change(packed)
         return packed
 
     def forward(
