@@ -74,7 +74,7 @@ EQUIVALENT: dict[str, str] = {
     "adapter/layer PromptLayer.add: torch.empty((k, int(n or 0), widths[tower]), dtype=torch.float32).normal_(std=0.02) -> torch.empty((k, int(n or -1), widths[tower]), dtype=torch.float32).normal_(std=0.02)": "a tower that learns has a number of prompts; the 0 is for the type checker",
     "towers/padded Padded.attend_at_ends: attended = block.attend(q, self._keys(prefix_kv, kv), mask.unsqueeze(2)) -> attended = block.attend(q, self._keys(prefix_kv, kv), mask.unsqueeze(1))": "(c, 1, m) becomes (c, 1, 1, m) either way",
     "towers/layers is_carried: return prompts[i] is not None and i + 1 == fresh < len(prompts) -> return prompts[i] is not None and i + 1 == fresh <= len(prompts)": "prompts become tokens in the last layer too, whose outputs are not read: more work",
-    "towers/causal _layer: p == 1 and (not block.dropout) -> p == 0 and (not block.dropout)": "attention of one token over itself gives its value: more work",
+    "towers/causal _attended: p == 1 and (not block.dropout) -> p == 0 and (not block.dropout)": "attention of one token over itself gives its value: more work",
     "towers/packing in_rows: len(list(takewhile(lambda pair: pair[0] == pair[1], zip(previous, text, strict=False)))) -> len(list(takewhile(lambda pair: pair[0] == pair[1], zip(text, previous, strict=False))))": SYMMETRIC,
     "towers/open_clip_ids IdReader._pack: True -> False": STRICT,
     "towers/token_ids make_room: text.shape[1] > left and statistics is not None -> text.shape[1] >= left and statistics is not None": "nothing is dropped where there is just enough room",
@@ -85,9 +85,9 @@ EQUIVALENT: dict[str, str] = {
     "tokenization content: start < min(len(row), len(around)) and row[start] == around[start] -> start < min(len(around), len(row)) and row[start] == around[start]": SYMMETRIC,
     "tokenization content: end < min(len(row), len(around)) - start and row[-1 - end] == around[-1 - end] -> end < min(len(around), len(row)) - start and row[-1 - end] == around[-1 - end]": SYMMETRIC,
     "towers/token_ids check_values: [text.amin(), text.amax(), filled(text).amax(), (text[:, 0] == text[0, 0]).all()] -> [text.amin(), text.amax(), filled(text).amax(), (text[:, 0] == text[-1, 0]).all()]": "all are equal to the last if they are to the first",
-    "towers/bidirectional _last_layer: mask = _mask(block, seen, x.shape[1], kv.shape[3]) -> mask = _mask(block, seen, x.shape[2], kv.shape[3])": "rows beyond the tokens are cut off below",
-    "towers/bidirectional _last_layer: mask = pick_pooled(rows.transpose(1, 2), pooled).transpose(1, 2) -> mask = pick_pooled(rows.transpose(1, 2), pooled).transpose(2, 1)": SYMMETRIC,
-    "towers/bidirectional _last_layer: mask = pick_pooled(rows.transpose(1, 2), pooled).transpose(1, 2) -> mask = pick_pooled(rows.transpose(2, 1), pooled).transpose(1, 2)": SYMMETRIC,
+    "towers/bidirectional _attended_pooled: mask = _mask(block, seen, x.shape[1], kv.shape[3]) -> mask = _mask(block, seen, x.shape[2], kv.shape[3])": "rows beyond the tokens are cut off below",
+    "towers/bidirectional _attended_pooled: mask = pick_pooled(rows.transpose(1, 2), pooled).transpose(1, 2) -> mask = pick_pooled(rows.transpose(1, 2), pooled).transpose(2, 1)": SYMMETRIC,
+    "towers/bidirectional _attended_pooled: mask = pick_pooled(rows.transpose(1, 2), pooled).transpose(1, 2) -> mask = pick_pooled(rows.transpose(2, 1), pooled).transpose(1, 2)": SYMMETRIC,
     "towers/bidirectional pick_pooled: return x[:, :pooled] -> return x[:, :]": "towers that pool the first tokens take them of what comes: more work",
     "towers/bidirectional _mask: tokens = bias.shape[-1] -> tokens = bias.shape[-2]": "a bias between tokens is square",
     "towers/whole WholeBlock._added: return mask[0, 0] -> return mask[-1, 0]": "the first of one is the last",
@@ -97,8 +97,7 @@ EQUIVALENT: dict[str, str] = {
     "towers/open_clip_ids IdReader.fit: ids = text[:, :statistics.last_end + 1] -> ids = text[:, :statistics.last_end + 2]": "a column more: more work",
     "towers/open_clip_ids IdReader.fit: seen is not None -> seen is None": "padding stays: more work",
     "towers/open_clip_ids IdReader.fit: statistics is not None -> statistics is None #2": "padding stays: more work",
-    "towers/open_clip_ids IdReader.fit: columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1 -> columns = int(seen[:, -1, 0, :-1].any(0).nonzero().amax()) + 1": "the first of one is the last",
-    "towers/open_clip_ids IdReader.fit: columns = int(seen[:, 0, 0, :-1].any(0).nonzero().amax()) + 1 -> columns = int(seen[:, 0, -1, :-1].any(0).nonzero().amax()) + 1": "the first of one is the last",
+    "towers/open_clip_ids IdReader.fit: valid = seen[:, 0, 0, :-1] -> valid = seen[:, 0, -1, :-1]": "the first of one is the last",
 }
 
 OTHER_OPERATORS: dict[type[ast.AST], tuple[type[Any], ...]] = {
