@@ -40,7 +40,8 @@ def keep_for(text: Tensor, key: Hashable, make: Callable[[], Made]) -> Made:
     if not is_readable(text) or text.is_inference():
         return make()
     version, made = _MADE.get(text, (None, {}))
-    # Every change in place increments the version of a tensor.
+    # torch increments the version in each operation that changes the tensor. It does not see changes through `.data`,
+    # or through a NumPy array that shares the memory: no check of the values without a wait could.
     if version != text._version:
         made = {}
         _MADE[text] = (text._version, made)
