@@ -101,8 +101,8 @@ class PromptedModel(PromptedTowers):
 
         Args:
             text: (C, L) token ids, as the tokenizer gives them for plain class names. L may be less than the model's
-                context length. Packed texts, the result of `pack_text`, are accepted too. What is read of the ids is
-                kept as long as the tensor lives; do not change it through `.data` or a NumPy array.
+                context length. Packed texts, the result of `pack_text`, are accepted too. The ids are read once:
+                do not change the tensor later through `.data` or a NumPy array that shares its memory.
             normalize: Whether to scale to length 1. None: open_clip's own default for this model.
 
         Returns:

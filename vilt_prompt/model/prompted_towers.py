@@ -1,4 +1,4 @@
-"""The towers of a prompted model: which they are, what they take, and how they run.
+"""The two towers of a prompted model: finding them, checking their inputs, and running them.
 
 Shapes: B batch, T frames, C texts, L their columns, n prompts in a layer, d width, D features.
 """
@@ -35,7 +35,7 @@ class PromptSource(Protocol):
 class PromptedTowers(nn.Module):
     """The two towers of a prompted model and their prompts, on which `PromptedModel` builds.
 
-    It has none of open_clip's methods: `super()` in `PromptedModel` reaches those of the model's own class.
+    It defines none of open_clip's methods, so `super()` in `PromptedModel` reaches those of the model's own class.
 
     Attributes:
         prompts: The child module that holds the adapters.
