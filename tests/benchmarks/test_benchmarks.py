@@ -514,3 +514,25 @@ def test_the_steps_are_printed(capsys):
     printed = capsys.readouterr().out
     assert all(step in printed for step in text_steps.STEPS)
     assert "linear maps" in printed
+
+
+def test_the_readme_rounds_the_measured_ratios():
+    made = table.ratios_table(results.read(ROOT / "benchmarks" / "results.json"))
+    steps, texts = (
+        {what: float(ratio) for what, ratio in re.findall(pattern, made)}
+        for pattern in (r"training step, (\w+, \d+ frame)s?,.*\| ([\d.]+)", r"`encode_text`, (\w+),.*\| ([\d.]+)")
+    )
+    eight = [ratio for what, ratio in steps.items() if what.endswith(" 8 frame")]
+
+    def span(ratios):
+        return f"{min(ratios):.2g} to {max(ratios):.2g}"
+
+    readme = (ROOT / "README.md").read_text()
+    assert f"**Exact, and {span(steps.values())} times as fast to train**" in readme
+    assert f"A training step on a video of 8 frames is {span(eight)} times as fast as that" in readme
+    assert (
+        f"of 32 frames {steps['hmdb51, 32 frame']:.2g} times, the text encoder alone {span(texts.values())} times"
+        in readme
+    )
+    performance = (ROOT / "docs" / "performance.md").read_text()
+    assert f"A training step is {span(steps.values())} times as fast as the literal computation" in performance
