@@ -60,9 +60,12 @@ def test_ctrl_c_is_one_line_and_130(phase: str) -> None:
 import multiprocessing, os, sys, time
 from examples.startup.command_line import before_imports, run_script
 sys.argv = ["script.py"]
+def stay():
+    for _ in range(600):  # Python answers a signal after a sleep that had not quite begun when it came.
+        time.sleep(0.1)
 def wait():
     print("ready", flush=True)
-    time.sleep(60)
+    stay()
 def worker():
     try:
         wait()
@@ -72,7 +75,8 @@ def main():
     if sys.argv[-1] == "a process of the loader":
         process = multiprocessing.get_context("fork").Process(target=worker)
         process.start()
-        process.join()
+        process.join()  # may end before the script's own signal arrives
+        stay()
     else:
         wait()
 before_imports(lambda: None)
@@ -102,7 +106,8 @@ def main():
     from tqdm import tqdm
     with tqdm(total=3):
         print("ready", flush=True)
-        time.sleep(60)
+        for _ in range(600):
+            time.sleep(0.1)
 before_imports(lambda: None)
 run_script(main)
 """
