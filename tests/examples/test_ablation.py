@@ -409,6 +409,15 @@ def test_sentences_of_the_pages_round_the_table() -> None:
     assert f"it was {base[Row('probe')] - base[Row('vilt')]:.0f} points above ViLT's prompts" in choosing
 
 
+def test_pages_name_the_small_clips_own_temperature(base: Base) -> None:
+    own = 1 / base.clip.logit_scale.exp().item()
+    results, recipes = (
+        " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split()) for page in ("results.md", "recipes.md")
+    )
+    assert f"The small CLIP's own is {own:.2f}" in results
+    assert f"whose own temperature is {own:.2f}" in recipes
+
+
 def test_the_picture_is_made_of_the_packed_runs() -> None:
     assert picture(unpack(ablation.PACKED), Tasks(CLIPS)) == (ROOT / "docs" / "results.svg").read_text(), (
         "run python -m examples.miniature.ablation --picture docs/results.svg"

@@ -105,6 +105,14 @@ def test_lists_of_other_sizes_recompile_at_most_once():
     assert len(graphs) <= 2
 
 
+def test_a_compiled_function_may_pack_texts_itself():
+    model = wrapped("vit")
+    text = zoo.text_ids("vit", [4, 5, 2])
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda ids: model.encode_text(model.pack_text(ids)), backend="eager")
+    torch.testing.assert_close(compiled(text), model.encode_text(text))
+
+
 @pytest.mark.parametrize(("backend", "name"), CASES)
 def test_every_feature_and_a_training_step_in_one_graph(backend, name):
     model = wrapped(name)
