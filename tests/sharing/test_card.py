@@ -23,7 +23,8 @@ def test_the_card_of_a_folder(tmp_path, monkeypatch):
     assert data["base_model"] == "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
     assert data["datasets"] == ["me/clips"]
     assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
-    assert 'create_model_and_transforms(".")' in card.text
+    assert f'create_model_and_transforms("{tmp_path.name}")  # the path of this folder, or its repository' in card.text
+    assert data["model-index"][0]["name"] == tmp_path.name
     (tmp_path / CARD).write_text("Mine.")
     with pytest.warns(UserWarning, match="README.md is there and kept: class names, metrics and the like are not in"):
         model.save_pretrained(tmp_path, metrics={"accuracy": 0.75})
@@ -45,31 +46,40 @@ def test_the_card_of_a_folder(tmp_path, monkeypatch):
     assert not (tmp_path / "other").exists()
 
 
+BUILD = "create_model_and_transforms"
+
+
 @pytest.mark.parametrize(
-    ("base", "call", "elsewhere"),
+    ("base", "call", "place"),
     [
-        ({"base_model": "ViT-B-16", "base_pretrained": "laion2b_s34b_b88k"}, "create_model_and_transforms", False),
-        ({"base_model": "hf-hub:timm/vit"}, "create_model_and_transforms", False),
-        ({"base_model": "ViT-B-16", "base_pretrained": "mine/epoch_3.pt"}, "create_model_and_transforms", True),
-        ({"base_model": "local-dir:mine"}, "create_model_and_transforms", True),
-        ({"base_model": "ViT-B-16"}, "from_pretrained", False),
-        ({"base_pretrained": "openai"}, "from_pretrained", False),
-        ({}, "from_pretrained", False),
+        ({"base_model": "ViT-B-16", "base_pretrained": "laion2b_s34b_b88k"}, BUILD, None),
+        ({"base_model": "hf-hub:timm/vit"}, BUILD, None),
+        (
+            {"base_model": "ViT-B-16", "base_pretrained": "mine/epoch_3.pt"},
+            BUILD,
+            'base_pretrained="path/to/epoch_3.pt"',
+        ),
+        ({"base_model": "local-dir:a/mine"}, BUILD, 'base_model="local-dir:path/to/mine"'),
+        ({"base_model": "ViT-B-16"}, "from_pretrained", None),
+        ({"base_pretrained": "openai"}, "from_pretrained", None),
+        ({}, "from_pretrained", None),
     ],
 )
-def test_a_card_shows_the_call_that_its_base_allows(base, call, elsewhere, tmp_path):
+def test_a_card_shows_the_call_that_its_base_allows(base, call, place, tmp_path):
     wrapped(**base).save_pretrained(tmp_path)
     text = (tmp_path / CARD).read_text()
     assert f"vilt_prompt.{call}(" in text
-    assert ("Elsewhere pass `base_model=`" in text) == elsewhere
+    assert ("Where it is not found, pass" in text) == (place is not None)
+    assert place is None or f"`{place}`" in text
 
 
 def test_a_card_holds_strange_facts_in_their_places(tmp_path):
     model = wrapped(pairing="proportional")
-    model.save_pretrained(tmp_path, class_names=["a </details> b"], dataset="my\nclips", template="a\n| {}")
-    text = ModelCard.load(tmp_path / CARD).text
+    folder = tmp_path / 'my "adapter"'
+    model.save_pretrained(folder, class_names=["a </details> b"], dataset="my\nclips", template="a\n| {}")
+    text = ModelCard.load(folder / CARD).text
     assert "- a &lt;/details&gt; b\n" in text
-    assert "# adapter: prompts for video, trained on my clips\n" in text
+    assert '# my "adapter": prompts for video, trained on my clips\n' in text
     assert "| dataset | my clips |\n" in text
     assert "| `a \\| {}` |\n" in text
     assert "| relative depth |\n" in text

@@ -88,7 +88,7 @@ class SavingMethods(SeveralAdapters):
         for name, (config, tensors) in contents.items():
             folder = Path(save_directory, "" if name == "default" else name)
             config = facts.recorded(config)
-            card = model_card(config, tensors, facts)
+            card = model_card(config, tensors, facts, _name_of(folder))
             if facts and _has_another_card(folder, card):
                 warnings.warn(
                     f"{folder / CARD_NAME} is there and kept: class names, metrics and the like are not in it. Delete "
@@ -146,7 +146,7 @@ class SavingMethods(SeveralAdapters):
             repo_id,
             config,
             tensors,
-            lambda full_id: model_card(config, tensors, facts, full_id),
+            lambda full_id: model_card(config, tensors, facts, "", repo_id=full_id),
             private=private,
             token=token,
             revision=revision,
@@ -161,7 +161,11 @@ class SavingMethods(SeveralAdapters):
         if not path.exists():
             config, tensors = self.adapter_content(self.active_adapter)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(model_card(config, tensors, TrainingFacts()), encoding="utf-8")
+            path.write_text(model_card(config, tensors, TrainingFacts(), _name_of(path.parent)), encoding="utf-8")
+
+
+def _name_of(folder: Path) -> str:
+    return folder.resolve().name or "adapter"  # The root has no name.
 
 
 def _has_another_card(folder: Path, card: str) -> bool:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import PurePath
 
 from huggingface_hub import EvalResult, ModelCardData
 from open_clip.pretrained import get_pretrained_cfg
@@ -55,10 +56,20 @@ class TrainingFacts:
         return any(getattr(self, name) is not None for name in self.__dataclass_fields__)
 
 
-def model_card(config: JsonObject, tensors: dict[str, Tensor], facts: TrainingFacts, repo_id: str | None = None) -> str:
-    """The README of an adapter, in a repository or a folder. Paths of this machine are not in it."""
+def model_card(
+    config: JsonObject, tensors: dict[str, Tensor], facts: TrainingFacts, folder: str, *, repo_id: str | None = None
+) -> str:
+    """The README of an adapter. Paths of this machine are not in it.
+
+    Args:
+        config: The fields of its config.
+        tensors: Its tensors.
+        facts: What is not in the config.
+        folder: The name of the folder that it is saved to, without the path. The folder may be uploaded later.
+        repo_id: The repository that it is pushed to, in place of a folder.
+    """
     config = for_others(facts.recorded(config))
-    name = (repo_id or "adapter").split("/")[-1]
+    name = (repo_id or folder).split("/")[-1]
     metadata = ModelCardData(
         library_name="vilt-prompt",
         tags=["vilt-prompt", "peft", "open_clip", "video-classification"],
@@ -72,7 +83,7 @@ def model_card(config: JsonObject, tensors: dict[str, Tensor], facts: TrainingFa
     sections = [
         f"# {_title(name, facts)}",
         _what_it_is(config, sum(tensor.numel() for tensor in tensors.values())),
-        f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, repo_id)}```",
+        f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, folder, repo_id)}```",
         "`frames` are PIL images of one video; `logit_scale.exp()` is CLIP's own factor, 1 / temperature.",
         _where_the_base_is(config),
         "PEFT knows these files once `import vilt_prompt` has run; before, it stops with `KeyError: 'VILT_PROMPT'`.",
@@ -86,7 +97,7 @@ def model_card(config: JsonObject, tensors: dict[str, Tensor], facts: TrainingFa
 
 
 def _title(name: str, facts: TrainingFacts) -> str:
-    return f"{name}: prompts for video" + (f", trained on {_line(facts.dataset)}" if facts.dataset else "")
+    return f"{_line(name)}: prompts for video" + (f", trained on {_line(facts.dataset)}" if facts.dataset else "")
 
 
 def _line(text: object) -> str:
@@ -106,10 +117,10 @@ def _what_it_is(config: JsonObject, parameters: int) -> str:
     )
 
 
-def _snippet(config: JsonObject, repo_id: str | None) -> str:
+def _snippet(config: JsonObject, folder: str, repo_id: str | None) -> str:
     names = json.dumps(list(config.get("class_names") or ("walking", "swimming", "juggling"))[:3], ensure_ascii=False)
-    adapter = json.dumps(repo_id or ".")
-    where = "" if repo_id else "  # this folder"
+    adapter = json.dumps(repo_id or folder, ensure_ascii=False)
+    where = "" if repo_id else "  # the path of this folder, or its repository on the Hub"
     name = config["base_model"]
     base = f', base_model="{LOCAL}path/to/{name.removeprefix(LOCAL)}"' if repo_id and is_elsewhere(name) else ""
     load = f"model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms({adapter}{base}){where}\n"
@@ -187,9 +198,13 @@ def _where_the_base_is(config: JsonObject) -> str:
     is_file = weights and not name.startswith("hf-hub:") and not get_pretrained_cfg(name, weights)
     if not name.startswith(LOCAL) and not (name and is_file):
         return ""
+    if name.startswith(LOCAL):
+        kind, argument = "folder", f'base_model="{LOCAL}path/to/{PurePath(name.removeprefix(LOCAL)).name}"'
+    else:
+        kind, argument = "file", f'base_pretrained="path/to/{PurePath(weights).name}"'
     return (
-        f"The base, `{_line(_base_name(config))}`, is a folder or a file on the machine where the adapter was saved. "
-        "Elsewhere pass `base_model=` and `base_pretrained=` to `create_model_and_transforms`."
+        f"The base, `{_line(_base_name(config))}`, is a {kind} that is not in here. Where it is not found, pass its "
+        f"place, `{_line(argument)}`, to `create_model_and_transforms`."
     )
 
 
