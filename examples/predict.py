@@ -141,9 +141,11 @@ def as_in_training(args: argparse.Namespace) -> None:
     known = training_settings(args.adapter)
     for name, usual in (("frames", FRAMES), ("temperature", "model")):
         if getattr(args, name) is None:
-            setattr(args, name, known.get(name, usual))
-            where = "as in training" if name in known else "the training's is not recorded"
-            print(f"--{name} {getattr(args, name)}: {where}", file=sys.stderr)
+            value = known.get(name, usual)
+            setattr(args, name, value)
+            shown = "the model's own" if value == "model" else f"{value:g}"
+            where = "as in training" if name in known else "that of the training is not recorded"
+            print(f"{name}: {shown} ({where})", file=sys.stderr)
 
 
 def guesses(row: Tensor, classes: Sequence[str]) -> list[str]:
@@ -215,7 +217,7 @@ def main() -> None:
     if missing:
         characters = "".join(dict.fromkeys(missing))
         print(f"no font here has {characters}: the pictures show escapes, the table is complete", file=sys.stderr)
-    print(f"Wrote {table}, and the frames of {predicted} of {len(paths)} videos beside it.")
+    print(f"Wrote {table} and a picture of each video beside it ({predicted} of {len(paths)} videos).")
 
 
 if __name__ == "__main__":

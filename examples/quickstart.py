@@ -18,7 +18,7 @@ SPLITS = ("base", "novel")
 PERSONS = ("man", "person", "woman")
 CAPTION = """\
 {} scenes in each of base and novel, of a person type ({}) that training did not show; one seed, so no ranking.
-Centroid and probe learn from {} scenes of each shot, ViLT from a new one in each of {} epochs.
+Centroid and probe learn from {} scenes of each training clip, ViLT from a new one in each of {} epochs.
 -: what knows only the classes of its shots has no score for others."""
 
 
@@ -149,7 +149,7 @@ def classify_files(
     predictions = args.out / "predictions"
     script = [sys.executable, "-m", "examples.predict", *(str(file.file) for file in files)]
     folders = ["--adapter", str(args.out / "adapter"), "--out", str(predictions)]
-    options = ["--classes", *classes, "--frames", str(FRAMES)]
+    options = ["--classes", *classes, "--frames", str(FRAMES), "--temperature", "model"]
     subprocess.run([*script, *folders, *options], check=True, stdout=subprocess.DEVNULL)
     with (predictions / "probabilities.csv").open(newline="") as lines:
         _, *table = csv.reader(lines)
@@ -161,7 +161,8 @@ def classify_files(
     labels = torch.tensor([classes.index(file.label) for file in files])
     right = [f"{int((guess == labels).sum())} of {len(files)}" for guess in (zero_shot, prompted)]
     rows = [(classes[a], classes[b], classes[c]) for a, b, c in zip(labels, zero_shot, prompted, strict=True)]
-    shown = [("MP4 file", "zero-shot", "ViLT prompts"), *rows[:: max(1, len(rows) // 6)], ("right", *right)]
+    some = rows[:: max(1, len(rows) // 6)]
+    shown = [(f"{len(some)} of {len(rows)} MP4 files", "zero-shot", "ViLT prompts"), *some, ("right", *right)]
     return "\n".join("".join(f"{cell:32}" for cell in row).rstrip() for row in shown)
 
 

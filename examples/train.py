@@ -1,7 +1,7 @@
 """Trains prompts on a folder of videos, with a folder for each class, and saves them as an adapter.
 
-  python examples/train.py videos --out riding                     # videos/riding_a_horse/a.mp4, videos/surfing/b.mp4
-  python examples/train.py videos --validate other_videos --out riding
+  python -m examples.train videos --out riding                     # videos/riding_a_horse/a.mp4, videos/surfing/b.mp4
+  python -m examples.train videos --validate other_videos --out riding
 
 Copy this file and change it as you like. It needs only the packages vilt_prompt, av and tqdm. To use the adapter, call
 `vilt_prompt.create_model_and_transforms("riding")`, or run examples/predict.py.
@@ -180,7 +180,8 @@ def main() -> None:
     criterion = vilt_prompt.ScenarioGuidedLoss.for_classes(model, tokenizer, names)
     with model.eval().disable_adapter():
         score = accuracy(model, validation, criterion.scenario_features)
-    print(f"zero-shot: {score:.1f}% of the validation videos right")
+    of_all = f"of the {len(validation_files)} validation videos right"
+    print(f"zero-shot: {score:.1f}% {of_all}")
     trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
     optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs * len(train))
@@ -198,14 +199,14 @@ def main() -> None:
         with torch.no_grad():
             classes = model.eval().encode_text(tokens, normalize=True)
         score = accuracy(model, validation, classes)
-        print(f"epoch {epoch}: loss {sum(losses) / len(losses):.3f}, {score:.1f}% of the validation videos right")
+        print(f"epoch {epoch}: loss {sum(losses) / len(losses):.3f}, {score:.1f}% {of_all}")
 
     # Others need the names and the template to run the adapter.
     metrics = {f"top-1 accuracy in % on {len(validation_files)} validation videos": score}
     model.save_pretrained(args.out, class_names=names, template=vilt_prompt.TEMPLATE, metrics=metrics)
     settings = {"frames": args.frames, "temperature": criterion.temperature}  # predict.py takes them over
     (args.out / "training.json").write_text(json.dumps(settings))
-    print(f"saved {args.out}")
+    print(f"saved to the folder {args.out}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+
 from vilt_prompt import PromptConfig
 
 CONFIG = "adapter_config.json"
@@ -29,8 +32,13 @@ def find_adapter(adapter: str) -> str:
 
 
 def training_settings(adapter: str) -> dict[str, Any]:
-    """Returns the options that an adapter was trained with; empty where they were not saved, as on the Hub."""
+    """Returns the options that an adapter was trained with; empty where its folder or repository does not have them."""
     file = Path(adapter) / SETTINGS
+    if not Path(adapter).is_dir():
+        try:
+            file = Path(hf_hub_download(adapter, SETTINGS))
+        except EntryNotFoundError:  # also without a connection, where only the adapter itself is in the cache
+            return {}
     if not file.is_file():
         return {}
     try:

@@ -19,7 +19,6 @@ SCRIPTS += ("train_accelerate", "train_lightning")
 
 def commands(text: str) -> list[list[str]]:
     joined = re.sub(r"\\\n\s*", "", text)
-    joined = joined.replace("python examples/train.py", "python -m examples.train")
     found = [re.search(rf"-m (examples\.(?:{'|'.join(SCRIPTS)}))( .*)?$", line) for line in joined.splitlines()]
     known = [(match[1], (match[2] or "").replace("$seed", "0").replace("$shots", "16")) for match in found if match]
     return [[script, *shlex.split(options, comments=True)] for script, options in known]

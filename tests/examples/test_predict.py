@@ -14,6 +14,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from huggingface_hub import HfApi
 from PIL import Image
 
 import vilt_prompt
@@ -77,7 +78,7 @@ def test_a_folder_of_videos(script, adapter, videos, tmp_path, capsys):
     script(videos, "--adapter", adapter, "--class-file", names, "--out", out, "--frames", 4)
     shown = capsys.readouterr()
     assert "two.mp4 cannot be decoded as a video" in shown.err
-    assert f"Wrote {out / 'probabilities.csv'}, and the frames of 2 of 3 videos beside it." in shown.out
+    assert f"Wrote {out / 'probabilities.csv'} and a picture of each video beside it (2 of 3 videos)." in shown.out
     assert sorted(file.name for file in out.glob("*.png")) == ["0001 one.png", "0002 one.png"]
     with (out / "probabilities.csv").open(newline="") as lines:
         header, *rows = list(csv.reader(lines))
@@ -152,7 +153,7 @@ def test_options_go_before_what_the_adapter_names(tmp_path, monkeypatch, options
         predict.load_model(args, config, torch.device("cpu"))
 
 
-def test_an_adapter_of_the_hub(script, hub, videos, tmp_path):
+def test_an_adapter_of_the_hub(script, hub, videos, tmp_path, capsys):
     file = videos / "a" / "one.mp4"
     torch.manual_seed(0)
     clip, _, _ = open_clip.create_model_and_transforms(video_sets.MODEL)
@@ -167,6 +168,16 @@ def test_an_adapter_of_the_hub(script, hub, videos, tmp_path):
     script(file, "--adapter", tmp_path / "adapter", *classes, "--out", tmp_path / "disk")
     tables = [(tmp_path / out / "probabilities.csv").read_text() for out in ("hub", "disk")]
     assert tables[0] == tables[1]
+    said = capsys.readouterr().err
+    assert "frames: 8 (that of the training is not recorded)\n" in said
+    assert "temperature: the model's own (that of the training is not recorded)\n" in said
+
+    # A folder that is uploaded as it is, as by `hf upload`, keeps the options of its training.
+    trained.save_settings(tmp_path / "adapter", {"frames": 3, "temperature": 0.5})
+    HfApi(token="writer").create_repo("me/folder")
+    HfApi(token="writer").upload_folder(repo_id="me/folder", folder_path=tmp_path / "adapter")
+    script(file, "--adapter", "me/folder", *classes, "--out", tmp_path / "hub", "--model", video_sets.MODEL)
+    assert "frames: 3 (as in training)\ntemperature: 0.5 (as in training)\n" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="^predict.py: error: .*me/nothing") as ended:
         script(file, "--adapter", "me/nothing", "--classes", *CLASSES, "--out", tmp_path)
     assert "\n" not in str(ended.value)
@@ -202,7 +213,7 @@ def test_a_run_has_its_adapter_frames_and_temperature(kept, script, adapter, vid
     script(video, "--adapter", run, *base, "--classes", *CLASSES, "--out", tmp_path / "run-out")
     said = capsys.readouterr().err
     assert f"the adapter is {run / kept}\n" in said
-    assert "--frames 3: as in training\n--temperature 0.5: as in training\n" in said
+    assert "frames: 3 (as in training)\ntemperature: 0.5 (as in training)\n" in said
     options = ["--frames", 3, "--temperature", 0.5, "--out", tmp_path / "out"]
     script(video, "--adapter", adapter, "--classes", *CLASSES, *options)
     assert torch.equal(probabilities(tmp_path / "run-out")[1], probabilities(tmp_path / "out")[1])

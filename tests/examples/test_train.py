@@ -81,7 +81,7 @@ def test_from_a_folder_to_an_adapter_that_predicts(
             feature = model.encode_video(torch.stack([preprocess(picture) for picture in pictures])[None])
             action = file.relative_to(clips).parts[0].replace("_", " ")
             right += names[int((feature @ class_features.T).argmax())] == action
-    assert f"{right / 12:.1%} of the validation videos right\nsaved {out}" in printed.out
+    assert f"{right / 12:.1%} of the 12 validation videos right\nsaved to the folder {out}" in printed.out
     assert f"| top-1 accuracy in % on 12 validation videos | {100 * right / 12:g} |" in card
 
     again = tmp_path / "again"

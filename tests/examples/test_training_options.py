@@ -150,7 +150,7 @@ def test_from_training_to_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
 
     names = ["ApplyEyeMakeup", "YoYo", "Archery"]
     script(predict, monkeypatch)(videos, "--adapter", tmp_path / "run", "--classes", *names, "--out", tmp_path / "use")
-    assert "--frames 2: as in training\n--temperature 0.1: as in training" in capsys.readouterr().err
+    assert "frames: 2 (as in training)\ntemperature: 0.1 (as in training)" in capsys.readouterr().err
     probabilities = {}
     for line in (tmp_path / "use" / "probabilities.csv").read_text().splitlines()[1:]:
         video, *row = line.split(",")
