@@ -119,14 +119,14 @@ def test_a_file_of_weights(tmp_path):
 def test_class_names_and_template_are_recorded(tmp_path):
     names, template = ["running", "swimming"], "a video of {}."
     model = vilt_prompt.wrap(build("4/4"), K=2, n_ctx=2)
-    model.save_pretrained(tmp_path / "a", class_names=tuple(names), template=template)
-    loaded = vilt_prompt.from_pretrained(build("4/4"), tmp_path / "a")
+    model.save_pretrained(tmp_path / "a" / "mine", class_names=tuple(names), template=template)
+    loaded = vilt_prompt.from_pretrained(build("4/4"), tmp_path / "a" / "mine")
     config = loaded.peft_config["default"]
     assert (config.class_names, config.template) == (names, template)
-    loaded.save_pretrained(tmp_path / "b")  # carried on
+    loaded.save_pretrained(tmp_path / "b" / "mine")  # carried on
     for name in (CONFIG, WEIGHTS, "README.md"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    card = (tmp_path / "b" / "README.md").read_text()
+        assert (tmp_path / "a" / "mine" / name).read_bytes() == (tmp_path / "b" / "mine" / name).read_bytes()
+    card = (tmp_path / "b" / "mine" / "README.md").read_text()
     assert "- running\n- swimming\n" in card
     assert "a video of {}." in card
     assert 'names = ["running", "swimming"]' in card
