@@ -45,10 +45,9 @@ def arguments() -> argparse.Namespace:
     add(
         "--frozen-weight",
         type=float,
-        default=1.0,
+        default=0.0,
         metavar="W",
-        help="scores are (1 - W) * frozen + W * prompted; 0: CLIP without prompts, 1: prompts alone "
-        "(default: %(default)s)",
+        help="share of the frozen model: scores are (1 - W) * prompted + W * frozen (default: %(default)s)",
     )
     add("--out", type=Path, default=Path("predictions"), help="folder for the results (default: %(default)s)")
     return parser.parse_args()
@@ -89,7 +88,7 @@ def classify(
     class_features: Tensor,
     temperature: float | None = None,
     frozen_class_features: Tensor | None = None,
-    weight: float = 1.0,
+    weight: float = 0.0,
 ) -> Tensor:
     """Returns the probabilities of C classes for B videos, (B, C).
 
@@ -100,13 +99,13 @@ def classify(
         temperature: Divides the cosines. None: the model's own, `1 / logit_scale.exp()`.
         frozen_class_features: Normalised features of the frozen model, from `scenario_features`, (C, D). None: the
             frozen model is not used.
-        weight: W, where cosines are `(1 - W) * frozen + W * prompted`.
+        weight: W, the share of the frozen model: cosines are `(1 - W) * prompted + W * frozen`.
     """
     cosines = model.encode_video(videos, normalize=True) @ class_features.T  # [B, C]
     if frozen_class_features is not None:
         with model.disable_adapter():
             frozen = model.encode_video(videos, normalize=True) @ frozen_class_features.T  # [B, C]
-        cosines = (1 - weight) * frozen + weight * cosines
+        cosines = (1 - weight) * cosines + weight * frozen
     logits = cosines * model.logit_scale.exp() if temperature is None else cosines / temperature
     return logits.softmax(-1)
 
@@ -137,14 +136,24 @@ def load_model(
 
 
 def as_in_training(args: argparse.Namespace) -> None:
-    """Fills in the frames and the temperature, and says where they come from."""
+    """Fills in the frames and the temperature, and says where they come from.
+
+    Raises:
+        ValueError: If those that the adapter records are not possible.
+    """
     known = training_settings(args.adapter)
     for name, usual in (("frames", FRAMES), ("temperature", "model")):
         if getattr(args, name) is None:
             value = known.get(name, usual)
+            if name == "temperature":
+                check_temperature(value)
+            elif not (isinstance(value, int) and value >= 1):
+                raise ValueError(
+                    f"the training of {args.adapter} records {value!r} frames: give their number by --frames"
+                )
             setattr(args, name, value)
             shown = "the model's own" if value == "model" else f"{value:g}"
-            where = "as in training" if name in known else "that of the training is not recorded"
+            where = "as in training" if name in known else "the default, because the training's was not found"
             print(f"{name}: {shown} ({where})", file=sys.stderr)
 
 
@@ -188,7 +197,7 @@ def main() -> None:
     with torch.no_grad():
         class_features = model.encode_text(tokenizer(read).to(device), normalize=True)
     template = config.template or vilt_prompt.TEMPLATE
-    frozen = None if args.frozen_weight == 1 else vilt_prompt.scenario_features(model, tokenizer, read, template)
+    frozen = None if args.frozen_weight == 0 else vilt_prompt.scenario_features(model, tokenizer, read, template)
     args.out.mkdir(parents=True, exist_ok=True)
     table = args.out / "probabilities.csv"
     remove_old_strips(args.out, table)
@@ -217,7 +226,7 @@ def main() -> None:
     if missing:
         characters = "".join(dict.fromkeys(missing))
         print(f"no font here has {characters}: the pictures show escapes, the table is complete", file=sys.stderr)
-    print(f"Wrote {table} and a picture of each video beside it ({predicted} of {len(paths)} videos).")
+    print(f"Classified {predicted} of {len(paths)} videos. Wrote {table} and a picture of each in the same folder.")
 
 
 if __name__ == "__main__":

@@ -103,9 +103,9 @@ def add_data_options(command: argparse.ArgumentParser, setting: str) -> None:
     data.add_argument(
         "--frozen-weight",
         type=float,
-        default=1.0,
+        default=0.0,
         metavar="W",
-        help="in tests, scores are (1 - W) * frozen + W * prompted; 0: CLIP without prompts, 1: prompts alone",
+        help="share of the frozen model in tests: scores are (1 - W) * prompted + W * frozen",
     )
     if setting in ("few-shot", "base-to-novel"):
         data.add_argument("--shots", type=int, default=16, help="training videos of each class")
@@ -261,7 +261,7 @@ class Recognizer:
         clips = EvalClips([video.path for video in task.videos], args.frames, self.preprocess, args.stride, views)
         weight, temperature = args.frozen_weight, self.temperature()
         # The frozen model's scores are computed once, for its own results and for `--frozen-weight`.
-        needed = [kind for kind in (PROMPTED, FROZEN) if kind in kinds or (kind == FROZEN and weight != 1)]
+        needed = [kind for kind in (PROMPTED, FROZEN) if kind in kinds or (kind == FROZEN and weight != 0)]
         classes = {kind: self.class_features(task.classes, kind) for kind in needed}  # [C, D] each
         mine: dict[int, list[Tensor]] = {}  # a row for each kind
         quiet = ranks.rank() != 0
@@ -274,8 +274,8 @@ class Recognizer:
             for kind in needed:
                 with prompts(self.model, kind):
                     cosines[kind] = self.features(videos) @ classes[kind].T
-            if PROMPTED in kinds and weight != 1:
-                cosines[PROMPTED] = weight * cosines[PROMPTED] + (1 - weight) * cosines[FROZEN]
+            if PROMPTED in kinds and weight != 0:
+                cosines[PROMPTED] = (1 - weight) * cosines[PROMPTED] + weight * cosines[FROZEN]
             for kind in kinds:
                 logits = (cosines[kind] / temperature).unflatten(0, batch.videos.shape[:2])  # [B, V, C]
                 for number, row in zip(batch.numbers.tolist(), average_views(logits).cpu(), strict=True):

@@ -37,7 +37,7 @@ def training_settings(adapter: str) -> dict[str, Any]:
     if not Path(adapter).is_dir():
         try:
             file = Path(hf_hub_download(adapter, SETTINGS))
-        except EntryNotFoundError:  # also without a connection, where only the adapter itself is in the cache
+        except EntryNotFoundError:  # There is no such file, or no connection to look for it.
             return {}
     if not file.is_file():
         return {}
@@ -45,6 +45,8 @@ def training_settings(adapter: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is damaged: expected an object of JSON, got {found!r}")
     return found
 
 

@@ -78,7 +78,7 @@ def test_a_folder_of_videos(script, adapter, videos, tmp_path, capsys):
     script(videos, "--adapter", adapter, "--class-file", names, "--out", out, "--frames", 4)
     shown = capsys.readouterr()
     assert "two.mp4 cannot be decoded as a video" in shown.err
-    assert f"Wrote {out / 'probabilities.csv'} and a picture of each video beside it (2 of 3 videos)." in shown.out
+    assert f"Classified 2 of 3 videos. Wrote {out / 'probabilities.csv'} and a picture of each in" in shown.out
     assert sorted(file.name for file in out.glob("*.png")) == ["0001 one.png", "0002 one.png"]
     with (out / "probabilities.csv").open(newline="") as lines:
         header, *rows = list(csv.reader(lines))
@@ -169,8 +169,8 @@ def test_an_adapter_of_the_hub(script, hub, videos, tmp_path, capsys):
     tables = [(tmp_path / out / "probabilities.csv").read_text() for out in ("hub", "disk")]
     assert tables[0] == tables[1]
     said = capsys.readouterr().err
-    assert "frames: 8 (that of the training is not recorded)\n" in said
-    assert "temperature: the model's own (that of the training is not recorded)\n" in said
+    assert "frames: 8 (the default, because the training's was not found)\n" in said
+    assert "temperature: the model's own (the default, because the training's was not found)\n" in said
 
     # A folder that is uploaded as it is, as by `hf upload`, keeps the options of its training.
     trained.save_settings(tmp_path / "adapter", {"frames": 3, "temperature": 0.5})
@@ -230,12 +230,30 @@ def test_the_best_adapter_goes_before_the_last(adapter, tmp_path):
 
 
 def test_damaged_settings_are_named(tmp_path):
-    (tmp_path / "training.json").write_text("{")
-    with pytest.raises(ValueError, match=r"training.json is damaged: "):
-        trained.training_settings(str(tmp_path))
+    for text in ("{", "[3]"):
+        (tmp_path / "training.json").write_text(text)
+        with pytest.raises(ValueError, match=r"training.json is damaged: "):
+            trained.training_settings(str(tmp_path))
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.3, 0.5])
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"frames": 0}, r"records 0 frames: give their number by --frames"),
+        ({"frames": "8"}, r"records '8' frames: give their number by --frames"),
+        ({"temperature": -1.0}, r"--temperature must be a positive and finite number, or \"model\", got -1.0"),
+        ({"temperature": [1]}, r"--temperature must be a positive and finite number, or \"model\", got \[1\]"),
+    ],
+)
+def test_impossible_settings_are_one_line(settings, error, script, adapter, videos, tmp_path):
+    shutil.copytree(adapter, tmp_path / "run")
+    trained.save_settings(tmp_path / "run", settings)
+    with pytest.raises(SystemExit, match=error) as ended:
+        script(videos, "--adapter", tmp_path / "run", "--classes", *CLASSES, "--out", tmp_path / "out")
+    assert "\n" not in str(ended.value)
+
+
+@pytest.mark.parametrize("weight", [0.3, 0.5, 1.0])
 def test_the_frozen_model_has_its_weight(weight, script, adapter, videos, tmp_path):
     """Against cosines of a model without prompts and of one with them, both from `open_clip` itself."""
     file = videos / "b" / "one.avi"
@@ -254,7 +272,7 @@ def test_the_frozen_model_has_its_weight(weight, script, adapter, videos, tmp_pa
         frozen = cosines([f"a video of a person doing {name}." for name in CLASSES])
         vilt_prompt.from_pretrained(clip, adapter)  # from here on `clip` has prompts
         prompted = cosines(CLASSES)
-    expected = (((1 - weight) * frozen + weight * prompted) / 0.2).softmax(-1)
+    expected = ((weight * frozen + (1 - weight) * prompted) / 0.2).softmax(-1)
     torch.testing.assert_close(probabilities(tmp_path)[1][0], expected, atol=1e-5, rtol=1e-5)
 
 
