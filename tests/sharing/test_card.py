@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import warnings
 
@@ -25,6 +26,10 @@ def test_the_card_of_a_folder(tmp_path, monkeypatch):
     assert data["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
     assert f'create_model_and_transforms("{tmp_path.name}")  # the path of this folder, or its repository' in card.text
     assert data["model-index"][0]["name"] == tmp_path.name
+    with warnings.catch_warnings():  # The card of a folder that was copied says the same.
+        warnings.simplefilter("error")
+        copied = shutil.copytree(tmp_path, tmp_path / "copy")
+        model.save_pretrained(copied, metrics={"accuracy": 0.5}, class_names=["running"], dataset="me/clips")
     (tmp_path / CARD).write_text("Mine.")
     with pytest.warns(UserWarning, match="README.md is there and kept: class names, metrics and the like are not in"):
         model.save_pretrained(tmp_path, metrics={"accuracy": 0.75})

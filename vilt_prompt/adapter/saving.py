@@ -15,7 +15,7 @@ from vilt_prompt.adapter.layer import SAVED_PREFIX, key_of
 from vilt_prompt.adapter.several import SeveralAdapters
 from vilt_prompt.config import JsonObject
 from vilt_prompt.sharing.base_place import for_folder, for_others
-from vilt_prompt.sharing.card import TrainingFacts, model_card
+from vilt_prompt.sharing.card import FACTS, TrainingFacts, model_card
 from vilt_prompt.sharing.files import CARD_NAME, check_numbers, shapes_of, write
 from vilt_prompt.sharing.hub import push
 from vilt_prompt.sharing.quantization import check_unquantized
@@ -146,7 +146,7 @@ class SavingMethods(SeveralAdapters):
             repo_id,
             config,
             tensors,
-            lambda full_id: model_card(config, tensors, facts, "", repo_id=full_id),
+            lambda full_id: model_card(config, tensors, facts, full_id, is_repository=True),
             private=private,
             token=token,
             revision=revision,
@@ -165,9 +165,14 @@ class SavingMethods(SeveralAdapters):
 
 
 def _name_of(folder: Path) -> str:
-    return folder.resolve().name or "adapter"  # The root has no name.
+    """Return a folder's own name, for its card; the root has none."""
+    return os.path.basename(os.path.abspath(folder)) or "adapter"
 
 
 def _has_another_card(folder: Path, card: str) -> bool:
+    """Whether a folder's card has other facts. It may have another name: folders are copied, and moved."""
     path = folder / CARD_NAME
-    return path.exists() and path.read_bytes() != card.encode()
+    return (
+        path.exists()
+        and path.read_text(encoding="utf-8", errors="replace").partition(FACTS)[2] != card.partition(FACTS)[2]
+    )

@@ -18,6 +18,8 @@ from vilt_prompt.config import JsonObject, names_weights
 from vilt_prompt.methods import METHODS
 from vilt_prompt.sharing.base_place import LOCAL, for_others, is_elsewhere
 
+FACTS = "How it was trained"  # the heading from which on a card depends on the facts, but not on its place
+
 
 @dataclass(frozen=True)
 class TrainingFacts:
@@ -57,19 +59,19 @@ class TrainingFacts:
 
 
 def model_card(
-    config: JsonObject, tensors: dict[str, Tensor], facts: TrainingFacts, folder: str, *, repo_id: str | None = None
+    config: JsonObject, tensors: dict[str, Tensor], facts: TrainingFacts, place: str, *, is_repository: bool = False
 ) -> str:
-    """The README of an adapter. Paths of this machine are not in it.
+    """Return the model card of an adapter, without paths of this machine.
 
     Args:
-        config: The fields of its config.
-        tensors: Its tensors.
-        facts: What is not in the config.
-        folder: The name of the folder that it is saved to, without the path. The folder may be uploaded later.
-        repo_id: The repository that it is pushed to, in place of a folder.
+        config: The fields of the adapter's config.
+        tensors: The adapter's tensors by name.
+        facts: Facts that are not in the config.
+        place: The name of the folder that it is saved to, or the id of the repository. A folder may be uploaded later.
+        is_repository: Whether `place` is a repository.
     """
     config = for_others(facts.recorded(config))
-    name = (repo_id or folder).split("/")[-1]
+    name = place.split("/")[-1]
     metadata = ModelCardData(
         library_name="vilt-prompt",
         tags=["vilt-prompt", "peft", "open_clip", "video-classification"],
@@ -83,7 +85,7 @@ def model_card(
     sections = [
         f"# {_title(name, facts)}",
         _what_it_is(config, sum(tensor.numel() for tensor in tensors.values())),
-        f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, folder, repo_id)}```",
+        f"## Use it\n\n```bash\npip install vilt-prompt\n```\n\n```python\n{_snippet(config, place, is_repository)}```",
         "`frames` are PIL images of one video; `logit_scale.exp()` is CLIP's own factor, 1 / temperature.",
         _where_the_base_is(config),
         "PEFT knows these files once `import vilt_prompt` has run; before, it stops with `KeyError: 'VILT_PROMPT'`.",
@@ -117,12 +119,12 @@ def _what_it_is(config: JsonObject, parameters: int) -> str:
     )
 
 
-def _snippet(config: JsonObject, folder: str, repo_id: str | None) -> str:
+def _snippet(config: JsonObject, place: str, is_repository: bool) -> str:
     names = json.dumps(list(config.get("class_names") or ("walking", "swimming", "juggling"))[:3], ensure_ascii=False)
-    adapter = json.dumps(repo_id or folder, ensure_ascii=False)
-    where = "" if repo_id else "  # the path of this folder, or its repository on the Hub"
+    adapter = json.dumps(place, ensure_ascii=False)
+    where = "" if is_repository else "  # the path of this folder, or its repository on the Hub"
     name = config["base_model"]
-    base = f', base_model="{LOCAL}path/to/{name.removeprefix(LOCAL)}"' if repo_id and is_elsewhere(name) else ""
+    base = f', base_model="{LOCAL}path/to/{name.removeprefix(LOCAL)}"' if is_repository and is_elsewhere(name) else ""
     load = f"model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms({adapter}{base}){where}\n"
     if not names_weights(config["base_model"], config["base_pretrained"]):
         load = (
@@ -154,7 +156,7 @@ def _training(config: JsonObject, facts: TrainingFacts) -> str:
         "dataset": facts.dataset,
         "template of the scenario-guided term": f"`{config['template']}`" if config.get("template") else None,
     }
-    return _table("How it was trained", {name: value for name, value in rows.items() if value is not None})
+    return _table(FACTS, {name: value for name, value in rows.items() if value is not None})
 
 
 def _results(facts: TrainingFacts) -> str:
@@ -196,15 +198,17 @@ def _where_the_base_is(config: JsonObject) -> str:
     """A note about a base model that open_clip does not download, because it is a file or a folder."""
     name, weights = config["base_model"] or "", config["base_pretrained"]
     is_file = weights and not name.startswith("hf-hub:") and not get_pretrained_cfg(name, weights)
-    if not name.startswith(LOCAL) and not (name and is_file):
-        return ""
     if name.startswith(LOCAL):
-        kind, argument = "folder", f'base_model="{LOCAL}path/to/{PurePath(name.removeprefix(LOCAL)).name}"'
+        what = f"The base model, `{_line(name)}`, is a folder"
+        argument = f'base_model="{LOCAL}path/to/{PurePath(name.removeprefix(LOCAL)).name}"'
+    elif name and weights and is_file:
+        what = f"The weights of the base model, `{_line(_base_name(config))}`, are a file"
+        argument = f'base_pretrained="path/to/{PurePath(weights).name}"'
     else:
-        kind, argument = "file", f'base_pretrained="path/to/{PurePath(weights).name}"'
+        return ""
     return (
-        f"The base, `{_line(_base_name(config))}`, is a {kind} that is not in here. Where it is not found, pass its "
-        f"place, `{_line(argument)}`, to `create_model_and_transforms`."
+        f"{what} that is not included. Where it is not found, pass its path to `create_model_and_transforms`: "
+        f"`{_line(argument)}`."
     )
 
 
