@@ -19,7 +19,7 @@ PERSONS = ("man", "person", "woman")
 CAPTION = """\
 {} scenes in each of base and novel, of a person type ({}) that training did not show; one seed, so no ranking.
 Centroid and probe learn from {} scenes of each training clip, ViLT from a new one in each of {} epochs.
--: what knows only the classes of its shots has no score for others."""
+-: the centroid and the probe have no scores for classes without training clips."""
 
 
 def arguments() -> argparse.Namespace:

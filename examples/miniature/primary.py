@@ -85,7 +85,7 @@ def verdict(answer: Answer) -> str:
     if margin:
         allowed = f"{-100 * margin:.0f}"
         if not found:
-            return f"not shown to be above {allowed}"
+            return f"a loss of more than {100 * margin:.0f} is not ruled out"
         return f"**not worse than {allowed}**" if difference > -margin else f"**worse than {allowed}**"
     if not found:
         return "no detectable difference"

@@ -185,9 +185,11 @@ def table(what: Table, records: Records, tasks: Tasks) -> str:
         ]
         rows.append([row.title, str(len(line.cells)), _trained(what, records, row, line.cells), *points])
     note = (
-        "The first row in %, the others in points above or below it over the same runs; in brackets 95% intervals, not "
-        f"corrected. {what.runs} runs of each row are planned."
+        "The first row is in %; the others are differences from it in points, over the same runs. Brackets: 95% "
+        "intervals, not corrected for the number of comparisons."
     )
+    if any(int(row[1]) < what.runs for row in rows):
+        note += f" {what.runs} runs of each row were planned."
     return f"{note}\n\n{markdown(['', 'runs', 'trained', *what.metrics], rows)}"
 
 

@@ -91,7 +91,10 @@ CALLS = {
     "was trained on another architecture": lambda m, t, f: vilt_prompt.from_pretrained(
         open_clip.create_model("ViT-B-32", device="meta"), f
     ),
-    "strict_base=False": lambda m, t, f: vilt_prompt.from_pretrained(other_weights(), f),
+    "was trained on other weights": lambda m, t, f: vilt_prompt.from_pretrained(other_weights(), f),
+    "same weights, but other settings": lambda m, t, f: vilt_prompt.from_pretrained(
+        open_clip.create_model_and_transforms(BASE, image_mean=(0.0, 0.0, 0.0))[0], f
+    ),
     "there is no adapter": lambda m, t, f: m.set_adapter("other"),
     "one adapter can be active at a time": lambda m, t, f: m.set_adapter(["default", "other"]),
     "prompts cannot be merged into the weights": lambda m, t, f: m.merge_and_unload(),

@@ -576,7 +576,7 @@ def test_each_row_is_compared_over_the_runs_that_it_has() -> None:
         assert found[Row(method)].differences["base"].difference == pytest.approx(expected)
     assert "novel" not in found[Row("probe")].differences
     _, _, note, _, _, _, first, *others = filled(empty, records, tasks).splitlines()
-    assert note.endswith("15 runs of each row are planned.")
+    assert note.endswith("15 runs of each row were planned.")
     assert (
         first == f"| zero-shot | 9 | 1 | {100 * accuracy('zero-shot', 'base', 3):.1f}% | " + first.split("% | ", 1)[1]
     )

@@ -61,7 +61,7 @@ import multiprocessing, os, sys, time
 from examples.startup.command_line import before_imports, run_script
 sys.argv = ["script.py"]
 def stay():
-    for _ in range(600):  # Python answers a signal after a sleep that had not quite begun when it came.
+    for _ in range(600):  # Short sleeps: a signal that arrives just before a sleep is handled only after it.
         time.sleep(0.1)
 def wait():
     print("ready", flush=True)
