@@ -21,8 +21,8 @@ from vilt_prompt.towers.token_ids import (
     check_start,
     check_values,
     filled,
-    keep_for,
     make_room,
+    once_for,
 )
 
 START, END, PAD = 1, 2, 0
@@ -126,20 +126,20 @@ def test_what_is_made_of_ids_is_kept_until_they_change():
     text, calls = torch.tensor([[5, 6, 7]]), []
 
     def count(key: str = "a") -> int:
-        return keep_for(text, key, lambda: calls.append(key) or len(calls))
+        return once_for(text, key, lambda: calls.append(key) or len(calls))
 
     assert [count(), count(), count("b"), count()] == [1, 1, 2, 1]
     text[0, 1] = 8  # in place: the kept result belongs to other ids
     assert [count(), count()] == [3, 3]
     same = text.clone()
-    keep_for(same, "a", lambda: calls.append("clone"))
+    once_for(same, "a", lambda: calls.append("clone"))
     assert calls == ["a", "b", "a", "clone"]
 
 
 def test_nothing_is_kept_of_ids_that_are_gone():
     before = len(token_ids._MADE)
     text = torch.tensor([[5, 6, 7]])
-    keep_for(text, "a", lambda: 1)
+    once_for(text, "a", lambda: 1)
     assert len(token_ids._MADE) == before + 1
     del text
     gc.collect()
@@ -150,7 +150,7 @@ def test_inference_tensors_are_read_each_time():
     with torch.inference_mode():
         text, calls = torch.tensor([[5, 6, 7]]), []
         for _ in range(2):
-            keep_for(text, "a", lambda: calls.append(1))
+            once_for(text, "a", lambda: calls.append(1))
     assert len(calls) == 2
 
 

@@ -21,7 +21,7 @@ from vilt_prompt.towers.bidirectional import run_bidirectional
 from vilt_prompt.towers.blocks import Block
 from vilt_prompt.towers.hugging_face_encoders import ENCODERS, Encoder
 from vilt_prompt.towers.layers import Prompts, prompt_length
-from vilt_prompt.towers.token_ids import check_ids, check_room, check_start, check_values, keep_for
+from vilt_prompt.towers.token_ids import check_ids, check_room, check_start, check_values, once_for
 
 
 class HuggingFaceTextTower:
@@ -99,7 +99,7 @@ class HuggingFaceTextTower:
             How many columns are left without the padding at their ends; None: the values cannot be read.
         """
         check_ids(text, self.positions, self.embedding.weight)
-        return keep_for(text, ("values", self.vocabulary, self.pad_id), lambda: self._check_values(text))
+        return once_for(text, ("values", self.vocabulary, self.pad_id), lambda: self._check_values(text))
 
     def pack(self, text: Tensor) -> Tensor:
         """The token ids (C, L) as they are: texts without a causal mask cannot share tokens."""

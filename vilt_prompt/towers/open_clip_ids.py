@@ -19,8 +19,8 @@ from vilt_prompt.towers.token_ids import (
     check_room,
     check_start,
     check_values,
-    keep_for,
     make_room,
+    once_for,
 )
 
 CLASS_EMBEDDING = "class embedding"  # our name for CoCa's way to pool
@@ -96,7 +96,7 @@ class IdReader:
         """Check token ids (C, L), and return their statistics; None: their values cannot be read."""
         check_ids(text, self.positions, self.embedding.weight)
         key = ("values", self.vocabulary, self.end_rule)
-        return keep_for(text, key, lambda: check_values(text, self.vocabulary, self._end(text)))
+        return once_for(text, key, lambda: check_values(text, self.vocabulary, self._end(text)))
 
     def fit(self, text: Tensor, n: int, with_tokens: bool) -> Texts:
         """Check token ids, and keep the columns that have to run.
@@ -127,7 +127,7 @@ class IdReader:
             # Only the class embedding is read, which sees nothing behind these columns.
             valid = seen[:, 0, 0, :-1]  # [C l]
             key = ("seen", ids.shape[1], self.text.pad_id, self.text.correct_cls_mask)
-            columns = keep_for(text, key, lambda: int(valid.any(0).nonzero().amax()) + 1)
+            columns = once_for(text, key, lambda: int(valid.any(0).nonzero().amax()) + 1)
             ids, seen = ids[:, :columns], torch.cat([seen[..., :columns], seen[..., -1:]], dim=-1)
         return Texts(text, ids, statistics, seen)
 
@@ -147,7 +147,7 @@ class IdReader:
         statistics, columns = texts.statistics, texts.ids.shape[1]
         if statistics is None or not statistics.shared_start or texts.seen is not None:
             return None
-        return keep_for(texts.given, ("packed", columns, self.end_rule), lambda: self._pack(texts.ids))
+        return once_for(texts.given, ("packed", columns, self.end_rule), lambda: self._pack(texts.ids))
 
     def _pack(self, ids: Tensor) -> PackedTexts | None:
         end = self._end(ids)

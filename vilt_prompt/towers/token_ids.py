@@ -22,8 +22,8 @@ Made = TypeVar("Made")
 _MADE: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
-def keep_for(text: Tensor, key: Hashable, make: Callable[[], Made]) -> Made:
-    """Make a result from token ids once, for as long as their tensor lives and is not changed in place.
+def once_for(text: Tensor, key: Hashable, make: Callable[[], Made]) -> Made:
+    """Call `make` once for token ids, for as long as their tensor lives and is not changed in place.
 
     In a training loop the ids of the class names are the same tensor in every step. Then no step reads their values,
     for which it would have to wait for a GPU.
@@ -31,10 +31,11 @@ def keep_for(text: Tensor, key: Hashable, make: Callable[[], Made]) -> Made:
     Args:
         text: (C, L) token ids.
         key: Everything else that the result depends on.
-        make: Makes the result, which must not hold `text` or a view of it, or the tensor would live forever.
+        make: Makes a result, or checks the ids. What it returns must not hold `text` or a view of it, or the tensor
+            would live forever.
 
     Returns:
-        The result.
+        What `make` returned.
     """
     # Inference tensors do not count versions, and a compiler sees no values.
     if not is_readable(text) or text.is_inference():
@@ -190,4 +191,4 @@ def check_start(text: Tensor, pad_id: int) -> None:
             )
 
     if is_readable(text):
-        keep_for(text, ("start", pad_id), check)
+        once_for(text, ("start", pad_id), check)
