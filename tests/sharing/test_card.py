@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
+import sys
 import warnings
 
 import pytest
@@ -29,6 +31,7 @@ def test_the_card_of_a_folder(tmp_path, monkeypatch):
     with warnings.catch_warnings():  # The card of a folder that was copied says the same.
         warnings.simplefilter("error")
         copied = shutil.copytree(tmp_path, tmp_path / "copy")
+        (copied / CARD).write_bytes((copied / CARD).read_bytes().replace(b"\n", b"\r\n"))  # as git on Windows does
         model.save_pretrained(copied, metrics={"accuracy": 0.5}, class_names=["running"], dataset="me/clips")
     (tmp_path / CARD).write_text("Mine.")
     with pytest.warns(UserWarning, match="README.md is there and kept: class names, metrics and the like are not in"):
@@ -49,6 +52,18 @@ def test_the_card_of_a_folder(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"metrics\['accuracy'\] must be finite, got nan"):
         model.save_pretrained(tmp_path / "other", metrics={"accuracy": float("nan")})
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text on other systems")
+def test_a_folder_whose_name_is_not_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    wrapped().save_pretrained(folder)
+    assert "# caf?: prompts for video\n" in (folder / CARD).read_text()
+
+
+def test_the_place_of_a_base_is_shown_as_code(tmp_path):
+    wrapped(base_model='local-dir:a/R&D "2"').save_pretrained(tmp_path)
+    assert r'`base_model="local-dir:path/to/R&D \"2\""`' in (tmp_path / CARD).read_text()
 
 
 BUILD = "create_model_and_transforms"

@@ -165,12 +165,13 @@ class SavingMethods(SeveralAdapters):
 
 
 def _name_of(folder: Path) -> str:
-    """Return a folder's own name, for its card; the root has none."""
-    return os.path.basename(os.path.abspath(folder)) or "adapter"
+    """Return a folder's own name, for its card. The root has none, and bytes that are not UTF-8 become "?"."""
+    name = os.path.basename(os.path.abspath(folder)) or "adapter"
+    return name.encode(errors="replace").decode()
 
 
 def _has_another_card(folder: Path, card: str) -> bool:
-    """Whether a folder's card has other facts. It may have another name: folders are copied, and moved."""
+    """Whether a folder's card has other facts. Its name may differ, because folders are copied and moved."""
     path = folder / CARD_NAME
     return (
         path.exists()

@@ -18,7 +18,7 @@ from vilt_prompt.config import JsonObject, names_weights
 from vilt_prompt.methods import METHODS
 from vilt_prompt.sharing.base_place import LOCAL, for_others, is_elsewhere
 
-FACTS = "How it was trained"  # the heading from which on a card depends on the facts, but not on its place
+FACTS = "How it was trained"  # Below this heading, a card depends on the facts, but not on where it is saved.
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,9 @@ def _snippet(config: JsonObject, place: str, is_repository: bool) -> str:
     adapter = json.dumps(place, ensure_ascii=False)
     where = "" if is_repository else "  # the path of this folder, or its repository on the Hub"
     name = config["base_model"]
-    base = f', base_model="{LOCAL}path/to/{name.removeprefix(LOCAL)}"' if is_repository and is_elsewhere(name) else ""
+    base = ""
+    if is_repository and is_elsewhere(name):
+        base = ", " + _keyword("base_model", f"{LOCAL}path/to/{name.removeprefix(LOCAL)}")
     load = f"model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms({adapter}{base}){where}\n"
     if not names_weights(config["base_model"], config["base_pretrained"]):
         load = (
@@ -200,16 +202,21 @@ def _where_the_base_is(config: JsonObject) -> str:
     is_file = weights and not name.startswith("hf-hub:") and not get_pretrained_cfg(name, weights)
     if name.startswith(LOCAL):
         what = f"The base model, `{_line(name)}`, is a folder"
-        argument = f'base_model="{LOCAL}path/to/{PurePath(name.removeprefix(LOCAL)).name}"'
+        argument = _keyword("base_model", f"{LOCAL}path/to/{PurePath(name.removeprefix(LOCAL)).name}")
     elif name and weights and is_file:
         what = f"The weights of the base model, `{_line(_base_name(config))}`, are a file"
-        argument = f'base_pretrained="path/to/{PurePath(weights).name}"'
+        argument = _keyword("base_pretrained", f"path/to/{PurePath(weights).name}")
     else:
         return ""
     return (
         f"{what} that is not included. Where it is not found, pass its path to `create_model_and_transforms`: "
-        f"`{_line(argument)}`."
+        f"`{argument}`."
     )
+
+
+def _keyword(name: str, value: str) -> str:
+    """A keyword argument as Python code."""
+    return f"{name}={json.dumps(value, ensure_ascii=False)}"
 
 
 def _base_name(config: JsonObject) -> str | None:
