@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from examples.startup.command_line import before_imports, run_script
-from examples.startup.model_options import check_temperature, check_weight, number_or_model
+from examples.startup.model_options import check_temperature, check_weight, is_temperature, number_or_model
 
 SHOWN = 5
 FRAMES = 8
@@ -136,25 +136,23 @@ def load_model(
 
 
 def as_in_training(args: argparse.Namespace) -> None:
-    """Fills in the frames and the temperature, and says where they come from.
+    """Fills in the frames and the temperature, and prints where they come from.
 
     Raises:
-        ValueError: If those that the adapter records are not possible.
+        ValueError: If the adapter records a value that is not possible.
     """
     known = training_settings(args.adapter)
     for name, usual in (("frames", FRAMES), ("temperature", "model")):
-        if getattr(args, name) is None:
-            value = known.get(name, usual)
-            if name == "temperature":
-                check_temperature(value)
-            elif not (isinstance(value, int) and value >= 1):
-                raise ValueError(
-                    f"the training of {args.adapter} records {value!r} frames: give their number by --frames"
-                )
-            setattr(args, name, value)
-            shown = "the model's own" if value == "model" else f"{value:g}"
-            where = "as in training" if name in known else "the default, because the training's was not found"
-            print(f"{name}: {shown} ({where})", file=sys.stderr)
+        if getattr(args, name) is not None:
+            continue
+        value = known.get(name, usual)
+        is_possible = is_temperature(value) if name == "temperature" else isinstance(value, int) and value >= 1
+        if not is_possible:
+            raise ValueError(f"the training.json of {args.adapter} has {name} {value!r}: set it with --{name}")
+        setattr(args, name, value)
+        shown = "the model's own" if value == "model" else f"{value:g}"
+        where = "as in training" if name in known else "default: not found in training.json"
+        print(f"{name}: {shown} ({where})", file=sys.stderr)
 
 
 def guesses(row: Tensor, classes: Sequence[str]) -> list[str]:

@@ -34,13 +34,18 @@ def number_or_model(text: str) -> float | str:
         return text
 
 
+def is_temperature(given: object) -> bool:
+    """Whether it is "model", or a positive and finite number."""
+    return given == "model" or (isinstance(given, float | int) and 0 < given < math.inf)
+
+
 def check_temperature(given: float | str) -> None:
     """Checks `--temperature`.
 
     Raises:
         ValueError: If it is neither "model" nor a positive and finite number.
     """
-    if given != "model" and not (isinstance(given, float) and 0 < given < math.inf):
+    if not is_temperature(given):
         raise ValueError(f'--temperature must be a positive and finite number, or "model", got {given}')
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from vilt_prompt import PromptConfig
 
@@ -32,12 +32,12 @@ def find_adapter(adapter: str) -> str:
 
 
 def training_settings(adapter: str) -> dict[str, Any]:
-    """Returns the options that an adapter was trained with; empty where its folder or repository does not have them."""
+    """Returns the options of an adapter's training; empty if its folder or repository does not have them."""
     file = Path(adapter) / SETTINGS
     if not Path(adapter).is_dir():
         try:
             file = Path(hf_hub_download(adapter, SETTINGS))
-        except EntryNotFoundError:  # There is no such file, or no connection to look for it.
+        except (EntryNotFoundError, HfHubHTTPError):  # It is not there or not in the cache, or the Hub refuses.
             return {}
     if not file.is_file():
         return {}

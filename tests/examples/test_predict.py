@@ -15,6 +15,7 @@ import open_clip
 import pytest
 import torch
 from huggingface_hub import HfApi
+from huggingface_hub.errors import LocalEntryNotFoundError
 from PIL import Image
 
 import vilt_prompt
@@ -169,15 +170,15 @@ def test_an_adapter_of_the_hub(script, hub, videos, tmp_path, capsys):
     tables = [(tmp_path / out / "probabilities.csv").read_text() for out in ("hub", "disk")]
     assert tables[0] == tables[1]
     said = capsys.readouterr().err
-    assert "frames: 8 (the default, because the training's was not found)\n" in said
-    assert "temperature: the model's own (the default, because the training's was not found)\n" in said
+    assert "frames: 8 (default: not found in training.json)\n" in said
+    assert "temperature: the model's own (default: not found in training.json)\n" in said
 
     # A folder that is uploaded as it is, as by `hf upload`, keeps the options of its training.
-    trained.save_settings(tmp_path / "adapter", {"frames": 3, "temperature": 0.5})
+    trained.save_settings(tmp_path / "adapter", {"frames": 3, "temperature": 1})
     HfApi(token="writer").create_repo("me/folder")
     HfApi(token="writer").upload_folder(repo_id="me/folder", folder_path=tmp_path / "adapter")
     script(file, "--adapter", "me/folder", *classes, "--out", tmp_path / "hub", "--model", video_sets.MODEL)
-    assert "frames: 3 (as in training)\ntemperature: 0.5 (as in training)\n" in capsys.readouterr().err
+    assert "frames: 3 (as in training)\ntemperature: 1 (as in training)\n" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="^predict.py: error: .*me/nothing") as ended:
         script(file, "--adapter", "me/nothing", "--classes", *CLASSES, "--out", tmp_path)
     assert "\n" not in str(ended.value)
@@ -236,13 +237,25 @@ def test_damaged_settings_are_named(tmp_path):
             trained.training_settings(str(tmp_path))
 
 
+@pytest.mark.parametrize("error", [LocalEntryNotFoundError("no connection"), None], ids=["offline", "refused"])
+def test_settings_on_the_hub_are_empty_where_they_cannot_be_read(error, hub, monkeypatch):
+    def fail(*arguments):
+        raise error
+
+    if error is None:  # The repository is not there any more.
+        assert trained.training_settings("me/nothing") == {}
+    else:
+        monkeypatch.setattr(trained, "hf_hub_download", fail)
+        assert trained.training_settings("me/folder") == {}
+
+
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"frames": 0}, r"records 0 frames: give their number by --frames"),
-        ({"frames": "8"}, r"records '8' frames: give their number by --frames"),
-        ({"temperature": -1.0}, r"--temperature must be a positive and finite number, or \"model\", got -1.0"),
-        ({"temperature": [1]}, r"--temperature must be a positive and finite number, or \"model\", got \[1\]"),
+        ({"frames": 0}, r"run has frames 0: set it with --frames"),
+        ({"frames": "8"}, r"run has frames '8': set it with --frames"),
+        ({"temperature": -1.0}, r"run has temperature -1.0: set it with --temperature"),
+        ({"temperature": [1]}, r"run has temperature \[1\]: set it with --temperature"),
     ],
 )
 def test_impossible_settings_are_one_line(settings, error, script, adapter, videos, tmp_path):
