@@ -130,6 +130,22 @@ def in_words(folder: str) -> str:
     return " ".join(words.replace("_", " ").lower().split())
 
 
+def read_data(args: argparse.Namespace) -> tuple[list[str], Files, Files]:
+    """The names of the classes, the videos to train on, and the videos to validate on."""
+    folders, train = find_videos(args.videos)
+    if args.validate:
+        others, validation = find_videos(args.validate)
+        if others != folders:
+            raise ValueError(f"{args.validate} must hold the folders {folders}, got {others}")
+    else:
+        train, validation = hold_out(train)
+    names = [in_words(folder) for folder in folders]
+    if len({*names}) < len(names):
+        raise ValueError(f"two of the folders {folders} have the same name in plain words")
+    print(f"{len(names)} classes, {len(train)} videos to train on, {len(validation)} to validate")
+    return names, train, validation
+
+
 @torch.no_grad()
 def accuracy(model: vilt_prompt.PromptPeftModel, loader: DataLoader[tuple[Tensor, int]], classes: Tensor) -> float:
     """The percentage of videos that are nearest to their own class, among its text features `classes` (C, D)."""
@@ -152,17 +168,7 @@ def main() -> None:
     pretrained = None if ":" in args.model else args.pretrained or "openai"
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)  # for the prompts, and the choice and order of videos and frames
-    folders, train_files = find_videos(args.videos)
-    if args.validate:
-        others, validation_files = find_videos(args.validate)
-        if others != folders:
-            raise ValueError(f"{args.validate} must hold the folders {folders}, got {others}")
-    else:
-        train_files, validation_files = hold_out(train_files)
-    names = [in_words(folder) for folder in folders]
-    if len({*names}) < len(names):
-        raise ValueError(f"two of the folders {folders} have the same name in plain words")
-
+    names, train_files, validation_files = read_data(args)
     try:
         clip, _, preprocess = open_clip.create_model_and_transforms(args.model, pretrained=pretrained, device=device)
     except RuntimeError as error:
@@ -172,10 +178,8 @@ def main() -> None:
     options = {"batch_size": args.batch, "num_workers": args.workers, "persistent_workers": args.workers > 0}
     train = DataLoader(Videos(train_files, preprocess, args.frames, is_random=True), shuffle=True, **options)
     validation = DataLoader(Videos(validation_files, preprocess, args.frames, is_random=False), **options)
-    print(f"{len(names)} classes, {len(train_files)} videos to train on, {len(validation_files)} to validate")
 
-    # Frozen CLIP's features of "a video of a person doing {}.". They give the zero-shot accuracy, which training is to
-    # improve. The loss keeps the features of the prompted texts close to them.
+    # Zero-shot is frozen CLIP with "a video of a person doing {}."; the loss keeps prompted texts near its features.
     tokenizer = open_clip.get_tokenizer(args.model)
     criterion = vilt_prompt.ScenarioGuidedLoss.for_classes(model, tokenizer, names)
     with model.eval().disable_adapter():

@@ -105,7 +105,7 @@ def test_lists_of_other_sizes_recompile_at_most_once():
     assert len(graphs) <= 2
 
 
-def test_a_compiled_function_may_pack_texts_itself():
+def test_packing_inside_a_compiled_function_gives_the_same_features():
     model = wrapped("vit")
     text = zoo.text_ids("vit", [4, 5, 2])
     torch._dynamo.reset()

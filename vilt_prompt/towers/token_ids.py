@@ -31,11 +31,11 @@ def once_for(text: Tensor, key: Hashable, make: Callable[[], Made]) -> Made:
     Args:
         text: (C, L) token ids.
         key: Everything else that the result depends on.
-        make: Makes a result, or checks the ids. What it returns must not hold `text` or a view of it, or the tensor
-            would live forever.
+        make: Makes a result, or checks the ids. The result must not hold `text` or a view of it, or the tensor would
+            live forever.
 
     Returns:
-        What `make` returned.
+        The result of `make`.
     """
     # Inference tensors do not count versions, and a compiler sees no values.
     if not is_readable(text) or text.is_inference():
