@@ -60,7 +60,7 @@ def picture(records: Records, tasks: Tasks) -> str:
         at += HEAD + ROW * len(methods) + GAP + 10
     few = {METHODS[row.method].title: len(line.cells) for row, line in found.items() if len(line.cells) < what.runs}
     if few:
-        counts = ", ".join(f"{title}: {count}" for title, count in few.items())
+        counts = "; ".join(f"{title}: {count}" for title, count in few.items())
         panels.append(f'<text class="small" x="14" y="{at + 8}">Fewer than {what.runs} runs: {counts}</text>')
         at += 20
     head = [

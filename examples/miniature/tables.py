@@ -71,7 +71,7 @@ TABLES = {
     "variants": Table(
         "base-novel",
         Row("vilt"),
-        [Row("vilt"), *with_averages(["vilt-tau007", "text", *VARIANTS])],
+        [Row("vilt"), *map(Row, NEIGHBOURS), *with_averages(["vilt-tau007", "text", *VARIANTS])],
         METRICS,
     ),
     "weights": Table(

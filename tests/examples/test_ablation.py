@@ -542,7 +542,7 @@ def test_the_picture_shows_every_row_and_its_intervals() -> None:
         assert float(line.get("x1", "")) < float(circle.get("cx", "")) < float(line.get("x2", ""))
     texts = [text.text for text in root.findall("{*}text")]
     assert {"base", "novel", "harmonic mean", "ViLT", "linear probe"} <= set(texts)
-    assert "Fewer than 15 runs: linear probe: 6, ViLT: 6" in texts
+    assert "Fewer than 15 runs: linear probe: 6; ViLT: 6" in texts
     assert "prefers-color-scheme: dark" in drawn
     assert root.get("width") == "390"
     with pytest.raises(ValueError, match="there are no runs to draw"):
@@ -586,4 +586,4 @@ def test_each_row_is_compared_over_the_runs_that_it_has() -> None:
         ["| ViLT, averaged", "9"],
     ]
     assert filled(empty, {}, tasks).splitlines()[2] == "Not run."
-    assert ">Fewer than 15 runs: linear probe: 3, ViLT: 9<" in picture(records, tasks)
+    assert ">Fewer than 15 runs: linear probe: 3; ViLT: 9<" in picture(records, tasks)
