@@ -39,6 +39,7 @@ TESTS = (
     "adapter/test_layer.py",
     "adapter/test_peft_model.py",
     "adapter/test_saving.py",
+    "model/test_coca.py",
     "towers",
 )
 SLOW = ("compile", "vit_b_16")
@@ -66,6 +67,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
 NEVER = "the resolved config of a method with a map always has a depth; the 0 is for the type checker"
 STRICT = "both are always of the same length; strict says so to the reader"
 ONE = "packed texts share one prefix, so there is one row"
+EITHER = "both ways give the same numbers; which one runs decides the work alone"
 SYMMETRIC = "the order of the two does not matter"
 EQUIVALENT: dict[str, str] = {
     "prompts PromptTable.of: (text_layers, vision_layers) if proportional else (config.depth or 0, config.depth or 0) -> (text_layers, vision_layers) if proportional else (config.depth or 1, config.depth or 0)": NEVER,
@@ -101,6 +103,41 @@ EQUIVALENT: dict[str, str] = {
     "towers/open_clip_ids IdReader.fit: seen is not None -> seen is None": "padding stays: more work",
     "towers/open_clip_ids IdReader.fit: statistics is not None -> statistics is None #2": "padding stays: more work",
     "towers/open_clip_ids IdReader.fit: valid = seen[:, 0, 0, :-1] -> valid = seen[:, 0, -1, :-1]": "the first of one is the last",
+    "towers/blocks Block._project_with_prompt: prompt is None or is_recording() or batch * length < FEW_PROMPTS * prompt.shape[1] -> prompt is None or is_recording() or batch + length < FEW_PROMPTS * prompt.shape[1]": EITHER,
+    "towers/blocks Block._project_with_prompt: prompt is None or is_recording() or batch * length < FEW_PROMPTS * prompt.shape[1] -> prompt is None or is_recording() or batch * length <= FEW_PROMPTS * prompt.shape[1]": EITHER,
+    "towers/blocks Block._project_with_prompt: prompt is None or is_recording() or batch * length < FEW_PROMPTS * prompt.shape[1] -> prompt is None or is_recording() or batch * length < FEW_PROMPTS + prompt.shape[1]": EITHER,
+    "towers/blocks Block._project_with_prompt: prompt is None or is_recording() or batch * length < FEW_PROMPTS * prompt.shape[1] -> prompt is None or is_recording() or batch * length < FEW_PROMPTS * prompt.shape[2]": EITHER,
+    "towers/blocks Block._project_with_prompt: prompt is None or is_recording() or batch * length < FEW_PROMPTS * prompt.shape[1] -> prompt is None or is_recording() or batch * length < FEW_PROMPTS * prompt.shape[0]": EITHER,
+    "towers/blocks join: return given[0] -> return given[-1]": "the first of one is the last",
+    "towers/blocks _largest: if is_tracing() -> if not is_tracing()": "counts where models are traced, tests/system/test_tracing.py",
+    "towers/blocks _largest: return reduce(torch.maximum, map(torch.as_tensor, sizes)) -> return reduce(map(torch.as_tensor, sizes), torch.maximum)": "counts where models are traced, tests/system/test_tracing.py",
+    "towers/blocks _largest: return reduce(torch.maximum, map(torch.as_tensor, sizes)) -> return reduce(torch.maximum, map(sizes, torch.as_tensor))": "counts where models are traced, tests/system/test_tracing.py",
+    "towers/bidirectional _last_layer: block.add_attention(read, _attended_pooled(block, read, x, prompt, seen, tokens, pooled)) -> block.add_attention(read, _attended_pooled(block, read, x, prompt, seen, pooled, tokens))": "a mask with a row for each query belongs to towers that pool the first tokens: their rows are cut off either way",
+    "towers/causal _attended: others = layout.attend(block, q, join(prefix_kv, prompt_kv), kv) -> others = layout.attend(block, q, join(prompt_kv, prefix_kv), kv)": SYMMETRIC,
+    "towers/causal _attended: return torch.cat([prefix, others.transpose(1, 2)], dim=1).transpose(1, 2) -> return torch.cat([prefix, others.transpose(1, 2)], dim=1).transpose(2, 1)": SYMMETRIC,
+    "towers/causal _attended: return torch.cat([prefix, others.transpose(1, 2)], dim=1).transpose(1, 2) -> return torch.cat([prefix, others.transpose(2, 1)], dim=1).transpose(1, 2)": SYMMETRIC,
+    "towers/causal _pooled_layer: attended = layout.attend_at_ends(block, block.q(x), join(prefix_kv, prompt_kv), kv) -> attended = layout.attend_at_ends(block, block.q(x), join(prompt_kv, prefix_kv), kv)": SYMMETRIC,
+    "towers/packing Packed._mask: self._masks[name] = torch.where(seen, 0.0, float('-inf')).to(dtype) -> self._masks[name] = torch.where(seen, 1.0, float('-inf')).to(dtype)": "a constant added to all scores changes no softmax",
+    "towers/packing Packed._mask: self._masks[name] = torch.where(seen, 0.0, float('-inf')).to(dtype) -> self._masks[name] = torch.where(seen, -1.0, float('-inf')).to(dtype)": "a constant added to all scores changes no softmax",
+    "towers/packing pack: ends, text_places = ([0] * len(texts), [(0, 0)] * len(texts)) -> ends, text_places = ([1] * len(texts), [(0, 0)] * len(texts))": "all are written over",
+    "towers/packing pack: ends, text_places = ([0] * len(texts), [(0, 0)] * len(texts)) -> ends, text_places = ([-1] * len(texts), [(0, 0)] * len(texts))": "all are written over",
+    "towers/packing pack: ends, text_places = ([0] * len(texts), [(0, 0)] * len(texts)) -> ends, text_places = ([0] * len(texts), [(1, 0)] * len(texts))": "all are written over",
+    "towers/packing pack: ends, text_places = ([0] * len(texts), [(0, 0)] * len(texts)) -> ends, text_places = ([0] * len(texts), [(-1, 0)] * len(texts))": "all are written over",
+    "towers/packing pack: ends, text_places = ([0] * len(texts), [(0, 0)] * len(texts)) -> ends, text_places = ([0] * len(texts), [(0, 1)] * len(texts))": "all are written over",
+    "towers/packing pack: ends, text_places = ([0] * len(texts), [(0, 0)] * len(texts)) -> ends, text_places = ([0] * len(texts), [(0, -1)] * len(texts))": "all are written over",
+    "towers/packing let_sizes_change: if torch.compiler.is_compiling() -> if not torch.compiler.is_compiling()": "counts where models are compiled, tests/system/test_compile.py",
+    "towers/packing let_sizes_change: texts if isinstance(texts, PackedTexts) else (texts,) -> texts if not isinstance(texts, PackedTexts) else (texts,)": "counts where models are compiled, tests/system/test_compile.py",
+    "towers/packing pack: node = -1 -> node = -2": "any number that no node has",
+    "towers/packing in_rows: most = max(ROW, *map(len, texts)) -> most = max(*map(len, texts), ROW)": SYMMETRIC,
+    "towers/whole WholeBlocks.run: n != prompt.shape[1] -> n != prompt.shape[2]": "the mask is made again in each layer: more work",
+    "towers/whole WholeBlocks.run: n != prompt.shape[1] -> n != prompt.shape[0]": "the mask is made again in each layer: more work",
+    "towers/open_clip_ids IdReader.fit: key = ('seen', ids.shape[1], self.text.pad_id, self.text.correct_cls_mask) -> key = ('seen', ids.shape[0], self.text.pad_id, self.text.correct_cls_mask)": "columns that make room are padding, so the count is the same",
+    "towers/open_clip_text OpenClipTextTower.pack: False -> True": "padding stays: more work",
+    "towers/open_clip_ids IdReader.packed: statistics, columns = (texts.statistics, texts.ids.shape[1]) -> statistics, columns = (texts.statistics, texts.ids.shape[0])": "packed texts end at their end tokens, whatever padding follows",
+    "towers/whole WholeBlocks.run: mask = _mask(seen, causal, before, n, x) -> mask = _mask(seen, before, causal, n, x)": "the mask is made again when the first prompt enters",
+    "towers/open_clip_ids IdReader.fit: valid = seen[:, 0, 0, :-1] -> valid = seen[:, -1, 0, :-1]": "the first of one is the last",
+    "towers/open_clip_text OpenClipTextTower.pack: texts = self.reader.fit(text, 0, with_tokens=False) -> texts = self.reader.fit(text, 1, with_tokens=False)": "texts are checked again beside the prompts, of which there is one at least",
+    "towers/open_clip_text OpenClipTextTower.pack: texts = self.reader.fit(text, 0, with_tokens=False) -> texts = self.reader.fit(text, -1, with_tokens=False)": "texts are checked again beside the prompts, of which there is one at least",
 }
 
 OTHER_OPERATORS: dict[type[ast.AST], tuple[type[Any], ...]] = {

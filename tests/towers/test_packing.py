@@ -7,7 +7,7 @@ import torch
 
 import vilt_prompt
 from tests.support import zoo
-from tests.support.architectures import CONTEXT_LENGTH, END, ids_of
+from tests.support.architectures import CONTEXT_LENGTH, END, ids_of, of_unknown_kind
 from tests.support.exactness import assert_exact, relative_error, wrap_tiny
 from vilt_prompt.towers import packing
 from vilt_prompt.towers.packing import PackedTexts
@@ -82,6 +82,14 @@ def test_texts_that_cannot_be_packed_stay_token_ids(name):
     assert unpacked.shape[1] <= ids.shape[1]
     torch.testing.assert_close(model.encode_text(unpacked), model.encode_text(ids))
     assert not vars(ids)  # a mark for torch.compile would make an export of the caller's ids dynamic
+
+
+def test_texts_in_blocks_of_an_unknown_kind_are_not_packed():
+    model = of_unknown_kind(vilt_prompt.wrap(zoo.build("vit"), K=1, n_ctx=2))
+    ids = zoo.text_ids("vit", [1, 3, 2])
+    unpacked = model.pack_text(ids)
+    assert isinstance(unpacked, torch.Tensor)
+    torch.testing.assert_close(model.encode_text(unpacked), model.encode_text(ids))
 
 
 def test_packed_texts_of_another_kind_of_model_are_refused():
