@@ -138,6 +138,13 @@ EQUIVALENT: dict[str, str] = {
     "towers/open_clip_ids IdReader.fit: valid = seen[:, 0, 0, :-1] -> valid = seen[:, -1, 0, :-1]": "the first of one is the last",
     "towers/open_clip_text OpenClipTextTower.pack: texts = self.reader.fit(text, 0, with_tokens=False) -> texts = self.reader.fit(text, 1, with_tokens=False)": "texts are checked again beside the prompts, of which there is one at least",
     "towers/open_clip_text OpenClipTextTower.pack: texts = self.reader.fit(text, 0, with_tokens=False) -> texts = self.reader.fit(text, -1, with_tokens=False)": "texts are checked again beside the prompts, of which there is one at least",
+    "towers/open_clip_text OpenClipTextTower._encode_packed: check_placed('text', text.ids, self.embedding.weight) -> check_placed('text', self.embedding.weight, text.ids)": "two places are compared, whichever comes first",
+    "towers/open_clip_text OpenClipTextTower._run_causal: packed is not None and len(packed.ids) < texts.ids[:, 1:].numel() -> packed is not None and len(packed.ids) <= texts.ids[:, 1:].numel()": EITHER,
+    "towers/open_clip_text OpenClipTextTower._run_causal: packed is not None and len(packed.ids) < texts.ids[:, 1:].numel() -> packed is not None and len(packed.ids) < texts.ids[:, :].numel()": EITHER,
+    "towers/open_clip_text OpenClipTextTower._run_causal: packed is not None and len(packed.ids) < texts.ids[:, 1:].numel() -> packed is not None and len(packed.ids) < texts.ids[:, 2:].numel()": EITHER,
+    "towers/open_clip_text OpenClipTextTower._run_causal: packed is not None and len(packed.ids) < texts.ids[:, 1:].numel() -> packed is not None and len(packed.ids) < texts.ids[:, 0:].numel()": EITHER,
+    "towers/open_clip_text OpenClipTextTower._run_causal: self.embedding(ids[:1 if is_shared else None, :1]).to(position.dtype) + position[:1] -> self.embedding(ids[:, :1]).to(position.dtype) + position[:1]": "a first token that texts share is run for each of them: more work",
+    "towers/open_clip_text OpenClipTextTower._run_causal: is_shared = texts.statistics is not None and texts.statistics.shared_start -> is_shared = texts.statistics is None and texts.statistics.shared_start": "a first token that texts share is run for each of them: more work",
 }
 
 OTHER_OPERATORS: dict[type[ast.AST], tuple[type[Any], ...]] = {
