@@ -348,7 +348,7 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert len(tasks.actions) == 3
     page = filled("<!-- ablation: methods -->\n<!-- /ablation -->", done, tasks)
     assert page.splitlines()[2].startswith(
-        "The first row in %, the others in points above or below it over the same runs"
+        "The first row is in %; the others are differences from it in points, over the same runs"
     )
     for method in methods:
         runs = sum((job.setting, job.method) == ("base-novel", method) for job in done)
