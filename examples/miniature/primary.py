@@ -83,10 +83,10 @@ def verdict(answer: Answer) -> str:
     """The answer in words."""
     margin, found, difference = answer.question.margin, answer.comparison.found, answer.comparison.difference
     if margin:
-        allowed = f"{-100 * margin:.0f}"
+        allowed = f"{100 * margin:.0f}"
         if not found:
-            return f"a loss of more than {100 * margin:.0f} is not ruled out"
-        return f"**not worse than {allowed}**" if difference > -margin else f"**worse than {allowed}**"
+            return f"a loss of more than {allowed} is not ruled out"
+        return f"**not worse than -{allowed}**" if difference > -margin else f"**worse than -{allowed}**"
     if not found:
         return "no detectable difference"
     return "**ahead**" if difference > 0 else "**behind**"

@@ -35,7 +35,7 @@ class PromptSource(Protocol):
 class PromptedTowers(nn.Module):
     """The two towers of a prompted model and their prompts, on which `PromptedModel` builds.
 
-    It defines none of open_clip's methods, so `super()` in `PromptedModel` reaches those of the model's own class.
+    It defines none of open_clip's methods, so `super()` in `PromptedModel` reaches the model's own class.
 
     Attributes:
         prompts: The child module that holds the adapters.

@@ -124,9 +124,7 @@ def _snippet(config: JsonObject, place: str, is_repository: bool) -> str:
     adapter = json.dumps(place, ensure_ascii=False)
     where = "" if is_repository else "  # the path of this folder, or its repository on the Hub"
     name = config["base_model"]
-    base = ""
-    if is_repository and is_elsewhere(name):
-        base = ", " + _keyword("base_model", f"{LOCAL}path/to/{name.removeprefix(LOCAL)}")
+    base = f", {_folder_argument(name)}" if is_repository and is_elsewhere(name) else ""
     load = f"model, preprocess, tokenizer = vilt_prompt.create_model_and_transforms({adapter}{base}){where}\n"
     if not names_weights(config["base_model"], config["base_pretrained"]):
         load = (
@@ -202,8 +200,8 @@ def _where_the_base_is(config: JsonObject) -> str:
     is_file = weights and not name.startswith("hf-hub:") and not get_pretrained_cfg(name, weights)
     if name.startswith(LOCAL):
         what = f"The base model, `{_line(name)}`, is a folder"
-        argument = _keyword("base_model", f"{LOCAL}path/to/{PurePath(name.removeprefix(LOCAL)).name}")
-    elif name and weights and is_file:
+        argument = _folder_argument(name)
+    elif name and is_file:
         what = f"The weights of the base model, `{_line(_base_name(config))}`, are a file"
         argument = _keyword("base_pretrained", f"path/to/{PurePath(weights).name}")
     else:
@@ -212,6 +210,11 @@ def _where_the_base_is(config: JsonObject) -> str:
         f"{what} that is not included. Where it is not found, pass its path to `create_model_and_transforms`: "
         f"`{argument}`."
     )
+
+
+def _folder_argument(base_model: str) -> str:
+    """The argument that says where the folder of a base model is, for a reader to fill in."""
+    return _keyword("base_model", f"{LOCAL}path/to/{PurePath(base_model.removeprefix(LOCAL)).name}")
 
 
 def _keyword(name: str, value: str) -> str:
